@@ -1,0 +1,3 @@
+"""Serves a windowcast model version over HTTP."""
+
+__version__ = "0.1.0"

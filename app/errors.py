@@ -1,0 +1,191 @@
+"""Everything that can go wrong, as one family.
+
+ServiceError                  an answer that is not a forecast; carries its HTTP status
+├── MalformedBody         400 the body is not JSON
+├── NotFound              404 no such path, model or version
+├── MethodNotAllowed      405 the path exists, but not for this method
+├── BodyTimeout           408 the body did not arrive in time
+├── BodyTooLarge          413 more bytes than the service takes
+├── BatchTooLarge         413 more windows than the service takes in one request
+├── UnsupportedMediaType  415 the body is declared to be something other than plain JSON
+├── InvalidRequest        422 the body or the query breaks the contract; says where
+├── PredictionFailed      500 the model failed on a valid window
+├── ModelNotReady         503 loading, or draining before a stop
+├── QueueFull             503 too many rows are waiting already
+└── DeadlinePassed        504 the forecast was not ready in time
+StartupError                  stops the service before it serves
+├── ArtifactError             a model version on disk cannot be trusted
+└── SettingsError             a setting cannot be used
+
+The status stands on the class and comes from the standard library, so nothing here needs a web framework.
+Constructors take facts and write the sentence; no sentence repeats what the caller sent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import ClassVar
+
+MAX_LOCATED_ERRORS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedError:
+    """One mistake in a request.
+
+    Attributes:
+        pointer: JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
+        message: What was expected there, and what came.
+    """
+
+    pointer: str
+    message: str
+
+
+class ServiceError(Exception):
+    """A request that gets no forecast. `detail` is one sentence for the caller."""
+
+    status: ClassVar[HTTPStatus]
+    retry_after_seconds: int | None = None
+    errors: tuple[LocatedError, ...] = ()
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MalformedBody(ServiceError):
+    """The body is not JSON."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+    def __init__(self) -> None:
+        super().__init__("The body is not valid JSON in UTF-8. NaN and Infinity are not JSON.")
+
+
+class NotFound(ServiceError):
+    """No such path, model or version."""
+
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self, what: str = "path", remedy: str = "GET /docs lists the paths.") -> None:
+        super().__init__(f"No such {what}. {remedy}")
+
+
+class MethodNotAllowed(ServiceError):
+    """The path exists, but not for this method."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"This path takes {allowed}.")
+
+
+class BodyTimeout(ServiceError):
+    """The body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The body did not arrive within {seconds:g} seconds.")
+
+
+class BodyTooLarge(ServiceError):
+    """More bytes than the service takes."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is larger than the {limit_bytes} bytes this service takes; send fewer windows.")
+
+
+class BatchTooLarge(ServiceError):
+    """More windows than the service takes in one request."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+    def __init__(self, rows: int, limit_rows: int) -> None:
+        super().__init__(f"The batch has {rows} windows; this service takes at most {limit_rows} in one request.")
+
+
+class UnsupportedMediaType(ServiceError):
+    """The body is declared to be something other than plain JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self) -> None:
+        super().__init__("Send JSON as Content-Type: application/json, without a Content-Encoding.")
+
+
+class InvalidRequest(ServiceError):
+    """The body or the query breaks the contract.
+
+    Args:
+        errors: Where and how; the first `MAX_LOCATED_ERRORS` are kept.
+    """
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, errors: Sequence[LocatedError]) -> None:
+        super().__init__("The request does not fit the model's contract; `errors` says where.")
+        self.errors = tuple(errors[:MAX_LOCATED_ERRORS])
+
+
+class PredictionFailed(ServiceError):
+    """The model failed on a valid window."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self) -> None:
+        super().__init__("The model could not compute this forecast.")
+
+
+class ModelNotReady(ServiceError):
+    """The model is loading, or the service is draining before a stop."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_seconds = 1
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Not ready: {reason}.")
+
+
+class QueueFull(ServiceError):
+    """Too many rows are waiting already."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    retry_after_seconds = 1
+
+    def __init__(self, limit_rows: int) -> None:
+        super().__init__(f"The queue is full: {limit_rows} windows may wait. Try again later.")
+
+
+class DeadlinePassed(ServiceError):
+    """The forecast was not ready in time."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The forecast was not ready within {seconds:g} seconds.")
+
+
+class StartupError(Exception):
+    """The service cannot start. The message is one sentence that names the remedy."""
+
+
+class ArtifactError(StartupError):
+    """A model version on disk cannot be trusted.
+
+    Args:
+        path: The file or folder at fault.
+        problem: What is wrong with it.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, path: Path, problem: str, remedy: str = "export the version again") -> None:
+        super().__init__(f"{path}: {problem}; {remedy}.")
+
+
+class SettingsError(StartupError):
+    """A setting cannot be used."""

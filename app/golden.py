@@ -1,0 +1,72 @@
+"""Golden rows: windows and forecasts recorded at export, and the measure by which a replay agrees with them."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ArtifactError
+
+Array = NDArray[np.float32]
+
+GOLDEN_FILE = "assets.extra/golden.npz"
+
+TOLERANCE = 1e-5
+"""Largest deviation, in units of a target's scale, at which two engines are said to give the same forecast."""
+
+ROUNDING_STEPS = 4
+"""How many float32 rounding steps of the forecast itself are forgiven besides, for targets far from zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Recorded windows (batch, steps, features) and their forecasts (batch, horizon, targets), in raw units."""
+
+    windows: Array
+    forecasts: Array
+
+    def save(self, version_dir: Path) -> None:
+        """Writes the rows into a version's folder."""
+        path = version_dir / GOLDEN_FILE
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            np.savez(file, windows=self.windows, forecasts=self.forecasts)
+
+    @classmethod
+    def load(cls, version_dir: Path) -> "Golden":
+        """Reads the rows of a version; data only, nothing in the file is ever run.
+
+        Raises:
+            ArtifactError: The file is missing or does not hold golden rows.
+        """
+        path = version_dir / GOLDEN_FILE
+        try:
+            with np.load(path, allow_pickle=False) as rows:
+                return cls(np.asarray(rows["windows"], np.float32), np.asarray(rows["forecasts"], np.float32))
+        except FileNotFoundError:
+            raise ArtifactError(path, "the golden rows are missing") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            raise ArtifactError(path, "does not hold golden rows") from None
+
+
+def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> float:
+    """How far forecasts are from the expected ones, as a multiple of what is allowed: at most 1 is agreement.
+
+    Allowed is `TOLERANCE` times the target's scale, and `ROUNDING_STEPS` float32 rounding steps of the expected value.
+
+    Args:
+        forecasts: Shape (batch, horizon, targets), raw units.
+        expected: The same shape and units.
+        scales: The targets' standard deviations in training, in raw units.
+
+    Returns:
+        The largest ratio over all values; infinity where shapes differ or a forecast is not finite.
+    """
+    if forecasts.shape != expected.shape or not np.isfinite(forecasts).all():
+        return float("inf")
+    allowed = TOLERANCE * np.asarray(scales) + ROUNDING_STEPS * np.spacing(np.abs(expected)).astype(np.float64)
+    difference = np.abs(forecasts.astype(np.float64) - expected.astype(np.float64))
+    return float((difference / allowed).max(initial=0.0))

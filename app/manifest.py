@@ -1,0 +1,182 @@
+"""What a model version says about itself: its contract, where it came from, how well it did, and its checksums.
+
+`training` writes a `Manifest` as the last file of a version; the service believes no version whose files do not match
+it. Nothing here needs TensorFlow or FastAPI.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from app.errors import ArtifactError
+
+MANIFEST_FILE = "manifest.json"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Model names: safe as a folder, in a URL, in a header and as a metric label."""
+VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
+"""Version folders: whole numbers from 1, without leading zeros, that fit 64 bits."""
+
+
+class Record(BaseModel):
+    """Base of everything a manifest holds: immutable, and open to fields that a later release adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+
+class Feature(Record):
+    """One input column of the window."""
+
+    name: str
+    unit: str | None = None
+    minimum: float
+    """Smallest value in the training part, in the column's unit."""
+    maximum: float
+    """Largest value in the training part, in the column's unit."""
+
+
+class Target(Record):
+    """One output column of the forecast."""
+
+    name: str
+    unit: str | None = None
+    scale: float = Field(gt=0)
+    """Standard deviation of the target in the training part, in its unit: the yardstick of numeric agreement."""
+
+
+class Contract(Record):
+    """The shape and meaning of a window and of a forecast.
+
+    Windows are (batch, steps, features), forecasts (batch, horizon, targets), both float32 in raw units.
+    """
+
+    steps: int = Field(ge=1)
+    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    horizon: int = Field(ge=1)
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)]
+    frequency: str | None = None
+    """Distance between two rows in words, for example `1 week`; None where rows have no regular distance."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in the order of the window's last axis."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the targets, in the order of the forecast's last axis."""
+        return tuple(target.name for target in self.targets)
+
+    @property
+    def target_scales(self) -> tuple[float, ...]:
+        """The targets' standard deviations in the training part."""
+        return tuple(target.scale for target in self.targets)
+
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """(steps, features)."""
+        return self.steps, len(self.features)
+
+    @property
+    def forecast_shape(self) -> tuple[int, int]:
+        """(horizon, targets)."""
+        return self.horizon, len(self.targets)
+
+
+class DataFingerprint(Record):
+    """Which table the version was trained on."""
+
+    source: str
+    """File name, or the name of a built-in series."""
+    sha256: str
+    """Of the ordered, cleaned table's numbers as little-endian float64, row by row."""
+    rows: int
+    columns: tuple[str, ...]
+    first_time: str | None = None
+    last_time: str | None = None
+    training_rows: int
+    validation_rows: int
+    test_rows: int
+    notices: tuple[str, ...] = ()
+    """What training had to say about the data: gaps, missing values, re-ordered rows."""
+
+
+class Score(Record):
+    """Error of one forecaster on the test part, over all horizon steps and targets, in raw units."""
+
+    forecaster: str
+    mae: float
+    rmse: float
+
+
+class Manifest(Record):
+    """Everything a version says about itself."""
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    created: datetime
+    contract: Contract
+    config: dict[str, JsonValue]
+    """The configuration that trained the version, as `--config` reads it."""
+    data: DataFingerprint
+    versions: dict[str, str]
+    """Releases of Python, TensorFlow, Keras, numpy and windowcast that made the version."""
+    scores: tuple[Score, ...]
+    """The model's own score first, then the baselines'."""
+    verdict: str
+    files: dict[str, str]
+    """sha256 of every other file, by its path relative to the version's folder."""
+
+    @classmethod
+    def read(cls, version_dir: Path) -> "Manifest":
+        """Reads the manifest of a version.
+
+        Raises:
+            ArtifactError: There is no manifest, or it is not one.
+        """
+        path = version_dir / MANIFEST_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise ArtifactError(path, "the manifest is missing, so the export was not finished") from None
+        except OSError as error:
+            raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise ArtifactError(path, f"is not a manifest: {place}: {first['msg']}") from None
+
+    def verify_files(self, version_dir: Path) -> None:
+        """Compares every file of the version with its recorded sha256.
+
+        Raises:
+            ArtifactError: A file is missing, unreadable or changed; names the first one.
+        """
+        for name, expected in self.files.items():
+            path = version_dir / name
+            try:
+                actual = file_sha256(path)
+            except FileNotFoundError:
+                raise ArtifactError(path, "the file is missing") from None
+            except OSError as error:
+                raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
+            if actual != expected:
+                raise ArtifactError(path, f"has changed since the export (its sha256 is not in {MANIFEST_FILE})")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_files(version_dir: Path) -> dict[str, str]:
+    """The sha256 of every file of a version except its manifest, by relative path in sorted order."""
+    return {path.relative_to(version_dir).as_posix(): file_sha256(path) for path in _files(version_dir)}
+
+
+def _files(version_dir: Path) -> Iterator[Path]:
+    return (path for path in sorted(version_dir.rglob("*")) if path.is_file() and path.name != MANIFEST_FILE)

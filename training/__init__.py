@@ -1,0 +1,1 @@
+"""Makes, from a table of numbers, the model version that `app` serves."""

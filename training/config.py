@@ -1,0 +1,128 @@
+"""TrainingConfig: everything a training run can be told, a remark per field.
+
+The same fields are the flags of `python -m training train`, the keys of a `--config` file, and the record that a
+version's manifest keeps. The remarks are the help texts.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from app.manifest import NAME_PATTERN
+from training.errors import TrainingError
+
+Cell = Literal["lstm", "gru", "rnn"]
+Loss = Literal["huber", "mae", "mse"]
+Missing = Literal["error", "forward", "interpolate", "drop"]
+Output = Literal["last", "sequence"]
+Scale = Literal["standard", "window", "last", "none"]
+Series = Literal["co2", "sunspots", "lesson", "exercise", "multiplication"]
+
+
+def _split_commas(value: object) -> object:
+    """Lets a list be written as one string: `open,close`."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _split_units(value: object) -> object:
+    """Lets units of measure be written as one string: `temp=°C,load=MW`."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        return {name.strip(): unit.strip() for name, _, unit in pairs}
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_split_commas)]
+Layers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split_commas), Field(min_length=1)]
+Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
+
+
+class TrainingConfig(BaseModel):
+    """What to train on, how, and where the version goes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    # Data
+    data: Path | None = None
+    """CSV or Parquet file with a header line and a row per time."""
+    series: Series | None = None
+    """Built-in series, instead of --data."""
+    target: Names = ()
+    """Column or columns to forecast."""
+    features: Names = ()
+    """Columns the model sees, in this order; the targets unless given."""
+    time: str | None = None
+    """Column of dates, date-times or whole numbers that orders the rows."""
+    missing: Missing = "error"
+    """What to do about missing values: refuse, carry the last one forward, draw a line between neighbours, or drop the row."""
+    measured_in: Measures = Field(default={})
+    """Units of measure for the contract: COL=UNIT[,COL=UNIT]."""
+
+    # Windows
+    window: int = Field(default=30, ge=1)
+    """Steps: rows the model sees."""
+    horizon: int = Field(default=1, ge=1)
+    """Rows the model forecasts, directly after the window."""
+    stride: int = Field(default=1, ge=1)
+    """Rows between the starts of two training windows; validation and test judge every row."""
+    split: Numbers = (70, 15, 15)
+    """Train, validation and test shares, or the two row numbers (from 0) where validation and test start."""
+
+    # Model
+    cell: Cell = "lstm"
+    """Recurrent cell."""
+    units: Layers = (64, 64)
+    """Cells in each layer, first to last."""
+    bidirectional: bool = False
+    """Read the window in both directions."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a layer's outputs switched off at random in training."""
+    output: Output = "last"
+    """Learn from the forecast after the last step only, or from one forecast after every step."""
+    scale: Scale = "last"
+    """What inputs are centred on inside the graph: the training mean, the window's mean, its last row, or nothing."""
+
+    # Fitting
+    loss: Loss = "huber"
+    """Loss on the scaled values."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Peak rate of Adam, lowered along a cosine."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the whole gradient."""
+    batch_size: int = Field(default=64, ge=1)
+    """Windows in one training step."""
+    epochs: int = Field(default=50, ge=1)
+    """Most passes over the training windows."""
+    patience: int = Field(default=10, ge=1)
+    """Passes without a better validation loss before training stops; the best weights are kept."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Makes a run repeatable: the same seed gives the same weights."""
+    xla: bool = True
+    """Compile the training step with XLA."""
+
+    # Version
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
+    """Name of the model."""
+    models_dir: Path = Path("models")
+    """Folder that holds the models; the version goes to MODELS_DIR/NAME/1, 2, 3 ..."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.data is None) == (self.series is None):
+            raise ValueError("give either --data FILE or --series NAME")
+        if self.data is not None and not self.target:
+            raise ValueError("--data needs --target COL, the column to forecast")
+        return self
+
+    @model_validator(mode="after")
+    def _no_look_ahead(self) -> Self:
+        if self.bidirectional and self.output == "sequence":
+            raise ValueError(
+                "--bidirectional with --output sequence would show every step the rows it should forecast; use --output last"
+            )
+        return self
