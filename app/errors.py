@@ -9,6 +9,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── BatchTooLarge         413 more windows than the service takes in one request
 ├── UnsupportedMediaType  415 the body is declared to be something other than plain JSON
 ├── InvalidRequest        422 the body or the query breaks the contract; says where
+├── InternalError         500 a fault of the service's own
 ├── PredictionFailed      500 the model failed on a valid window
 ├── ModelNotReady         503 loading, or draining before a stop
 ├── QueueFull             503 too many rows are waiting already
@@ -130,6 +131,15 @@ class InvalidRequest(ServiceError):
     def __init__(self, errors: Sequence[LocatedError]) -> None:
         super().__init__("The request does not fit the model's contract; `errors` says where.")
         self.errors = tuple(errors[:MAX_LOCATED_ERRORS])
+
+
+class InternalError(ServiceError):
+    """A fault of the service's own."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self) -> None:
+        super().__init__("The service failed; its log says why, under this request id.")
 
 
 class PredictionFailed(ServiceError):

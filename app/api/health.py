@@ -1,0 +1,60 @@
+"""What operators ask: is the process alive, is it ready, what does it count."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.responses import JSONResponse, Response
+
+from app.api.native import RunningService
+from app.lifecycle import Phase
+from app.metrics import exposition
+
+router = APIRouter(tags=["health"])
+
+
+class Status(BaseModel):
+    """Where the process stands."""
+
+    status: str
+
+
+class Health(BaseModel):
+    """Where the process stands, and which model versions serve."""
+
+    status: str
+    models: dict[str, int]
+    failures: dict[str, str]
+
+
+@router.get("/livez")
+async def livez() -> Status:
+    """200 as long as the event loop turns."""
+    return Status(status="alive")
+
+
+@router.get("/readyz", response_model=Status, responses={503: {"model": Status}})
+async def readyz(service: RunningService) -> Response:
+    """200 when forecasts are served and will be for a while; 503 while loading and while draining."""
+    phase = service.lifecycle.phase
+    return JSONResponse({"status": phase}, _status_code(phase))
+
+
+@router.get("/healthz", response_model=Health, responses={503: {"model": Health}})
+async def healthz(service: RunningService) -> Response:
+    """The same as `/readyz`, with the versions that serve and the models that could not be loaded."""
+    phase = service.lifecycle.phase
+    versions = {} if phase is Phase.LOADING else {loaded.name: loaded.version for loaded in service.repository.all()}
+    content = {"status": phase, "models": versions, "failures": service.repository.failures}
+    return JSONResponse(content, _status_code(phase))
+
+
+@router.get("/metrics", include_in_schema=True)
+async def metrics() -> Response:
+    """Counters and histograms in Prometheus' text format."""
+    return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _status_code(phase: Phase) -> HTTPStatus:
+    return HTTPStatus.OK if phase is Phase.READY else HTTPStatus.SERVICE_UNAVAILABLE

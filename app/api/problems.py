@@ -1,0 +1,135 @@
+"""Errors as RFC 9457 problem details: one shape for ours, the framework's and request validation's alike."""
+
+import re
+from typing import Annotated
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.errors import (
+    InternalError,
+    InvalidRequest,
+    LocatedError,
+    MalformedBody,
+    MethodNotAllowed,
+    NotFound,
+    PredictionFailed,
+    ServiceError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+MAX_BYTES = 4096
+MAX_MESSAGE_CHARACTERS = 400
+
+
+class ProblemError(BaseModel):
+    """One mistake in a request."""
+
+    pointer: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An answer that is not a forecast (RFC 9457)."""
+
+    type: Annotated[str, Field(examples=["urn:windowcast:invalid-request"])]
+    title: Annotated[str, Field(examples=["Unprocessable Entity"])]
+    status: Annotated[int, Field(examples=[422])]
+    detail: Annotated[
+        str | None, Field(examples=["The request does not fit the model's contract; `errors` says where."])
+    ]
+    errors: list[ProblemError] | None = None
+    request_id: str | None = None
+
+
+def problem_response(error: ServiceError, request_id: str) -> Response:
+    """The error as problem+json of at most `MAX_BYTES`; an internal one tells its request id and nothing else."""
+    problem: dict[str, object] = {
+        "type": f"urn:windowcast:{_slug(type(error).__name__)}",
+        "title": error.status.phrase,
+        "status": error.status.value,
+    }
+    if isinstance(error, InternalError | PredictionFailed):
+        problem["request_id"] = request_id
+    else:
+        problem["detail"] = error.detail
+    headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
+    return Response(_bounded(problem, error.errors), error.status, headers, MEDIA_TYPE)
+
+
+def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> bytes:
+    """The problem with as many of its located errors as fit."""
+    if not errors:
+        return orjson.dumps(problem)
+    located = [{"pointer": error.pointer, "message": error.message[:MAX_MESSAGE_CHARACTERS]} for error in errors]
+    while len(body := orjson.dumps({**problem, "errors": located})) > MAX_BYTES and len(located) > 1:
+        located.pop()
+    return body
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+
+
+def invalid_body(error: ValidationError, takes: str) -> ServiceError:
+    """What is wrong with a JSON body that pydantic refused.
+
+    Args:
+        error: Pydantic's finding.
+        takes: The fields that the body may have, in words.
+    """
+    findings = error.errors(include_input=False, include_url=False, include_context=False)
+    if findings[0]["type"] == "json_invalid":
+        return MalformedBody()
+    located = []
+    for finding in findings:
+        # The name of an unknown field is the caller's text, and is not repeated.
+        unknown = finding["type"] == "extra_forbidden"
+        place = finding["loc"][:-1] if unknown else finding["loc"]
+        message = f"unknown field; this takes {takes}" if unknown else _sentence(finding["msg"], takes)
+        located.append(LocatedError(_pointer(place), message))
+    return InvalidRequest(list(dict.fromkeys(located)))
+
+
+def _sentence(message: str, takes: str) -> str:
+    if message == "Input should be an object":
+        return f"expected an object with {takes}"
+    return message.removeprefix("Value error, ")
+
+
+def _pointer(place: tuple[int | str, ...]) -> str:
+    """A location as JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
+
+
+async def _handle_service_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ServiceError):
+        raise error
+    return problem_response(error, request.state.request_id)
+
+
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    """What the framework itself raises: no such path, or not for this method."""
+    allowed = getattr(error, "headers", None) or {}
+    problem = MethodNotAllowed(allowed["Allow"]) if "Allow" in allowed else NotFound()
+    response = problem_response(problem, request.state.request_id)
+    response.headers.update(allowed)
+    return response
+
+
+async def _handle_invalid_query(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    located = [LocatedError(f"?{finding['loc'][-1]}", finding["msg"]) for finding in error.errors()]
+    return problem_response(InvalidRequest(located), request.state.request_id)
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Has every error of the app answered as a problem."""
+    app.add_exception_handler(ServiceError, _handle_service_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_query)

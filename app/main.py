@@ -1,0 +1,58 @@
+"""The one module that wires: settings in, an ASGI application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from app import __version__
+from app.api import docs, health, native
+from app.api.problems import add_problem_handlers
+from app.logs import configure_logs
+from app.middleware import ExchangeMiddleware
+from app.service import Service
+from app.settings import Settings
+
+DESCRIPTION = "Forecasts from a stacked LSTM: a window of rows in, the rows that follow out, both in raw units."
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Builds the application; its lifespan starts the service.
+
+    Args:
+        settings: The service's settings; read from the environment unless given.
+
+    Raises:
+        SettingsError: The environment holds a setting that cannot be used.
+    """
+    settings = settings or Settings.read()
+    configure_logs(settings.log_level)
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, float]]:
+        service.start()
+        yield {"receive_timeout_seconds": settings.receive_timeout_seconds}
+        service.stop()
+
+    app = FastAPI(
+        title="Windowcast",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        root_path=settings.root_path,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.service = service
+    app.openapi = partial(docs.describe, app, service)  # type: ignore[method-assign]
+    app.include_router(native.router)
+    app.include_router(health.router)
+    if settings.docs:
+        app.include_router(docs.router)
+    add_problem_handlers(app)
+    app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
+    return app

@@ -1,0 +1,70 @@
+"""uvicorn's HTTP protocol with bounds that it lacks: on the size of a request's head, and on the time it may take.
+
+Without them one client can hold memory with endless headers, or connections with headers that trickle in.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Longest request line and headers together."""
+
+HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes a connection whose request head is too long (431) or too slow (408).
+
+    The lifespan's state tells how slow that is: the longest time from the connection, or from the first byte of a
+    further request on it, to the end of the head.
+    """
+
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Starts the clock: a client that connects must say something."""
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the clock."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A further request starts on the connection."""
+        super().on_message_begin()
+        self._head_bytes = 0
+        if self._head_timer is None:
+            self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Counts what comes before the head is complete."""
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self._close_with(HEAD_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """The head is complete; the body has limits of its own."""
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def _start_timer(self) -> None:
+        seconds = self.app_state["receive_timeout_seconds"]
+        self._head_timer = self.loop.call_later(seconds, self._close_with, REQUEST_TIMEOUT)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _close_with(self, answer: bytes) -> None:
+        self._stop_timer()
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()

@@ -1,0 +1,89 @@
+"""Every value the service can be given, from WINDOWCAST_* variables and from `.env`.
+
+The docstring under each field is its documentation: `python -m app --help` and the table in README show it.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsError
+from app.manifest import NAME_PATTERN
+
+EngineName: TypeAlias = Literal["auto", "tensorflow"]
+
+PREFIX = "WINDOWCAST_"
+ENV_FILE = Path(".env")
+
+
+class Settings(BaseSettings):
+    """The service's settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+    models_dir: Path = Path("models")
+    """Folder that holds the models as NAME/VERSION."""
+    model: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
+    """Model that `/predict` answers with unless the request names another."""
+    engine: EngineName = "auto"
+    """What computes the forecasts: `tensorflow`, or `auto` for the fastest engine that the version supports."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on."""
+    root_path: str = ""
+    """Path under which a proxy in front publishes the service, for example `/forecast`."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that serve; each loads the models for itself."""
+    docs: bool = True
+    """Whether to serve `/docs` and `/openapi.json`."""
+
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
+    """Largest request body, in bytes."""
+    max_batch_rows: int = Field(default=1024, ge=1, le=65536)
+    """Most windows in one request."""
+    max_queue_rows: int = Field(default=8192, ge=1)
+    """Most windows that may wait for a model; beyond it requests are refused with 503."""
+    request_timeout_seconds: float = Field(default=30.0, gt=0)
+    """Longest time from a request's last byte to its forecast; beyond it the answer is 504."""
+    receive_timeout_seconds: float = Field(default=10.0, gt=0)
+    """Longest time a client may take to send a request's headers, and again to send its body."""
+    drain_seconds: float = Field(default=5.0, ge=0)
+    """Time after SIGTERM during which requests are still taken while `/readyz` already answers 503."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe events that are logged; `info` logs a line per request."""
+
+    @classmethod
+    def read(cls) -> Self:
+        """Reads the settings from the environment and `.env`.
+
+        Raises:
+            SettingsError: A value cannot be used, or a variable with our prefix is unknown.
+        """
+        _refuse_unknown_variables(cls)
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            field = str(first["loc"][0])
+            default = cls.model_fields[field].default
+            raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}; for example {default}.") from None
+
+
+def _refuse_unknown_variables(settings: type[Settings]) -> None:
+    """A misspelt setting is an error: the service would silently run with the default."""
+    known = [f"{PREFIX}{field.upper()}" for field in settings.model_fields]
+    given = [*os.environ, *dotenv_values(ENV_FILE)]
+    for variable in given:
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.0)[0]
+            raise SettingsError(f"{variable} is not a setting; did you mean {nearest}?")

@@ -1,0 +1,264 @@
+"""From a JSON payload to a float32 tensor, with errors that point at the value.
+
+`Window`, `Windows` and `Records` are annotated types for any pydantic model: nested JSON arrays (or objects by feature
+name) in, a numpy array out. With a `Contract` as validation context they also hold the payload to the served model's
+steps and features.
+
+Numbers are strict: no strings, booleans, null, NaN, infinities, or values that float32 cannot hold. A payload that is
+right is checked level by level at C speed; only one that is wrong is walked again to say where.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Annotated, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import GetJsonSchemaHandler, ValidationError, ValidationInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from app.errors import MAX_LOCATED_ERRORS
+from app.manifest import Contract
+
+Array: TypeAlias = NDArray[np.float32]
+Location: TypeAlias = tuple[int | str, ...]
+Mistake: TypeAlias = tuple[Location, str]
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+NUMBER_TYPES = {int, float}
+MAX_NAMES_SHOWN = 8
+KINDS = {str: "a string", bool: "a boolean", type(None): "null", dict: "an object", list: "a list"}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a tensor: its name, and the size and entries that the contract gives it, if it does."""
+
+    name: str
+    size: int | None = None
+    entries: tuple[str, ...] = ()
+
+    def expects(self, size: int | None) -> str:
+        """What should stand here, in words; `size` is what the contract or the first row implies."""
+        if size is None:
+            return f"at least 1 along {self.name}"
+        counted = f"{size} {self.name.removesuffix('s') if size == 1 else self.name}"
+        if self.size is None:
+            return f"{counted} as in the first row"
+        return f"{counted} ({_listed(self.entries)})" if self.entries else counted
+
+
+class Tensor:
+    """Annotation that turns nested JSON arrays into a float32 array with the named axes.
+
+    Args:
+        axes: Names from the outermost in, for example `"batch", "steps", "features"`. A `Contract` in the validation
+            context gives `steps` and `features` their sizes; any other axis may have any size from 1, the same in
+            every row. Where the contract has one feature, the innermost lists may be left out.
+    """
+
+    def __init__(self, *axes: str) -> None:
+        self.axes = axes
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        """Validates with `_validate`; dumps as nested lists."""
+        return _array_schema(self._validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Nested arrays of numbers; `x-axis` names each level, so that a served model's sizes can be filled in."""
+        node: JsonSchemaValue = {"type": "number"}
+        for axis in reversed(self.axes):
+            node = {"type": "array", "items": node, "minItems": 1, "x-axis": axis}
+        return node
+
+    def _validate(self, value: object, info: ValidationInfo) -> Array:
+        contract = _contract(info)
+        axes = [_axis(name, contract) for name in self.axes]
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if axes[-1].name == "features" and axes[-1].size == 1:
+            full = _with_feature_axis(value, depth=len(axes) - 1)
+            return _tensor(full, axes, rename=lambda place: _existing(value, place))
+        return _tensor(value, axes)
+
+
+class Records:
+    """Annotation that turns `[{"temp": 1.2, "load": 3.4}, ...]` into a float32 array (steps, features).
+
+    The features come out in the contract's order, whatever the order in the objects; so a `Contract` must be the
+    validation context.
+    """
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
+        """Validates with `_validate`; dumps as nested lists."""
+        return _array_schema(self._validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Objects of numbers; `x-axis` marks what a served model's contract fills in."""
+        record = {"type": "object", "additionalProperties": {"type": "number"}, "x-axis": "features"}
+        return {"type": "array", "items": record, "minItems": 1, "x-axis": "steps"}
+
+    def _validate(self, value: object, info: ValidationInfo) -> Array:
+        contract = _contract(info)
+        if contract is None:
+            raise PydanticCustomError("records", "records can only be read with a model's contract")
+        names = contract.feature_names
+        _refuse(_locate_in_records(value, names))
+        rows = [[record[name] for name in names] for record in value]  # type: ignore[attr-defined]
+        axes = [_axis("steps", contract), _axis("features", contract)]
+        return _tensor(rows, axes, rename=lambda place: (*place[:1], *(names[int(index)] for index in place[1:])))
+
+
+Window: TypeAlias = Annotated[NDArray[np.float32], Tensor("steps", "features")]
+"""One window: float32 (steps, features)."""
+
+Windows: TypeAlias = Annotated[NDArray[np.float32], Tensor("batch", "steps", "features")]
+"""A batch of windows: float32 (batch, steps, features)."""
+
+RecordsWindow: TypeAlias = Annotated[NDArray[np.float32], Records()]
+"""One window by feature name: float32 (steps, features)."""
+
+
+def _array_schema(validate: Callable[[object, ValidationInfo], Array]) -> CoreSchema:
+    return core_schema.with_info_plain_validator_function(
+        validate, serialization=core_schema.plain_serializer_function_ser_schema(np.ndarray.tolist)
+    )
+
+
+def _contract(info: ValidationInfo) -> Contract | None:
+    return info.context if isinstance(info.context, Contract) else None
+
+
+def _axis(name: str, contract: Contract | None) -> Axis:
+    if contract is not None and name == "steps":
+        return Axis(name, contract.steps)
+    if contract is not None and name == "features":
+        return Axis(name, len(contract.features), contract.feature_names)
+    return Axis(name)
+
+
+def _with_feature_axis(value: object, depth: int) -> object:
+    """Wraps each number `depth` lists down in a list of its own; leaves anything else for the checks to judge."""
+    if not isinstance(value, list):
+        return value
+    if depth > 1:
+        return [_with_feature_axis(row, depth - 1) for row in value]
+    return [number if isinstance(number, list) else [number] for number in value]
+
+
+def _existing(value: object, place: Location) -> Location:
+    """The part of a location that leads to something in the payload as it was sent."""
+    for depth, index in enumerate(place):
+        if not isinstance(value, list):
+            return place[:depth]
+        value = value[int(index)]
+    return place
+
+
+def _tensor(value: object, axes: Sequence[Axis], rename: Callable[[Location], Location] = lambda place: place) -> Array:
+    """Nested lists to a float32 array, or a `ValidationError` that says where it went wrong."""
+    array = _to_array(value, [axis.size for axis in axes])
+    if array is None:
+        _refuse((rename(place), text) for place, text in _locate(value, axes))
+        raise PydanticCustomError("tensor", "could not be read as numbers")
+    return array
+
+
+def _to_array(value: object, sizes: Sequence[int | None]) -> Array | None:
+    """Nested lists to a float32 array of that shape, or None if anything at all is wrong with them."""
+    rows: list[Any] = [value]
+    shape = []
+    for size in sizes:
+        lengths = set(map(len, rows)) if set(map(type, rows)) == {list} else set()
+        if len(lengths) != 1 or 0 in lengths or (size is not None and size not in lengths):
+            return None
+        shape.append(lengths.pop())
+        rows = list(chain.from_iterable(rows))
+    if not set(map(type, rows)) <= NUMBER_TYPES:
+        return None
+    try:
+        numbers = np.array(rows, dtype=np.float64)
+    except OverflowError:  # an integer that even float64 cannot hold
+        return None
+    if not (np.abs(numbers) <= FLOAT32_MAX).all():  # NaN compares false
+        return None
+    return numbers.astype(np.float32).reshape(shape)
+
+
+def _locate(value: object, axes: Sequence[Axis], implied: Sequence[int | None] | None = None) -> Iterator[Mistake]:
+    """Walks nested lists in order and yields every mistake; a sound row is passed over at C speed."""
+    if not axes:
+        if problem := _number_problem(value):
+            yield (), problem
+        return
+    implied = _first_sizes(value, axes) if implied is None else implied
+    axis, size = axes[0], axes[0].size or implied[0]
+    if not isinstance(value, list):
+        yield (), f"expected a list of {axis.expects(size)}, got {_kind(value)}"
+        return
+    if not value or (size is not None and len(value) != size):
+        yield (), f"expected {axis.expects(size)}, got {len(value)}"
+        return
+    for index, row in enumerate(value):
+        sound = len(axes) > 1 and _to_array(row, [a.size or i for a, i in zip(axes[1:], implied[1:], strict=True)])
+        if sound is False or sound is None:
+            for place, text in _locate(row, axes[1:], implied[1:]):
+                yield (index, *place), text
+
+
+def _first_sizes(value: object, axes: Sequence[Axis]) -> list[int | None]:
+    """The sizes that the first entry of every level implies for the rest of its level; None for the outermost."""
+    sizes: list[int | None] = [None]
+    for _ in axes[1:]:
+        value = value[0] if isinstance(value, list) and value else None
+        sizes.append(len(value) if isinstance(value, list) and value else None)
+    return sizes
+
+
+def _number_problem(value: object) -> str | None:
+    if type(value) not in NUMBER_TYPES:
+        return f"expected a number, got {_kind(value)}"
+    if value != value:  # noqa: PLR0124 (NaN is the one number that differs from itself)
+        return "expected a finite number, got NaN"
+    if abs(value) > FLOAT32_MAX:  # type: ignore[arg-type]
+        return f"expected a number within float32 (at most {FLOAT32_MAX:.3g} either way), got a larger one"
+    return None
+
+
+def _locate_in_records(value: object, names: tuple[str, ...]) -> Iterator[Mistake]:
+    if not isinstance(value, list):
+        yield (), f"expected a list of objects, got {_kind(value)}"
+        return
+    wanted = set(names)
+    for index, record in enumerate(value):
+        if not isinstance(record, dict):
+            yield (index,), f"expected an object with {_listed(names)}, got {_kind(record)}"
+        elif missing := [name for name in names if name not in record]:
+            yield (index,), f"expected {_listed(names)}; {_listed(missing)} missing"
+        elif len(record) > len(wanted):
+            yield (index,), f"expected {_listed(names)} only, got {len(record) - len(wanted)} unknown besides"
+
+
+def _refuse(mistakes: Iterator[Mistake]) -> None:
+    """Raises the first mistakes, if there are any, as errors of the field that is being validated."""
+    errors = [
+        InitErrorDetails(type=_custom_error(text), loc=place, input=None)
+        for place, text in islice(mistakes, MAX_LOCATED_ERRORS)
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("tensor", errors)
+
+
+def _custom_error(text: str) -> PydanticCustomError:
+    return PydanticCustomError("tensor", text)
+
+
+def _kind(value: object) -> str:
+    return KINDS.get(type(value), "a number")
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMES_SHOWN])
+    return f"{shown} and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else shown
