@@ -1,4 +1,4 @@
-"""Golden rows: windows and forecasts recorded at export, and the measure by which a replay agrees with them."""
+"""Golden rows: windows and forecasts recorded at export, and the measure by which two ways to compute them agree."""
 
 import zipfile
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ArtifactError
+from app.manifest import Contract
 
 Array = NDArray[np.float32]
 
@@ -19,6 +20,8 @@ TOLERANCE = 1e-5
 
 ROUNDING_STEPS = 4
 """How many float32 rounding steps of the forecast itself are forgiven besides, for targets far from zero."""
+
+PROBE_SEED = 2026
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +73,21 @@ def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> flo
     allowed = TOLERANCE * np.asarray(scales) + ROUNDING_STEPS * np.spacing(np.abs(expected)).astype(np.float64)
     difference = np.abs(forecasts.astype(np.float64) - expected.astype(np.float64))
     return float((difference / allowed).max(initial=0.0))
+
+
+def training_ranges(contract: Contract) -> tuple[Array, Array]:
+    """The smallest and the largest value of each feature in training, each of shape (features,), in raw units."""
+    minima = np.array([feature.minimum for feature in contract.features], np.float32)
+    maxima = np.array([feature.maximum for feature in contract.features], np.float32)
+    return minima, maxima
+
+
+def probe_windows(contract: Contract, rows: int) -> Array:
+    """Random windows within the training ranges and half as far again beyond them, the same in every run.
+
+    Returns:
+        Shape (rows, steps, features), raw units.
+    """
+    minima, maxima = training_ranges(contract)
+    share = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (rows, *contract.window_shape))
+    return np.asarray(minima + share * (maxima - minima), np.float32)

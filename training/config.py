@@ -4,14 +4,16 @@ The same fields are the flags of `python -m training train`, the keys of a `--co
 version's manifest keeps. The remarks are the help texts.
 """
 
+import difflib
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from app.manifest import NAME_PATTERN
-from training.errors import TrainingError
+from training.errors import ConfigError
 
 Cell = Literal["lstm", "gru", "rnn"]
 Loss = Literal["huber", "mae", "mse"]
@@ -59,7 +61,7 @@ class TrainingConfig(BaseModel):
     time: str | None = None
     """Column of dates, date-times or whole numbers that orders the rows."""
     missing: Missing = "error"
-    """What to do about missing values: refuse, carry the last one forward, draw a line between neighbours, or drop the row."""
+    """What to do about missing values: refuse, carry the last forward, draw a line between neighbours, drop the row."""
     measured_in: Measures = Field(default={})
     """Units of measure for the contract: COL=UNIT[,COL=UNIT]."""
 
@@ -123,6 +125,59 @@ class TrainingConfig(BaseModel):
     def _no_look_ahead(self) -> Self:
         if self.bidirectional and self.output == "sequence":
             raise ValueError(
-                "--bidirectional with --output sequence would show every step the rows it should forecast; use --output last"
+                "--bidirectional with --output sequence would show every step the rows it should forecast; "
+                "use --output last"
             )
         return self
+
+
+def read_config(file: Path | None, flags: Mapping[str, object]) -> TrainingConfig:
+    """Puts a configuration together: a flag beats the file, the file beats the defaults.
+
+    Args:
+        file: TOML file with any of the fields, or None.
+        flags: The fields given on the command line.
+
+    Raises:
+        ConfigError: The file cannot be read, or a field is unknown or has a value that cannot be used.
+    """
+    settings = {**(_read_toml(file) if file else {}), **flags}
+    try:
+        return TrainingConfig.model_validate(settings)
+    except ValidationError as error:
+        finding = error.errors(include_input=False, include_url=False)[0]
+        message = finding["msg"].removeprefix("Value error, ")
+        if not finding["loc"]:
+            raise ConfigError(f"{message}.") from None
+        field = str(finding["loc"][0])
+        origin = f"--{field.replace('_', '-')}" if field in flags else f"{file}: {field}"
+        raise ConfigError(f"{origin}: {_explain(field, finding['type'], message)}.") from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: is not TOML: {error}.") from None
+
+
+def _explain(field: str, kind: str, message: str) -> str:
+    """The finding in words; an unknown field is told its nearest name, a bad value what a good one looks like."""
+    if kind == "extra_forbidden":
+        nearest = difflib.get_close_matches(field, TrainingConfig.model_fields, n=1, cutoff=0.0)[0]
+        return f"there is no such field; the nearest is {nearest}"
+    default = TrainingConfig.model_fields[field].default
+    return f"{message}; for example {shown(default)}" if default not in (None, (), {}) else message
+
+
+def shown(value: object) -> str:
+    """A field's value as one would write it on the command line."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in _parts(value))
+
+
+def _parts(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)

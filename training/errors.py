@@ -2,7 +2,7 @@
 
 
 class TrainingError(Exception):
-    """Something in the data, the configuration or the folder stops the run. The message says what, where and the remedy."""
+    """Something in the data, the configuration or the folder stops the run; says what, where and the remedy."""
 
 
 class DataError(TrainingError):
@@ -11,3 +11,7 @@ class DataError(TrainingError):
 
 class ConfigError(TrainingError):
     """The configuration cannot be used."""
+
+
+class ExportError(TrainingError):
+    """The version could not be published; nothing is left of it."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import ArtifactError, StartupError
-from app.golden import Array, deviation
+from app.golden import Array, deviation, probe_windows
 from app.manifest import Contract
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -30,7 +30,6 @@ except ModuleNotFoundError as error:
 LARGEST_COMPILED_BATCH = 256
 """Beyond it a batch is computed in pieces: compiled code is no faster per row, and each size costs start-up time."""
 
-CHECK_SEED = 2026
 SIGNATURE = "serving_default"
 
 
@@ -62,7 +61,7 @@ class TensorFlowEngine:
         worst = 0.0
         try:
             for size in self._batch_sizes:
-                windows = tf.constant(_check_windows(size, self._contract))
+                windows = tf.constant(probe_windows(self._contract, size))
                 self._compiled[size] = compiled.get_concrete_function(tf.TensorSpec(windows.shape, tf.float32))
                 expected = self._plain(windows).numpy()
                 actual = self._compiled[size](windows).numpy()
@@ -77,7 +76,7 @@ class TensorFlowEngine:
 
     def _fall_back(self, reason: str) -> None:
         self._compiled.clear()
-        self._plain(tf.constant(_check_windows(1, self._contract)))
+        self._plain(tf.constant(probe_windows(self._contract, 1)))
         self.remark = f"plain execution, because {reason}"
 
     def predict(self, windows: Array) -> Array:
@@ -131,11 +130,3 @@ def _check_tensor(spec: Any, shape: tuple[int, int], version_dir: Path) -> None:
     if spec.dtype != tf.float32 or spec.shape.as_list() != [None, *shape]:
         problem = f"{SIGNATURE} has {spec.name} {spec.dtype.name} {tuple(spec.shape)}"
         raise ArtifactError(version_dir, f"{problem}, but the contract needs float32 {(None, *shape)}")
-
-
-def _check_windows(rows: int, contract: Contract) -> Array:
-    """Random windows within the training ranges and as far again around them, the same in every run."""
-    minimum = np.array([feature.minimum for feature in contract.features])
-    maximum = np.array([feature.maximum for feature in contract.features])
-    share = np.random.default_rng(CHECK_SEED).uniform(-0.5, 1.5, (rows, *contract.window_shape))
-    return np.asarray(minimum + share * (maximum - minimum), np.float32)

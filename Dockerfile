@@ -1,0 +1,38 @@
+# docker build -t windowcast . && docker run -p 8000:8000 windowcast
+# Serve your own models: docker run -p 8000:8000 -v ./models:/srv/models:ro windowcast
+
+ARG BASE_IMAGE=python:3.12-slim-bookworm
+
+FROM ${BASE_IMAGE} AS base
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+
+# What serving needs, installed before the code is copied, so that a change of code reuses the layer.
+FROM base AS serving
+COPY requirements/tensorflow.txt /tmp/requirements.txt
+RUN python3 -m venv /opt/venv \
+ && pip install --no-cache-dir --require-hashes --requirement /tmp/requirements.txt \
+ # C++ headers and a compiler's library that nothing here loads: 300 MB.
+ && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include /opt/venv/lib/python3*/site-packages/clang
+
+# Trains the default model, so that the image serves something from the first minute.
+FROM serving AS trained
+COPY requirements/training.txt /tmp/requirements.txt
+RUN pip install --no-cache-dir --require-hashes --requirement /tmp/requirements.txt
+WORKDIR /srv
+COPY app app
+COPY training training
+RUN python -m training train --config training/default.toml
+
+FROM base AS full
+LABEL org.opencontainers.image.title="windowcast" \
+      org.opencontainers.image.description="Serves forecasts of a stacked LSTM over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /srv
+COPY --from=serving /opt/venv /opt/venv
+COPY app app
+COPY --from=trained /srv/models models
+ENV WINDOWCAST_HOST=0.0.0.0 WINDOWCAST_PORT=8000 WINDOWCAST_MODELS_DIR=/srv/models
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['WINDOWCAST_PORT'] + '/readyz', timeout=4)"]
+CMD ["python", "-m", "app"]

@@ -1,0 +1,189 @@
+"""`python -m training`: train, inspect and verify model versions."""
+
+import inspect as signatures
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.errors import StartupError
+from app.golden import Golden
+from app.manifest import Manifest, Score
+from training.config import TrainingConfig, read_config, shown
+from training.errors import TrainingError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Turns a table of numbers into a model version that `python -m app` serves.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+console = Console()
+error_console = Console(stderr=True)
+
+PANELS = {"data": "Data", "window": "Windows", "cell": "Model", "loss": "Fitting", "name": "Version"}
+"""The first field of each group of the configuration, and the heading it starts in `train --help`."""
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file with any of the options below as keys.")
+]
+VersionPath = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of a version, for example models/default/1.")]
+
+
+def _takes_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command one option per field of `TrainingConfig`, so that each is described in one place."""
+    parameters = [
+        signatures.Parameter("config", signatures.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile)
+    ]
+    panel = ""
+    for name, field in TrainingConfig.model_fields.items():
+        panel = PANELS.get(name, panel)
+        option = _option(name, field.annotation, panel)
+        parameters.append(
+            signatures.Parameter(name, signatures.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        )
+    command.__signature__ = signatures.Signature(parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _option(name: str, annotation: Any, panel: str) -> Any:
+    field = TrainingConfig.model_fields[name]
+    is_switch = annotation is bool
+    flag = name.replace("_", "-")
+    default = f" Default: {shown(field.default)}." if field.default not in (None, (), {}) else ""
+    option = typer.Option(
+        f"--{flag}/--no-{flag}" if is_switch else f"--{flag}",
+        help=" ".join((field.description or "").split()) + default,
+        metavar="" if is_switch else _metavar(name, annotation),
+        rich_help_panel=panel,
+        show_default=False,
+    )
+    return Annotated[bool | None if is_switch else str | None, option]
+
+
+def _metavar(name: str, annotation: Any) -> str:
+    """What the option's value looks like, from the type of its field."""
+    choices = [get_args(part) for part in (annotation, *get_args(annotation)) if get_origin(part) is Literal]
+    if choices:
+        return "|".join(choices[0])
+    known = {"target": "COL[,COL]", "features": "COL[,COL]", "time": "COL", "measured_in": "COL=UNIT", "data": "FILE"}
+    known |= {"units": "N[,N]", "split": "N,N[,N]", "models_dir": "DIR", "name": "NAME"}
+    return known.get(name, "NUMBER")
+
+
+@app.command()
+@_takes_config
+def train(config: Path | None, **options: Any) -> None:
+    """Trains a model on a series and publishes it as the next version of its name.
+
+    Options beat the --config file; the file beats the defaults.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_config(config, given)
+    # TensorFlow takes seconds to import; `--help` and a mistake in the options should not.
+    from training.train import train as run  # noqa: PLC0415
+
+    try:
+        outcome = run(settings, console)
+    except KeyboardInterrupt:
+        error_console.print("Interrupted; nothing was exported.")
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(_score_table(outcome.scores))
+    console.print(outcome.verdict, highlight=False)
+    console.print(f"Version: {outcome.version_dir}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def inspect(path: VersionPath) -> None:
+    """Shows what a version says about itself."""
+    manifest = Manifest.read(path)
+    console.print(_manifest_table(manifest))
+    console.print(_score_table(manifest.scores))
+    console.print(manifest.verdict, highlight=False)
+
+
+@app.command()
+def verify(path: VersionPath) -> None:
+    """Proves a version: the checksums of its files, and its golden rows computed anew. Exits with 1 on a mismatch."""
+    manifest = Manifest.read(path)
+    manifest.verify_files(path)
+    golden = Golden.load(path)
+    from app.engines import load_engine, replay  # noqa: PLC0415
+
+    engine = load_engine("tensorflow", path, manifest.contract, max_rows=len(golden.windows))
+    replay(engine, golden, manifest.contract, path)
+    console.print(
+        f"{path} is sound: {len(manifest.files)} files match their checksums, "
+        f"{len(golden.windows)} golden rows come out as recorded.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _score_table(scores: tuple[Score, ...]) -> Table:
+    table = Table(title="Test part", title_justify="left")
+    table.add_column("forecaster")
+    table.add_column("MAE", justify="right")
+    table.add_column("RMSE", justify="right")
+    for score in scores:
+        table.add_row(score.forecaster, f"{score.mae:.4g}", f"{score.rmse:.4g}")
+    return table
+
+
+def _manifest_table(manifest: Manifest) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _manifest_rows(manifest):
+        table.add_row(name, value)
+    return table
+
+
+def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    contract, data = manifest.contract, manifest.data
+    yield "name", manifest.name
+    yield "created", f"{manifest.created:%Y-%m-%d %H:%M:%S %Z}"
+    yield "window", f"{contract.steps} steps of {contract.frequency or 'a row'} x {len(contract.features)} features"
+    for feature in contract.features:
+        unit = f" {feature.unit}" if feature.unit else ""
+        yield "  feature", f"{feature.name}: {feature.minimum:g} to {feature.maximum:g}{unit} in training"
+    yield "forecast", f"{contract.horizon} steps x {', '.join(contract.target_names)}"
+    period = f", {data.first_time} to {data.last_time}" if data.first_time else ""
+    yield "data", f"{data.source}: {data.rows} rows{period}"
+    yield "", f"{data.training_rows} to train, {data.validation_rows} to validate, {data.test_rows} to test"
+    for notice in data.notices:
+        yield "", notice
+    yield "versions", ", ".join(f"{package} {release}" for package, release in manifest.versions.items())
+    yield "config", ", ".join(f"{name}={_plain(value)}" for name, value in manifest.config.items() if value)
+    yield "files", f"{len(manifest.files)}, sha256 of each recorded"
+
+
+def _plain(value: object) -> str:
+    return shown(tuple(value)) if isinstance(value, list) else str(value)
+
+
+def main() -> None:
+    """Runs a command; a user's mistake is told in one sentence, without a traceback.
+
+    Exit codes: 0 done, 1 a version that does not prove sound, 2 a mistake in the options or the data, 130 interrupted.
+    """
+    try:
+        app(standalone_mode=True)
+    except TrainingError as error:
+        error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(USAGE_ERROR)
+    except StartupError as error:
+        error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
