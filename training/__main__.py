@@ -14,7 +14,9 @@ from app.errors import StartupError
 from app.golden import Golden
 from app.manifest import Manifest, Score
 from training.config import TrainingConfig, read_config, shown
+from training.data import prepare
 from training.errors import TrainingError
+from training.windows import Dataset
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -88,11 +90,13 @@ def train(config: Path | None, **options: Any) -> None:
     """
     given = {name: value for name, value in options.items() if value is not None}
     settings = read_config(config, given)
-    # TensorFlow takes seconds to import; `--help` and a mistake in the options should not.
+    dataset = prepare(settings)
+    _tell(dataset)
+    # TensorFlow takes seconds to import; `--help` and a mistake in the options or the data should not.
     from training.train import train as run  # noqa: PLC0415
 
     try:
-        outcome = run(settings, console)
+        outcome = run(settings, dataset, console)
     except KeyboardInterrupt:
         error_console.print("Interrupted; nothing was exported.")
         raise typer.Exit(INTERRUPTED) from None
@@ -126,6 +130,13 @@ def verify(path: VersionPath) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _tell(dataset: Dataset) -> None:
+    rows = f"{dataset.training_rows} to train, {dataset.validation_rows} to validate, {dataset.test_rows} to test"
+    console.print(f"{dataset.source}: {dataset.rows} rows, {rows}", highlight=False, markup=False)
+    for notice in dataset.notices:
+        console.print(f"note: {notice}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _score_table(scores: tuple[Score, ...]) -> Table:

@@ -1,4 +1,4 @@
-"""The journey from a configuration to a published version, as a run of named steps."""
+"""The journey from a dataset to a published version, as a run of named steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,6 @@ from rich.console import Console
 
 from app.manifest import Score
 from training.config import TrainingConfig
-from training.data import prepare
 from training.evaluate import evaluate, verdict
 from training.export import export
 from training.fit import History, fit, progress
@@ -26,18 +25,17 @@ class Outcome:
     verdict: str
 
 
-def train(config: TrainingConfig, console: Console) -> Outcome:
-    """Prepares the data, builds and fits a model, judges it on the test part, and publishes it.
+def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome:
+    """Builds and fits a model, judges it on the test part, and publishes it.
 
     Args:
-        config: What to train on, how, and where the version goes.
-        console: Where notices about the data and the progress go.
+        config: How to train, and where the version goes.
+        dataset: What to train on, as `training.data.prepare` makes it from the same configuration.
+        console: Where the progress goes.
 
     Raises:
-        TrainingError: The data, the configuration or the folder stops the run; nothing is published.
+        TrainingError: The loss is not finite, or the version cannot be published.
     """
-    dataset = prepare(config)
-    _tell(dataset, console)
     model = build_model(config, dataset)
     history = fit(model, config, dataset.train, dataset.validation, progress(console))
     _tell_fit(history, console)
@@ -45,13 +43,6 @@ def train(config: TrainingConfig, console: Console) -> Outcome:
     judgement = verdict(scores)
     version_dir = export(serving_model(model), config, dataset, scores, judgement)
     return Outcome(version_dir, history, scores, judgement)
-
-
-def _tell(dataset: Dataset, console: Console) -> None:
-    rows = f"{dataset.training_rows} to train, {dataset.validation_rows} to validate, {dataset.test_rows} to test"
-    console.print(f"{dataset.source}: {dataset.rows} rows: {rows}", highlight=False, markup=False)
-    for notice in dataset.notices:
-        console.print(f"note: {notice}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _tell_fit(history: History, console: Console) -> None:

@@ -1,0 +1,97 @@
+"""training.config: flags over file over defaults, and mistakes told in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from training.config import TrainingConfig, read_config, shown
+from training.errors import ConfigError
+
+
+def write_toml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_need_only_a_source() -> None:
+    assert read_config(None, {"series": "co2"}) == TrainingConfig(series="co2")
+
+
+def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, 'series = "co2"\nwindow = 52\nepochs = 7\n')
+
+    config = read_config(file, {"epochs": "9"})
+
+    assert (config.window, config.epochs, config.horizon) == (52, 9, 1)
+
+
+def test_lists_are_taken_as_one_string_and_as_toml_arrays(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, 'data = "a.csv"\ntarget = "close, open"\nunits = [8, 4]\n')
+
+    config = read_config(file, {"features": "close,open,volume", "measured_in": "close=CNY/t,volume=lots"})
+
+    assert config.target == ("close", "open")
+    assert config.features == ("close", "open", "volume")
+    assert config.units == (8, 4)
+    assert config.measured_in == {"close": "CNY/t", "volume": "lots"}
+
+
+def test_a_stored_configuration_reads_back_as_itself() -> None:
+    config = TrainingConfig(data=Path("a.csv"), target=("y",), units=(3,), measured_in={"y": "m"}, split=(10, 20))
+
+    assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("flags", "facts"),
+    [
+        ({}, ["--data FILE", "--series NAME"]),
+        ({"series": "co2", "data": "a.csv", "target": "y"}, ["either --data FILE or --series NAME"]),
+        ({"data": "a.csv"}, ["--target"]),
+        ({"series": "co2", "window": "0"}, ["--window", "greater than or equal to 1", "30"]),
+        ({"series": "co2", "cell": "transformer"}, ["--cell", "'lstm', 'gru' or 'rnn'"]),
+        ({"series": "co2", "units": "64,none"}, ["--units", "64,64"]),
+        ({"series": "co2", "name": "../up"}, ["--name", "default"]),
+        ({"series": "co2", "dropout": "1"}, ["--dropout", "less than 1"]),
+        ({"series": "co2", "bidirectional": True, "output": "sequence"}, ["--bidirectional", "--output last"]),
+    ],
+)
+def test_a_flag_that_cannot_be_used_is_told_in_one_sentence(flags: dict[str, object], facts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_config(None, flags)
+
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(fact in message for fact in facts)
+
+
+def test_an_unknown_field_in_the_file_is_told_its_nearest_name(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, 'series = "co2"\nhorizn = 3\n')
+
+    with pytest.raises(ConfigError, match="horizn: there is no such field; the nearest is horizon"):
+        read_config(file, {})
+
+
+def test_a_value_in_the_file_that_cannot_be_used_names_the_file(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, 'series = "co2"\nstride = -1\n')
+
+    with pytest.raises(ConfigError, match=r"run\.toml: stride: .* for example 1"):
+        read_config(file, {})
+
+
+def test_a_file_that_is_not_toml_is_told_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.toml: is not TOML: .*line 1"):
+        read_config(write_toml(tmp_path, "series: co2"), {})
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [((70, 15, 15), "70,15,15"), ((70.0, 0.5), "70,0.5"), (True, "on"), ("co2", "co2")]
+)
+def test_values_are_shown_as_one_would_write_them(value: object, expected: str) -> None:
+    assert shown(value) == expected
