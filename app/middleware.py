@@ -23,6 +23,8 @@ log = structlog.get_logger("app.requests")
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 QUIET_PATHS = {"/livez", "/readyz", "/healthz", "/metrics"}
+MAX_PATH_CHARACTERS = 200
+"""Longest part of a path that is logged."""
 CLIENT_LEFT = 499
 """Logged for a client that left before its answer; a convention of nginx, never sent."""
 
@@ -70,7 +72,11 @@ class Exchange:
 
     def _facts(self) -> dict[str, str]:
         loaded: LoadedVersion | None = self.scope["state"].get("loaded")
-        facts = {"request_id": self.request_id, "method": self.scope["method"], "path": self.scope["path"]}
+        facts = {
+            "request_id": self.request_id,
+            "method": self.scope["method"],
+            "path": self.scope["path"][:MAX_PATH_CHARACTERS],
+        }
         if loaded is not None:
             facts |= {"model": loaded.name, "version": str(loaded.version)}
         return facts
