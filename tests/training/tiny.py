@@ -1,0 +1,35 @@
+"""Tables small enough to train on in a second."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import TrainingConfig
+from training.windows import Dataset, Part
+
+
+def part_of(values: NDArray[np.float64], target: int = 0, steps: int = 6, horizon: int = 2) -> Part:
+    """Windows over the rows of (rows, columns), one column of which is the target."""
+    cut = np.lib.stride_tricks.sliding_window_view(values.astype(np.float32), steps + horizon, axis=0)
+    cut = cut.transpose(0, 2, 1)
+    column = slice(target, target + 1)
+    return Part(cut[:, :steps], cut[:, steps:, column], cut[:, :steps, column])
+
+
+def dataset_of(train: Part, validation: Part | None = None, targets: tuple[str, ...] = ("a",)) -> Dataset:
+    """Features are named a, b, c ... in order."""
+    names = tuple("abcdefgh"[: train.windows.shape[2]])
+    return Dataset(names, targets, train, validation or train, validation or train)
+
+
+def waves(rows: int = 120, columns: int = 2) -> NDArray[np.float64]:
+    """Slow waves around 50, one a column, with a little noise."""
+    noise = np.random.default_rng(7).normal(0, 0.1, (rows, columns))
+    return 50 + np.sin(np.arange(rows)[:, None] / np.arange(3, 3 + columns)) + noise
+
+
+def config_of(**changes: Any) -> TrainingConfig:
+    """A configuration of one tiny layer and two epochs."""
+    small: dict[str, Any] = {"series": "lesson", "units": (4,), "epochs": 2, "batch_size": 16, "xla": False}
+    return TrainingConfig(**{**small, **changes})

@@ -1,0 +1,301 @@
+"""Scaling inside the graph: a model takes raw units and gives raw units, so nobody can scale differently when serving.
+
+Four small layers, each a few plain operations on constants that were fitted on the training part:
+
+    Centre       what the values of a window are counted from
+    Spread       how far its values lie from there
+    Standardise  (windows - centre) / spread: what the recurrent layers see
+    Restore      output * the targets' spread + the targets' centre: back to raw units
+
+`fit_scaling` finds the constants. They are part of a layer's configuration and not weights: nothing that resets, sweeps
+or averages weights can touch them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from training.config import Output, Scale
+from training.windows import Dataset
+
+CentreKind = Literal["constant", "mean", "last", "first", "running", "own"]
+SpreadKind = Literal["constant", "mean", "running"]
+
+SPREAD_FLOOR = 0.1
+"""Added (squared) to a window's own spread, as a share of the training part's: a flat window divides by no less."""
+
+CONSTANT_SPREAD = 4 * float(np.finfo(np.float32).eps)
+"""A spread below this share of a column's size is float32 rounding: the column is constant."""
+
+CHUNK_BYTES = 2**26
+"""Windows are overlapping views of one table; the fit copies about this much of them at a time."""
+
+
+@keras.saving.register_keras_serializable(package="windowcast")
+class Centre(keras.layers.Layer):  # type: ignore[misc]
+    """What the values of a window are counted from.
+
+    Kinds: `constant` is the same for all windows; `mean` and `last` are the window's mean and its last row. The others
+    never look ahead of a step: `first` is the window's first row, `running` the mean of the rows so far, `own` the row
+    itself.
+
+    Input: windows, shape (batch, steps, features), raw units.
+    Output: raw units, (1, 1, features) for `constant`, (batch, steps, features) for `running` and `own`, otherwise
+    (batch, 1, features).
+
+    Args:
+        kind: One of the above.
+        constant: The centre of each feature; only `constant` uses it.
+    """
+
+    def __init__(self, kind: CentreKind, constant: ArrayLike = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.kind = kind
+        self.constant = np.asarray(constant, np.float32)
+
+    def call(self, windows: Any) -> Any:
+        """Finds the centre of each window."""
+        match self.kind:
+            case "constant":
+                return ops.reshape(self.constant, (1, 1, -1))
+            case "mean":
+                return ops.mean(windows, axis=1, keepdims=True)
+            case "last":
+                return windows[:, -1:]
+            case "first":
+                return windows[:, :1]
+            case "running":
+                return _mean_so_far(windows)
+            case "own":
+                return windows
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer's configuration as plain values."""
+        return {**super().get_config(), "kind": self.kind, "constant": self.constant.tolist()}
+
+
+@keras.saving.register_keras_serializable(package="windowcast")
+class Spread(keras.layers.Layer):  # type: ignore[misc]
+    """How far the values of a window lie from its centre.
+
+    Kinds: `constant` is the same for all windows; `mean` is the root mean square over the window, `running` over the
+    rows so far, both with `SPREAD_FLOOR` times the constant added in quadrature.
+
+    Input: windows, shape (batch, steps, features), raw units, and their centre.
+    Output: raw units, above zero, (1, 1, features), (batch, 1, features) or (batch, steps, features) in this order.
+
+    Args:
+        kind: One of the above.
+        constant: The spread of each feature in the training part, raw units, above zero.
+    """
+
+    def __init__(self, kind: SpreadKind, constant: ArrayLike, **options: Any) -> None:
+        super().__init__(**options)
+        self.kind = kind
+        self.constant = np.asarray(constant, np.float32)
+
+    def call(self, windows: Any, centre: Any) -> Any:
+        """Finds the spread of each window."""
+        # Divided first, so that no square leaves float32, whatever the unit.
+        distances = (windows - centre) / self.constant
+        match self.kind:
+            case "constant":
+                return ops.reshape(self.constant, (1, 1, -1))
+            case "mean":
+                squares = ops.mean(distances * distances, axis=1, keepdims=True)
+            case "running":
+                squares = _mean_so_far(distances * distances)
+        return ops.sqrt(squares + SPREAD_FLOOR**2) * self.constant
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer's configuration as plain values."""
+        return {**super().get_config(), "kind": self.kind, "constant": self.constant.tolist()}
+
+
+@keras.saving.register_keras_serializable(package="windowcast")
+class Standardise(keras.layers.Layer):  # type: ignore[misc]
+    """Turns raw windows into what the recurrent layers see: (windows - centre) / spread.
+
+    Input: windows, shape (batch, steps, features), raw units; their centre; their spread.
+    Output: the shape of the windows.
+    """
+
+    def call(self, windows: Any, centre: Any, spread: Any) -> Any:
+        """Centres and divides."""
+        return (windows - centre) / spread
+
+
+@keras.saving.register_keras_serializable(package="windowcast")
+class Restore(keras.layers.Layer):  # type: ignore[misc]
+    """Turns the network's output into a forecast in raw units: output * the targets' spread + the targets' centre.
+
+    Input: the output, shape (batch, horizon, targets) or, with a forecast after every step, (batch, steps, horizon,
+    targets); the features' centre; the features' spread.
+    Output: the shape of the network's output, raw units.
+
+    Args:
+        selection: Shape (features, targets): 1 where the target is that feature, else 0.
+        fixed_centre: Shape (targets,), raw units: the centre of a target that is no feature, else 0.
+        fixed_spread: Shape (targets,), raw units: the spread of a target that is no feature, else 0.
+        ratio: Shape (targets,): how much farther targets lie from their centre than the window's own values do.
+        yardstick: Shape (targets,), raw units: what the loss divides errors by.
+    """
+
+    def __init__(
+        self,
+        *,
+        selection: ArrayLike,
+        fixed_centre: ArrayLike,
+        fixed_spread: ArrayLike,
+        ratio: ArrayLike,
+        yardstick: ArrayLike,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.selection = np.asarray(selection, np.float32)
+        self.fixed_centre = np.asarray(fixed_centre, np.float32)
+        self.fixed_spread = np.asarray(fixed_spread, np.float32)
+        self.ratio = np.asarray(ratio, np.float32)
+        self.yardstick = np.asarray(yardstick, np.float32)
+
+    def call(self, output: Any, centre: Any, spread: Any) -> Any:
+        """Multiplies by the targets' spread and adds their centre."""
+        centre = ops.matmul(centre, self.selection) + self.fixed_centre  # (batch, 1 or steps, targets)
+        spread = (ops.matmul(spread, self.selection) + self.fixed_spread) * self.ratio
+        if len(output.shape) == 4:
+            centre, spread = ops.expand_dims(centre, 2), ops.expand_dims(spread, 2)  # (batch, 1 or steps, 1, targets)
+        return output * spread + centre
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer's configuration as plain values."""
+        names = ("selection", "fixed_centre", "fixed_spread", "ratio", "yardstick")
+        return {**super().get_config(), **{name: getattr(self, name).tolist() for name in names}}
+
+
+class Kinds(NamedTuple):
+    """What a scale means for each of the layers."""
+
+    centre: CentreKind
+    """What the network's inputs are counted from."""
+    target_centre: CentreKind
+    """What the forecasts are counted from."""
+    spread: SpreadKind
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Everything the layers need, fitted on the training part. The fields are the layers' arguments."""
+
+    kinds: Kinds
+    centre: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    selection: NDArray[np.float32]
+    fixed_centre: NDArray[np.float32]
+    fixed_spread: NDArray[np.float32]
+    ratio: NDArray[np.float32]
+    yardstick: NDArray[np.float32]
+
+
+def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
+    """Fits the scaling on the training part; validation and test are never looked at.
+
+    A spread is the root mean square distance from the centre. A column that never leaves its centre is divided by its
+    own size instead: nothing divides by zero, and a later change of the column stays a sensible number.
+
+    Args:
+        dataset: Its names and its training part are used.
+        scale: What values are counted from. A target that is no feature has no value in the window, so it is always
+            counted from its mean in the training part.
+        output: `sequence` learns from a forecast after every step, so no step may be counted from rows after it.
+
+    Returns:
+        The constants of the layers; for the scale `none`, constants that change nothing.
+    """
+    windows, targets = dataset.train.windows, dataset.train.targets
+    selection = np.array([[f == t for t in dataset.target_names] for f in dataset.feature_names], np.float32)
+    kinds = _kinds(scale, output)
+    if scale == "none":
+        zeros, ones = np.zeros(len(dataset.feature_names), np.float32), np.ones(len(dataset.feature_names), np.float32)
+        unit = np.ones(len(dataset.target_names), np.float32)
+        return Scaling(kinds, zeros, ones, selection, 0 * unit, unit - selection.max(axis=0), unit, unit)
+
+    absent = ~selection.any(axis=0)
+    centre = _mean(windows)
+    fixed_centre = np.where(absent, _mean(targets), 0).astype(np.float32)
+    find_centre, find_target_centre = Centre(kinds.centre, centre), Centre(kinds.target_centre, centre)
+    spread = _guarded(
+        _root_mean_square(chunk - np.asarray(find_centre(chunk)) for chunk in _chunks(windows)),
+        size=_root_mean_square(_chunks(windows)),
+    )
+
+    def last_distances() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Targets minus the centre of the window's last step, and the spread there: both (windows, ., targets)."""
+        find_spread = Spread(kinds.spread, spread)
+        for chunk, rows in zip(_chunks(windows), _chunks(targets, like=windows), strict=True):
+            from_where = np.asarray(find_target_centre(chunk))[:, -1:] @ selection + fixed_centre
+            yield rows - from_where, np.asarray(find_spread(chunk, find_centre(chunk)))[:, -1:] @ selection
+
+    yardstick = _guarded(
+        _root_mean_square(distances for distances, _ in last_distances()),
+        size=_root_mean_square(_chunks(targets)),
+    )
+    fixed_spread = np.where(absent, yardstick, 0).astype(np.float32)
+    ratio = _guarded(
+        _root_mean_square(distances / (own + fixed_spread) for distances, own in last_distances()),
+        size=np.ones(len(dataset.target_names)),
+    )
+    return Scaling(kinds, centre, spread, selection, fixed_centre, fixed_spread, ratio, yardstick)
+
+
+def _kinds(scale: Scale, output: Output) -> Kinds:
+    match scale, output:
+        case "window", "last":
+            return Kinds("mean", "mean", "mean")
+        case "window", "sequence":
+            return Kinds("running", "running", "running")
+        case "last", "last":
+            return Kinds("last", "last", "constant")
+        case "last", "sequence":
+            return Kinds("first", "own", "constant")
+        case _:
+            return Kinds("constant", "constant", "constant")
+
+
+def _mean_so_far(values: Any) -> Any:
+    """The mean of the rows up to each row; (batch, steps, features) in and out."""
+    steps = values.shape[1]
+    weights = np.tril(np.ones((steps, steps))) / np.arange(1, steps + 1)[:, None]
+    return ops.matmul(weights.astype(np.float32), values)
+
+
+def _chunks(values: NDArray[np.float32], like: NDArray[np.float32] | None = None) -> Iterator[NDArray[np.float32]]:
+    """Cuts an array along its first axis into pieces of `CHUNK_BYTES`, or into as many rows as `like` would be."""
+    sizes = values if like is None else like
+    rows = max(1, CHUNK_BYTES // max(1, sizes[:1].nbytes))
+    return (values[start : start + rows] for start in range(0, len(values), rows))
+
+
+def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of each column of (windows, rows, columns)."""
+    total = sum(chunk.sum(axis=(0, 1), dtype=np.float64) for chunk in _chunks(values))
+    return np.asarray(total / (values.shape[0] * values.shape[1]), np.float32)
+
+
+def _root_mean_square(chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Root mean square of each column of all chunks, (windows, rows, columns)."""
+    squares, rows = np.float64(0), 0
+    for chunk in chunks:
+        squares = squares + np.square(chunk, dtype=np.float64).sum(axis=(0, 1))
+        rows += chunk.shape[0] * chunk.shape[1]
+    return np.asarray(np.sqrt(squares / rows))
+
+
+def _guarded(spread: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The spread, or where it is nothing but rounding the size of the column, or 1 where that is zero too."""
+    constant = spread <= CONSTANT_SPREAD * size
+    return np.where(constant, np.where(size > 0, size, 1), spread).astype(np.float32)
