@@ -1,0 +1,112 @@
+"""The network: shapes for every configuration, repeatable weights, and forecasts that move with their windows."""
+
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from tests.training.tiny import config_of, dataset_of, part_of, waves
+from training.config import Cell, Output, Scale
+from training.model import FORECAST_WINDOWS, build_model, compile_forecast, serving_model
+
+DATASET = dataset_of(part_of(waves()))
+
+
+@pytest.mark.parametrize("units", [(3,), (4, 3, 2)])
+@pytest.mark.parametrize(
+    ("output", "bidirectional"),
+    [("last", False), ("last", True), ("sequence", False)],
+    ids=["last", "both", "sequence"],
+)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_shapes_of_every_stack(cell: Cell, output: Output, bidirectional: bool, units: tuple[int, ...]) -> None:
+    config = config_of(cell=cell, output=output, bidirectional=bidirectional, units=units, dropout=0.1)
+
+    model = build_model(config, DATASET)
+
+    every_step = (6,) if output == "sequence" else ()
+    assert model.input.name == "windows"
+    assert model.output.shape == (None, *every_step, 2, 1)
+    served = serving_model(model)
+    assert served.input.name == "windows"
+    assert served.output.shape == (None, 2, 1)
+
+
+def test_layers_have_fixed_names() -> None:
+    model = build_model(config_of(units=(3, 3), dropout=0.1), DATASET)
+
+    names = [layer.name for layer in model.layers]
+    assert sorted(names) == sorted(
+        ["windows", "centre", "spread", "scale", "recurrent_1", "dropout_1", "recurrent_2", "head", "rows", "forecast"]
+    )
+
+
+def test_served_forecast_of_a_sequence_model_is_the_last_steps() -> None:
+    model = build_model(config_of(output="sequence"), DATASET)
+    windows = DATASET.train.windows[:3]
+
+    assert_array_equal(serving_model(model)(windows), model(windows)[:, -1])
+
+
+@pytest.mark.parametrize("scale", ["standard", "window", "last"])
+def test_no_step_of_a_sequence_model_sees_later_rows(scale: Scale) -> None:
+    model = build_model(config_of(output="sequence", scale=scale), DATASET)
+    windows = DATASET.train.windows[:3].copy()
+    before = np.asarray(model(windows))
+    windows[:, 4:] += 5
+
+    after = np.asarray(model(windows))
+
+    assert_allclose(after[:, :4], before[:, :4], rtol=1e-6)
+    assert (np.abs(after[:, 4:] - before[:, 4:]) > 1e-3).all()
+
+
+@pytest.mark.parametrize("output", ["last", "sequence"])
+@pytest.mark.parametrize("scale", ["window", "last"])
+def test_forecast_moves_with_its_window(scale: Scale, output: Output) -> None:
+    model = serving_model(build_model(config_of(scale=scale, output=output), DATASET))
+    windows = DATASET.train.windows[:5]
+
+    assert_allclose(model(windows + 1024), np.asarray(model(windows)) + 1024, atol=2e-3)
+
+
+def test_same_seed_same_weights_other_seed_other_weights() -> None:
+    first, again, other = (build_model(config_of(seed=seed), DATASET).get_weights() for seed in (1, 1, 2))
+
+    for one, same in zip(first, again, strict=True):
+        assert_array_equal(one, same)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_constant_feature_gives_a_finite_forecast() -> None:
+    values = waves()
+    values[:, 1] = 3
+    dataset = dataset_of(part_of(values))
+
+    model = build_model(config_of(), dataset)
+
+    assert np.isfinite(model(dataset.train.windows)).all()
+    assert np.isfinite(model(dataset.train.windows * 100)).all()
+
+
+def test_forecast_of_many_windows_leaves_none_out() -> None:
+    model = build_model(config_of(), DATASET)
+    windows = np.concatenate([DATASET.train.windows] * 10)[: FORECAST_WINDOWS + 3]
+
+    forecasts = compile_forecast(model)(windows)
+
+    assert forecasts.shape == (FORECAST_WINDOWS + 3, 2, 1)
+    assert_allclose(forecasts[-3:], model(windows[-3:]), rtol=1e-5)
+
+
+def test_forecast_of_no_windows_is_empty() -> None:
+    assert compile_forecast(build_model(config_of(), DATASET))(DATASET.train.windows[:0]).shape == (0, 2, 1)
+
+
+def test_model_is_rebuilt_from_its_configuration_and_weights() -> None:
+    model = build_model(config_of(scale="window"), DATASET)
+
+    again = keras.Model.from_config(model.get_config())
+    again.set_weights(model.get_weights())
+
+    assert_array_equal(again(DATASET.train.windows), model(DATASET.train.windows))

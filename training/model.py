@@ -1,0 +1,133 @@
+"""The network: raw windows in, raw forecasts out, a stack of recurrent layers in between.
+
+Every layer has a fixed name, so that whoever reads a trained model, to export or to rebuild it, finds its way:
+
+    windows                     input, (batch, steps, features), raw units
+    centre, spread, scale       see training.layers; `target_centre` too, where forecasts are counted from another row
+    recurrent_1, dropout_1 ...  the stack, first to last; dropout between two layers
+    head, rows                  Dense, reshaped to (horizon, targets)
+    forecast                    output, raw units
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from training.config import TrainingConfig
+from training.layers import Centre, Restore, Spread, Standardise, fit_scaling
+from training.windows import Dataset
+
+Array = NDArray[np.float32]
+
+FORECAST_WINDOWS = 1024
+"""Windows forecast in one call: enough to keep the processor busy, few enough to keep memory small."""
+
+
+def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
+    """Builds an untrained model, with its scaling fitted on the training part.
+
+    Sets the seed of Keras, TensorFlow, NumPy and Python first: the same configuration gives the same initial weights.
+
+    Args:
+        config: The fields under Model, and the seed.
+        dataset: Gives names, shapes and the training part.
+
+    Returns:
+        A model of windows (batch, steps, features) in raw units, whose output is the forecast (batch, horizon, targets)
+        in raw units or, for the output `sequence`, the forecasts after every step (batch, steps, horizon, targets).
+        `serving_model` gives the first form of both.
+    """
+    keras.utils.set_random_seed(config.seed)
+    steps, features = dataset.train.windows.shape[1:]
+    horizon, targets = dataset.train.targets.shape[1:]
+    scaling = fit_scaling(dataset, config.scale, config.output)
+
+    windows = keras.Input((steps, features), name="windows")
+    centre = target_centre = Centre(scaling.kinds.centre, scaling.centre, name="centre")(windows)
+    if scaling.kinds.target_centre != scaling.kinds.centre:
+        target_centre = Centre(scaling.kinds.target_centre, scaling.centre, name="target_centre")(windows)
+    spread = Spread(scaling.kinds.spread, scaling.spread, name="spread")(windows, centre)
+    scaled = Standardise(name="scale")(windows, centre, spread)
+
+    hidden = _recurrent_stack(scaled, config)
+    output = keras.layers.Dense(horizon * targets, name="head")(hidden)
+    every_step = (steps,) if config.output == "sequence" else ()
+    output = keras.layers.Reshape((*every_step, horizon, targets), name="rows")(output)
+
+    restore = Restore(
+        selection=scaling.selection,
+        fixed_centre=scaling.fixed_centre,
+        fixed_spread=scaling.fixed_spread,
+        ratio=scaling.ratio,
+        yardstick=scaling.yardstick,
+        name="forecast",
+    )
+    return keras.Model(windows, restore(output, target_centre, spread), name="windowcast")
+
+
+def serving_model(model: keras.Model) -> keras.Model:
+    """The model as it is served: one forecast per window, the one after its last step.
+
+    Args:
+        model: As `build_model` makes it.
+
+    Returns:
+        A model of (batch, steps, features) -> (batch, horizon, targets) that shares its weights with the given one.
+    """
+    if len(model.output.shape) == 3:
+        return model
+    return keras.Model(model.input, model.output[:, -1], name=model.name)
+
+
+def compile_forecast(model: keras.Model) -> Callable[[Array], Array]:
+    """Compiles a function that forecasts any number of windows, in a few large calls.
+
+    It reads the weights anew at every call, so it stays right while the model learns.
+
+    Args:
+        model: As `build_model` makes it.
+
+    Returns:
+        A function of windows (n, steps, features) -> forecasts (n, horizon, targets), raw units, for every window.
+    """
+    served = serving_model(model)
+    batch = tf.TensorSpec((None, *served.input.shape[1:]), tf.float32)
+    call = tf.function(lambda windows: served(windows, training=False), input_signature=[batch])
+
+    def forecast(windows: Array) -> Array:
+        starts = range(0, len(windows), FORECAST_WINDOWS)
+        forecasts = [call(tf.constant(windows[start : start + FORECAST_WINDOWS])).numpy() for start in starts]
+        return np.concatenate(forecasts) if forecasts else np.empty((0, *served.output.shape[1:]), np.float32)
+
+    return forecast
+
+
+def _recurrent_stack(hidden: Any, config: TrainingConfig) -> Any:
+    """Stacks the recurrent layers; all but the last, and for `sequence` the last too, hand on every step."""
+    for number, units in enumerate(config.units, start=1):
+        last = number == len(config.units)
+        layer = _recurrent_layer(config, units, return_sequences=not last or config.output == "sequence", number=number)
+        hidden = layer(hidden)
+        if config.dropout and not last:
+            hidden = keras.layers.Dropout(config.dropout, name=f"dropout_{number}")(hidden)
+    return hidden
+
+
+def _recurrent_layer(config: TrainingConfig, units: int, *, return_sequences: bool, number: int) -> keras.layers.Layer:
+    """One recurrent layer. A graph with cuDNN operations could not be served on a CPU, hence never any."""
+    name = f"recurrent_{number}"
+    # Bidirectional names its two halves after the layer it wraps.
+    inner = f"{config.cell}_{number}" if config.bidirectional else name
+    options: dict[str, Any] = {"return_sequences": return_sequences, "name": inner}
+    match config.cell:
+        case "lstm":
+            layer = keras.layers.LSTM(units, use_cudnn=False, **options)
+        case "gru":
+            layer = keras.layers.GRU(units, use_cudnn=False, **options)
+        case "rnn":
+            layer = keras.layers.SimpleRNN(units, **options)
+    return keras.layers.Bidirectional(layer, name=name) if config.bidirectional else layer
