@@ -1,0 +1,148 @@
+"""Names the distance between the rows of a table, and tells where rows are absent from the grid.
+
+Three grids are known, tried in this order: calendar months (quarters and years are multiples of one), business days,
+and fixed steps of time or of whole numbers. Nothing here changes a row.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.datetime64] | NDArray[np.int64]
+"""(rows,) datetime64[us] without a zone, or whole numbers."""
+
+_DAY_US = 86_400_000_000
+_DURATIONS = (
+    ("week", 7 * _DAY_US),
+    ("day", _DAY_US),
+    ("hour", 3_600_000_000),
+    ("minute", 60_000_000),
+    ("second", 1_000_000),
+    ("millisecond", 1_000),
+    ("microsecond", 1),
+)
+_MONTHS = (("year", 12), ("quarter", 3), ("month", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """The distance between rows in words, or None, and a sentence on absent or irregular rows, or None."""
+
+    words: str | None
+    notice: str | None = None
+
+
+def guess(times: Times) -> Frequency:
+    """Guesses the distance between rows.
+
+    A grid is recognised where more than half of the distances are one step and all others are multiples of it.
+
+    Args:
+        times: (rows,), strictly rising.
+
+    Returns:
+        Words such as `1 week`, `3 hours`, `1 month`, `1 business day` or, for whole numbers, `1 step`. Fewer than three
+        rows have no frequency and no notice.
+    """
+    if len(times) < 3:
+        return Frequency(None)
+    if times.dtype.kind == "M":
+        calendar = _months(times) or _business_days(times)
+        return calendar or _fixed_steps(times.astype("datetime64[us]"), _duration)
+    return _fixed_steps(times, _steps)
+
+
+def iso(time: np.datetime64 | np.int64) -> str:
+    """A time as ISO 8601 text, without the clock at midnight; a whole number as its digits."""
+    if isinstance(time, np.datetime64):
+        at_midnight = time == time.astype("datetime64[D]")
+        return str(np.datetime_as_string(time, unit="D" if at_midnight else "auto"))
+    return str(time)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _months(times: Times) -> Frequency | None:
+    days = times.astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    on_same_day = _all_same(days - months)
+    on_last_day = bool((days + 1 == months + 1).all())
+    if not (on_same_day or on_last_day) or not _all_same(times - days):
+        return None
+    return _grid(times, _distances(months), _calendar)
+
+
+def _business_days(times: Times) -> Frequency | None:
+    days = times.astype("datetime64[D]")
+    past_a_weekend = len(days) > 5
+    if not past_a_weekend or not np.is_busday(days).all() or not _all_same(times - days):
+        return None
+    distances = np.asarray(np.busday_count(days[:-1], days[1:]), dtype=np.int64)
+    # Every second Monday is five business days too, but nobody would say so.
+    return _grid(times, distances, lambda step: counted(step, "business day")) if _mode(distances)[0] == 1 else None
+
+
+def _fixed_steps(times: Times, words: Callable[[int], str]) -> Frequency:
+    distances = _distances(times)
+    step, share = _mode(distances)
+    irregular = (
+        f"rows are irregularly spaced, from {words(int(distances.min()))} to {words(int(distances.max()))} apart "
+        f"({words(step)} in {share:.0%} of cases); the model takes every row as one step"
+    )
+    return _grid(times, distances, words) or Frequency(None, irregular)
+
+
+def _grid(times: Times, distances: NDArray[np.int64], words: Callable[[int], str]) -> Frequency | None:
+    """The frequency of rows that lie `distances` apart; None where they form no grid."""
+    step, share = _mode(distances)
+    if share <= 0.5 or (distances % step).any():
+        return None
+    absent = distances // step - 1
+    total = int(absent.sum())
+    if total == 0:
+        return Frequency(words(step))
+    notice = (
+        f"{counted(total, 'row')} {'is' if total == 1 else 'are'} absent from the grid of {words(step)}, "
+        f"the first after {iso(times[np.argmax(absent > 0)])}; windows run across as if nothing were absent"
+    )
+    return Frequency(words(step), notice)
+
+
+def _distances(times: Times) -> NDArray[np.int64]:
+    """(rows - 1,) from each row to the next, in the unit of `times`."""
+    whole = times.astype(np.int64)
+    return whole[1:] - whole[:-1]
+
+
+def _mode(distances: NDArray[np.int64]) -> tuple[int, float]:
+    """The most common distance and its share."""
+    values, counts = np.unique(distances, return_counts=True)
+    most = np.argmax(counts)
+    return int(values[most]), float(counts[most] / len(distances))
+
+
+def _all_same(values: NDArray[np.timedelta64]) -> bool:
+    return bool((values == values[0]).all())
+
+
+def _calendar(months: int) -> str:
+    return _in_largest_unit(months, _MONTHS)
+
+
+def _duration(microseconds: int) -> str:
+    return _in_largest_unit(microseconds, _DURATIONS)
+
+
+def _steps(step: int) -> str:
+    return counted(step, "step")
+
+
+def _in_largest_unit(size: int, units: tuple[tuple[str, int], ...]) -> str:
+    """In the largest unit that divides `size`: 14 days are `2 weeks`, 90 minutes stay `90 minutes`."""
+    name, unit = next((name, unit) for name, unit in units if size % unit == 0)
+    return counted(size // unit, name)
