@@ -54,6 +54,12 @@ def guess(times: Times) -> Frequency:
     return _fixed_steps(times, _steps)
 
 
+def distances(times: Times) -> NDArray[np.int64]:
+    """(rows - 1,) from each row to the next, in the unit of `times`; negative where a row is out of order."""
+    whole = times.astype(np.int64)
+    return whole[1:] - whole[:-1]
+
+
 def iso(time: np.datetime64 | np.int64) -> str:
     """A time as ISO 8601 text, without the clock at midnight; a whole number as its digits."""
     if isinstance(time, np.datetime64):
@@ -74,7 +80,7 @@ def _months(times: Times) -> Frequency | None:
     on_last_day = bool((days + 1 == months + 1).all())
     if not (on_same_day or on_last_day) or not _all_same(times - days):
         return None
-    return _grid(times, _distances(months), _calendar)
+    return _grid(times, distances(months), _calendar)
 
 
 def _business_days(times: Times) -> Frequency | None:
@@ -82,27 +88,28 @@ def _business_days(times: Times) -> Frequency | None:
     past_a_weekend = len(days) > 5
     if not past_a_weekend or not np.is_busday(days).all() or not _all_same(times - days):
         return None
-    distances = np.asarray(np.busday_count(days[:-1], days[1:]), dtype=np.int64)
-    # Every second Monday is five business days too, but nobody would say so.
-    return _grid(times, distances, lambda step: counted(step, "business day")) if _mode(distances)[0] == 1 else None
+    apart = np.asarray(np.busday_count(days[:-1], days[1:]), dtype=np.int64)
+    if _mode(apart)[0] != 1:
+        return None  # every second Monday is a fixed step of two weeks
+    return _grid(times, apart, lambda step: counted(step, "business day"))
 
 
 def _fixed_steps(times: Times, words: Callable[[int], str]) -> Frequency:
-    distances = _distances(times)
-    step, share = _mode(distances)
+    apart = distances(times)
+    step, share = _mode(apart)
     irregular = (
-        f"rows are irregularly spaced, from {words(int(distances.min()))} to {words(int(distances.max()))} apart "
+        f"rows are irregularly spaced, from {words(int(apart.min()))} to {words(int(apart.max()))} apart "
         f"({words(step)} in {share:.0%} of cases); the model takes every row as one step"
     )
-    return _grid(times, distances, words) or Frequency(None, irregular)
+    return _grid(times, apart, words) or Frequency(None, irregular)
 
 
-def _grid(times: Times, distances: NDArray[np.int64], words: Callable[[int], str]) -> Frequency | None:
-    """The frequency of rows that lie `distances` apart; None where they form no grid."""
-    step, share = _mode(distances)
-    if share <= 0.5 or (distances % step).any():
+def _grid(times: Times, apart: NDArray[np.int64], words: Callable[[int], str]) -> Frequency | None:
+    """The frequency of rows that lie so far apart; None where they form no grid."""
+    step, share = _mode(apart)
+    if share <= 0.5 or (apart % step).any():
         return None
-    absent = distances // step - 1
+    absent = apart // step - 1
     total = int(absent.sum())
     if total == 0:
         return Frequency(words(step))
@@ -113,17 +120,11 @@ def _grid(times: Times, distances: NDArray[np.int64], words: Callable[[int], str
     return Frequency(words(step), notice)
 
 
-def _distances(times: Times) -> NDArray[np.int64]:
-    """(rows - 1,) from each row to the next, in the unit of `times`."""
-    whole = times.astype(np.int64)
-    return whole[1:] - whole[:-1]
-
-
-def _mode(distances: NDArray[np.int64]) -> tuple[int, float]:
+def _mode(apart: NDArray[np.int64]) -> tuple[int, float]:
     """The most common distance and its share."""
-    values, counts = np.unique(distances, return_counts=True)
+    values, counts = np.unique(apart, return_counts=True)
     most = np.argmax(counts)
-    return int(values[most]), float(counts[most] / len(distances))
+    return int(values[most]), float(counts[most] / len(apart))
 
 
 def _all_same(values: NDArray[np.timedelta64]) -> bool:
