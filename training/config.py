@@ -92,11 +92,11 @@ class TrainingConfig(BaseModel):
     # Fitting
     loss: Loss = "huber"
     """Loss on the scaled values."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     """Peak rate of Adam, lowered along a cosine."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     """Windows in one training step."""
     epochs: int = Field(default=50, ge=1)
     """Most passes over the training windows."""

@@ -6,15 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TrainingConfig
-from training.windows import Dataset, Part
+from training.windows import Dataset, Part, cut_training
 
 
 def part_of(values: NDArray[np.float64], target: int = 0, steps: int = 6, horizon: int = 2) -> Part:
     """Windows over the rows of (rows, columns), one column of which is the target."""
-    cut = np.lib.stride_tricks.sliding_window_view(values.astype(np.float32), steps + horizon, axis=0)
-    cut = cut.transpose(0, 2, 1)
-    column = slice(target, target + 1)
-    return Part(cut[:, :steps], cut[:, steps:, column], cut[:, :steps, column])
+    rows = values.astype(np.float32)
+    return cut_training(rows, rows[:, target : target + 1], steps, horizon)
 
 
 def dataset_of(train: Part, validation: Part | None = None, targets: tuple[str, ...] = ("a",)) -> Dataset:
