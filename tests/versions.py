@@ -1,0 +1,109 @@
+"""Model versions whose forecasts can be worked out in the head, made without the training package.
+
+`forecast[h, t] = mean of feature t over the window + h`: the h-th row of the forecast is the first one plus h.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from app.golden import Array, Golden
+from app.manifest import MANIFEST_FILE, Contract, DataFingerprint, Feature, Manifest, Score, Target, digest_files
+
+SavedForecast = Callable[[tf.Tensor], tf.Tensor]
+
+GOLDEN_ROWS = 3
+
+
+def contract_of(
+    steps: int = 4, features: Sequence[str] = ("load", "temp"), horizon: int = 2, targets: int = 1
+) -> Contract:
+    """A contract whose targets are the first features, all between 0 and 1 in training."""
+    return Contract(
+        steps=steps,
+        features=tuple(Feature(name=name, unit="MW", minimum=0, maximum=1) for name in features),
+        horizon=horizon,
+        targets=tuple(Target(name=name, unit="MW", scale=1) for name in features[:targets]),
+        frequency="1 hour",
+    )
+
+
+def expected_forecasts(windows: Array, contract: Contract) -> Array:
+    """What a version of this module answers: windows (batch, steps, features) -> (batch, horizon, targets)."""
+    means = windows.mean(axis=1, dtype=np.float64)[:, None, : len(contract.targets)]
+    ahead = np.arange(contract.horizon)[None, :, None]
+    return np.asarray(means + ahead, np.float32)
+
+
+def some_windows(rows: int, contract: Contract, seed: int = 0) -> Array:
+    """Different windows within the training ranges."""
+    return np.random.default_rng(seed).uniform(0, 1, (rows, *contract.window_shape)).astype(np.float32)
+
+
+def mean_ahead(contract: Contract) -> SavedForecast:
+    """The forecast of `expected_forecasts`, as TensorFlow computes it."""
+
+    def forecast(windows: tf.Tensor) -> tf.Tensor:
+        means = tf.reduce_mean(windows, axis=1, keepdims=True)[:, :, : len(contract.targets)]
+        return means + tf.reshape(tf.range(contract.horizon, dtype=tf.float32), (1, -1, 1))
+
+    return forecast
+
+
+def laborious(contract: Contract) -> SavedForecast:
+    """The same forecast after as many rounds of work as the largest number in the windows says."""
+
+    def forecast(windows: tf.Tensor) -> tf.Tensor:
+        rounds = tf.cast(tf.reduce_max(windows), tf.int32)
+        start = tf.ones((64, 64)) / 64
+        _, work = tf.while_loop(
+            lambda done, _: done < rounds, lambda done, work: (done + 1, tf.matmul(work, start)), (0, start)
+        )
+        return mean_ahead(contract)(windows) + 0 * tf.reduce_sum(work)
+
+    return forecast
+
+
+def save_model(version_dir: Path, contract: Contract, forecast: SavedForecast) -> None:
+    """Writes a plain SavedModel, as anything but our training could have made it."""
+    module = tf.Module()
+    windows = tf.TensorSpec((None, *contract.window_shape), tf.float32, name="windows")
+    module.serve = tf.function(lambda windows: {"forecast": forecast(windows)}, input_signature=[windows])
+    tf.saved_model.save(module, str(version_dir), signatures={"serving_default": module.serve})
+
+
+def publish(version_dir: Path, contract: Contract) -> None:
+    """Writes the manifest, with the checksums of what is in the folder."""
+    manifest = Manifest(
+        name=version_dir.parent.name,
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        contract=contract,
+        config={},
+        data=DataFingerprint(
+            source="none", sha256="0" * 64, rows=0, columns=(), training_rows=0, validation_rows=0, test_rows=0
+        ),
+        versions={"tensorflow": tf.__version__},
+        scores=(Score(forecaster="model", mae=1.0, rmse=2.0),),
+        verdict="It answers with the mean.",
+        files=digest_files(version_dir),
+    )
+    (version_dir / MANIFEST_FILE).write_text(manifest.model_dump_json())
+
+
+def make_version(
+    models_dir: Path,
+    contract: Contract,
+    name: str = "default",
+    version: int = 1,
+    make_forecast: Callable[[Contract], SavedForecast] = mean_ahead,
+) -> Path:
+    """Writes a whole version and returns its folder."""
+    version_dir = models_dir / name / str(version)
+    save_model(version_dir, contract, make_forecast(contract))
+    windows = some_windows(GOLDEN_ROWS, contract)
+    Golden(windows, expected_forecasts(windows, contract)).save(version_dir)
+    publish(version_dir, contract)
+    return version_dir
