@@ -1,0 +1,168 @@
+"""`python -m training`: what a user types, what comes back, and with which exit code."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.config import TrainingConfig
+
+ROWS = 120
+
+
+def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def write_series(folder: Path, rows: int = ROWS) -> Path:
+    """A wave of 12 steps with a drift, and the day it was measured on."""
+    days = [f"2024-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(rows)]
+    lines = [f"{day},{50 + 0.1 * index + 5 * ((index % 12) - 6) ** 2 / 36:.3f}" for index, day in enumerate(days)]
+    path = folder / "load.csv"
+    path.write_text("\n".join(["day,load", *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+QUICK = ("--target", "load", "--window", 12, "--units", 4, "--epochs", 2)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a series and one version trained on it."""
+    folder = tmp_path_factory.mktemp("workplace")
+    write_series(folder)
+    result = run("train", "--data", "load.csv", *QUICK, "--measured-in", "load=MW", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    (folder / "output.txt").write_text(result.stdout, encoding="utf-8")
+    return folder
+
+
+def test_training_ends_with_errors_beside_the_baselines_the_verdict_and_the_path(workplace: Path) -> None:
+    output = (workplace / "output.txt").read_text(encoding="utf-8")
+
+    for forecaster in ("model", "last value", "5-point average"):
+        assert re.search(rf"{forecaster}\W+[\d.e-]+\W+[\d.e-]+", output), output
+    assert "mean absolute error" in output
+    assert output.rstrip().endswith("Version: models/default/1")
+
+
+def test_progress_is_plain_lines_where_no_terminal_is(workplace: Path) -> None:
+    output = (workplace / "output.txt").read_text(encoding="utf-8")
+
+    assert "epoch 1/2" in output
+    assert "\x1b" not in output
+
+
+def test_inspect_reads_the_manifest_aloud(workplace: Path) -> None:
+    result = run("inspect", "models/default/1", cwd=workplace)
+
+    assert result.returncode == 0
+    for fact in ("load", "MW", "12 steps", "load.csv", f"{ROWS} rows", "sha256", "tensorflow", "window=12"):
+        assert fact in result.stdout, fact
+
+
+def test_verify_proves_a_sound_version(workplace: Path) -> None:
+    result = run("verify", "models/default/1", cwd=workplace)
+
+    assert result.returncode == 0
+    assert "is sound" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "file", ["saved_model.pb", "variables/variables.data-00000-of-00001", "assets.extra/golden.npz"]
+)
+def test_verify_exits_with_1_and_names_the_file_that_changed(workplace: Path, tmp_path: Path, file: str) -> None:
+    version_dir = tmp_path / "1"
+    shutil.copytree(workplace / "models/default/1", version_dir)
+    content = bytearray((version_dir / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (version_dir / file).write_bytes(content)
+
+    result = run("verify", version_dir, cwd=tmp_path)
+
+    assert result.returncode == 1
+    assert file in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_without_a_version_is_told(tmp_path: Path) -> None:
+    for command in ("inspect", "verify"):
+        result = run(command, tmp_path / "models/default/9", cwd=tmp_path)
+
+        assert result.returncode == 1
+        assert "manifest" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (("--data", "none.csv", "--target", "load"), "none.csv"),
+        (("--data", "load.csv", "--target", "lod"), "load"),
+        (("--data", "load.csv", "--target", "load", "--window", "400"), "400"),
+        (("--data", "load.csv", "--target", "load", "--epochs", "many"), "--epochs"),
+        ((), "--data FILE"),
+        (("--sereis", "co2"), "--series"),
+    ],
+)
+def test_a_mistake_is_told_without_a_traceback_and_exits_with_2(
+    workplace: Path, arguments: tuple[str, ...], fact: str
+) -> None:
+    result = run("train", *arguments, cwd=workplace)
+
+    assert result.returncode == 2
+    assert fact in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_stops_with_130_and_exports_nothing(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "training",
+        "train",
+        "--series",
+        "lesson",
+        "--epochs",
+        "100000",
+        "--patience",
+        "99999",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "nothing was exported" in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.rglob("saved_model.pb")) == []
+
+
+def test_help_describes_every_field_of_the_configuration(tmp_path: Path) -> None:
+    result = run("train", "--help", cwd=tmp_path)
+
+    assert result.returncode == 0
+    for name in TrainingConfig.model_fields:
+        assert f"--{name.replace('_', '-')}" in result.stdout
+
+
+def test_help_is_there_for_every_command(tmp_path: Path) -> None:
+    overview = run("--help", cwd=tmp_path)
+    assert overview.returncode == 0
+    for command in ("train", "inspect", "verify"):
+        assert command in overview.stdout
+        assert run(command, "--help", cwd=tmp_path).returncode == 0
