@@ -230,14 +230,15 @@ def _compile_steps(
     window = tf.TensorSpec((None, None, *model.input.shape[1:]), tf.float32)
     after = tf.TensorSpec((None, None, *model.output.shape[1:]), tf.float32)
 
-    @tf.function(input_signature=[window, after])  # type: ignore[untyped-decorator]
+    @tf.function  # type: ignore[untyped-decorator]
     def run(windows: Any, expected: Any) -> Any:
         total = tf.constant(0.0)
         for number in tf.range(tf.shape(windows)[0]):
             total += step(windows[number], expected[number])
         return total / tf.cast(tf.shape(windows)[0], tf.float32)
 
-    return run  # type: ignore[no-any-return]
+    steps = run.get_concrete_function(window, after)
+    return lambda windows, expected: steps(tf.constant(windows), tf.constant(expected))
 
 
 def _compile_validation(model: keras.Model, loss: Loss, part: Part, yardstick: Array) -> Callable[[], float]:
