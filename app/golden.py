@@ -1,6 +1,7 @@
 """Golden rows: windows and forecasts recorded at export, and the measure by which two ways to compute them agree."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,11 @@ class Golden:
         """
         path = version_dir / GOLDEN_FILE
         try:
-            with np.load(path, allow_pickle=False) as rows:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as rows:
                 return cls(np.asarray(rows["windows"], np.float32), np.asarray(rows["forecasts"], np.float32))
         except FileNotFoundError:
             raise ArtifactError(path, "the golden rows are missing") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
             raise ArtifactError(path, "does not hold golden rows") from None
 
 
@@ -66,9 +67,9 @@ def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> flo
         scales: The targets' standard deviations in training, in raw units.
 
     Returns:
-        The largest ratio over all values; infinity where shapes differ or a forecast is not finite.
+        The largest ratio over all values; infinity where shapes differ or a value is not finite.
     """
-    if forecasts.shape != expected.shape or not np.isfinite(forecasts).all():
+    if forecasts.shape != expected.shape or not (np.isfinite(forecasts).all() and np.isfinite(expected).all()):
         return float("inf")
     allowed = TOLERANCE * np.asarray(scales) + ROUNDING_STEPS * np.spacing(np.abs(expected)).astype(np.float64)
     difference = np.abs(forecasts.astype(np.float64) - expected.astype(np.float64))

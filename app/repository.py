@@ -41,7 +41,7 @@ def model_names(models_dir: Path) -> list[str]:
     """Names of the models in a folder, sorted; other things in it are passed over."""
     if not models_dir.is_dir():
         return []
-    return sorted(path.name for path in models_dir.iterdir() if path.is_dir() and re.match(NAME_PATTERN, path.name))
+    return sorted(path.name for path in models_dir.iterdir() if path.is_dir() and re.fullmatch(NAME_PATTERN, path.name))
 
 
 def versions(model_dir: Path) -> list[int]:
@@ -53,7 +53,7 @@ def _version_dirs(model_dir: Path) -> Iterator[Path]:
     if not model_dir.is_dir():
         return
     for path in model_dir.iterdir():
-        if path.is_dir() and re.match(VERSION_PATTERN, path.name):
+        if path.is_dir() and re.fullmatch(VERSION_PATTERN, path.name):
             yield path
         elif not path.name.startswith("."):
             log.warning("ignored: not a version folder (1, 2, 3 ...)", path=str(path))

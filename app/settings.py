@@ -52,11 +52,11 @@ class Settings(BaseSettings):
     """Most windows in one request."""
     max_queue_rows: int = Field(default=8192, ge=1)
     """Most windows that may wait for a model; beyond it requests are refused with 503."""
-    request_timeout_seconds: float = Field(default=30.0, gt=0)
+    request_timeout_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """Longest time from a request's last byte to its forecast; beyond it the answer is 504."""
-    receive_timeout_seconds: float = Field(default=10.0, gt=0)
+    receive_timeout_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Longest time a client may take to send a request's headers, and again to send its body."""
-    drain_seconds: float = Field(default=5.0, ge=0)
+    drain_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """Time after SIGTERM during which requests are still taken while `/readyz` already answers 503."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -69,9 +69,11 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: A value cannot be used, or a variable with our prefix is unknown.
         """
-        _refuse_unknown_variables(cls)
         try:
+            _refuse_unknown_variables(cls)
             return cls()
+        except UnicodeDecodeError:
+            raise SettingsError(f"{ENV_FILE} is not text in UTF-8.") from None
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             field = str(first["loc"][0])

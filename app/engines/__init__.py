@@ -61,7 +61,9 @@ def replay(engine: Engine, golden: Golden, contract: Contract, version_dir: Path
     Raises:
         ArtifactError: A forecast differs from the recorded one by more than the tolerance.
     """
-    if golden.windows.shape[1:] != contract.window_shape or golden.forecasts.shape[1:] != contract.forecast_shape:
+    rows = len(golden.forecasts)
+    shapes = (rows, *contract.window_shape), (rows, *contract.forecast_shape)
+    if rows == 0 or (golden.windows.shape, golden.forecasts.shape) != shapes:
         raise ArtifactError(version_dir, "the golden rows do not have the shapes of the contract")
     together = engine.predict(golden.windows)
     worst = deviation(together, golden.forecasts, contract.target_scales)
