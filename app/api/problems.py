@@ -24,6 +24,8 @@ from app.errors import (
 MEDIA_TYPE = "application/problem+json"
 MAX_BYTES = 4096
 MAX_MESSAGE_CHARACTERS = 400
+MAX_FINDINGS = 100
+"""More than the fields of a body can give together: only unknown fields come in such numbers."""
 
 
 class ProblemError(BaseModel):
@@ -82,6 +84,8 @@ def invalid_body(error: ValidationError, takes: str) -> ServiceError:
         error: Pydantic's finding.
         takes: The fields that the body may have, in words.
     """
+    if error.error_count() > MAX_FINDINGS:  # pydantic would take seconds to list a million of them
+        return InvalidRequest([LocatedError("", f"unknown fields; this takes {takes}")])
     findings = error.errors(include_input=False, include_url=False, include_context=False)
     if findings[0]["type"] == "json_invalid":
         return MalformedBody()
