@@ -58,7 +58,7 @@ def batcher_of(
 
 def windows_of(*rows: float) -> Array:
     """One window of one step and one feature per number."""
-    return np.float32(rows).reshape(-1, 1, 1)
+    return np.array(rows, np.float32).reshape(-1, 1, 1)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -1,0 +1,94 @@
+"""Settings from the environment and from `.env`."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import SettingsError
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def empty_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for field in Settings.model_fields:
+        monkeypatch.delenv(f"WINDOWCAST_{field.upper()}", raising=False)
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings = Settings.read()
+    assert (settings.host, settings.port, settings.models_dir) == ("127.0.0.1", 8000, Path("models"))
+
+
+def test_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("WINDOWCAST_PORT=9001\nWINDOWCAST_MODEL=co2\nOTHER=1\n")
+    monkeypatch.setenv("WINDOWCAST_PORT", "9002")
+    settings = Settings.read()
+    assert (settings.port, settings.model) == (9002, "co2")
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("WINDOWCAST_PROT", "WINDOWCAST_PORT"),
+        ("WINDOWCAST_MODELDIR", "WINDOWCAST_MODELS_DIR"),
+        ("windowcast_max_batch_row", "WINDOWCAST_MAX_BATCH_ROWS"),
+        ("WINDOWCAST_", "WINDOWCAST_"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_name(
+    variable: str, nearest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError, match=f"^{variable} is not a setting; did you mean {nearest}"):
+        Settings.read()
+
+
+def test_an_unknown_variable_in_the_file_is_refused_with_the_nearest_name() -> None:
+    Path(".env").write_text("WINDOWCAST_PROT=9001\n")
+    with pytest.raises(SettingsError, match=r"WINDOWCAST_PROT is not a setting; did you mean WINDOWCAST_PORT\?"):
+        Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "70000"),
+        ("PORT", ""),
+        ("MODEL", "../secrets"),
+        ("MODEL", "a\nb"),
+        ("ENGINE", "warp"),
+        ("WORKERS", "0"),
+        ("MAX_BATCH_ROWS", "-1"),
+        ("REQUEST_TIMEOUT_SECONDS", "0"),
+        ("REQUEST_TIMEOUT_SECONDS", "inf"),
+        ("RECEIVE_TIMEOUT_SECONDS", "nan"),
+        ("DRAIN_SECONDS", "inf"),
+        ("DOCS", "perhaps"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_bad_value_is_refused_with_one_that_works(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"WINDOWCAST_{name}", value)
+    default = Settings.model_fields[name.lower()].default
+    with pytest.raises(SettingsError) as caught:
+        Settings.read()
+    sentence = str(caught.value)
+    assert sentence.startswith(f"WINDOWCAST_{name}: ")
+    assert sentence.endswith(f"; for example {default}.")
+    assert "\n" not in sentence
+    monkeypatch.setenv(f"WINDOWCAST_{name}", str(default))
+    assert getattr(Settings.read(), name.lower()) == default
+
+
+def test_a_file_that_is_no_text_is_refused() -> None:
+    Path(".env").write_bytes(b"WINDOWCAST_PORT=\xff\xfe\n")
+    with pytest.raises(SettingsError, match=r"\.env"):
+        Settings.read()
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings.read()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
