@@ -32,6 +32,8 @@ COPY --from=serving /opt/venv /opt/venv
 COPY app app
 COPY --from=trained /srv/models models
 ENV WINDOWCAST_HOST=0.0.0.0 WINDOWCAST_PORT=8000 WINDOWCAST_MODELS_DIR=/srv/models
+# TensorFlow will not be imported without a folder for temporary files; this one is there on a read-only root too.
+ENV TMPDIR=/dev/shm
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['WINDOWCAST_PORT'] + '/readyz', timeout=4)"]

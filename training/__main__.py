@@ -101,7 +101,7 @@ def train(config: Path | None, **options: Any) -> None:
         error_console.print("Interrupted; nothing was exported.")
         raise typer.Exit(INTERRUPTED) from None
     console.print(_score_table(outcome.scores))
-    console.print(outcome.verdict, highlight=False)
+    console.print(outcome.verdict, highlight=False, soft_wrap=True)
     console.print(f"Version: {outcome.version_dir}", highlight=False, soft_wrap=True)
 
 
@@ -111,7 +111,7 @@ def inspect(path: VersionPath) -> None:
     manifest = Manifest.read(path)
     console.print(_manifest_table(manifest))
     console.print(_score_table(manifest.scores))
-    console.print(manifest.verdict, highlight=False)
+    console.print(manifest.verdict, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -134,7 +134,7 @@ def verify(path: VersionPath) -> None:
 
 def _tell(dataset: Dataset) -> None:
     rows = f"{dataset.training_rows} to train, {dataset.validation_rows} to validate, {dataset.test_rows} to test"
-    console.print(f"{dataset.source}: {dataset.rows} rows, {rows}", highlight=False, markup=False)
+    console.print(f"{dataset.source}: {dataset.rows} rows, {rows}", highlight=False, markup=False, soft_wrap=True)
     for notice in dataset.notices:
         console.print(f"note: {notice}", highlight=False, markup=False, soft_wrap=True)
 
@@ -162,11 +162,12 @@ def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     contract, data = manifest.contract, manifest.data
     yield "name", manifest.name
     yield "created", f"{manifest.created:%Y-%m-%d %H:%M:%S %Z}"
-    yield "window", f"{contract.steps} steps of {contract.frequency or 'a row'} x {len(contract.features)} features"
+    apart = f", {contract.frequency} apart" if contract.frequency else ""
+    yield "window", f"{contract.steps} steps{apart}, of {', '.join(contract.feature_names)}"
     for feature in contract.features:
         unit = f" {feature.unit}" if feature.unit else ""
         yield "  feature", f"{feature.name}: {feature.minimum:g} to {feature.maximum:g}{unit} in training"
-    yield "forecast", f"{contract.horizon} steps x {', '.join(contract.target_names)}"
+    yield "forecast", f"{contract.horizon} steps of {', '.join(contract.target_names)}"
     period = f", {data.first_time} to {data.last_time}" if data.first_time else ""
     yield "data", f"{data.source}: {data.rows} rows{period}"
     yield "", f"{data.training_rows} to train, {data.validation_rows} to validate, {data.test_rows} to test"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from app.engines.tensorflow import TensorFlowEngine
 from app.golden import Golden, deviation
 from app.manifest import VERSION_PATTERN, Manifest, Score
 from training import export as exporting
@@ -149,8 +150,8 @@ def test_an_export_that_fails_at_any_step_leaves_nothing_and_harms_nothing(
 def test_an_exported_model_that_computes_something_else_is_not_published(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = exporting.TensorFlowEngine.predict
-    monkeypatch.setattr(exporting.TensorFlowEngine, "predict", lambda self, windows: predict(self, windows) * 1.001)
+    predict = TensorFlowEngine.predict
+    monkeypatch.setattr(TensorFlowEngine, "predict", lambda self, windows: predict(self, windows) * 1.001)
 
     with pytest.raises(ExportError, match="does not compute what the trained one does"):
         publish()
