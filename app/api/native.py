@@ -110,7 +110,8 @@ class ModelList(BaseModel):
     failures: dict[str, str]
 
 
-def get_service(request: Request) -> Service:
+# Coroutines, although they wait for nothing: FastAPI would run plain functions in its thread pool.
+async def get_service(request: Request) -> Service:
     """The running service."""
     service: Service = request.app.state.service
     return service
@@ -119,7 +120,7 @@ def get_service(request: Request) -> Service:
 RunningService = Annotated[Service, Depends(get_service)]
 
 
-def resolve_by_query(
+async def resolve_by_query(
     request: Request,
     service: RunningService,
     model: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Another model than the default one.")] = None,
