@@ -196,7 +196,7 @@ def _is_parquet(path: Path) -> bool:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{path} cannot be read ({reason}); --data takes a CSV or Parquet file") from None
-    if not head:
+    if not head.strip():
         raise DataError(f"{path.name} is empty; --data takes a CSV file with a header line, or a Parquet file")
     if head.startswith(b"PAR1"):
         return True
@@ -215,12 +215,12 @@ def _read_parquet(path: Path, names: list[str]) -> pl.DataFrame:
 
 def _read_csv(path: Path, names: list[str]) -> pl.DataFrame:
     """Reads every cell as text, so that a wrong one keeps its place, wherever in the file it stands."""
+    _check_separator(path)
     try:
         # All columns, not only the wanted ones: a line with too many cells goes unseen otherwise, its values shifted.
         frame = pl.read_csv(path, infer_schema=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path.name} cannot be read as CSV: {_csv_trouble(path) or _first_line(error)}") from None
-    _check_separator(path.name, frame.columns)
     require_columns(path.name, frame.columns, names)
     for name in names:
         if f"{name}_duplicated_0" in frame.columns:
@@ -233,7 +233,7 @@ def _csv_trouble(path: Path) -> str | None:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
-            width = len(next(lines))
+            width = len(next(filter(None, lines), []))  # blank lines may stand above the header
             for cells in lines:
                 if len(cells) > width:
                     return (
@@ -244,15 +244,17 @@ def _csv_trouble(path: Path) -> str | None:
         return "it is not UTF-8; save it with that encoding"
     except csv.Error:
         return f"the quotes on line {lines.line_num} do not match; close them, or double those inside a cell"
-    except StopIteration:
-        return "it holds no line; expected a header line and a row per time"
     return None
 
 
-def _check_separator(source: str, header: list[str]) -> None:
-    other = next((mark for mark in ";\t|" if mark in header[0]), None)
-    if len(header) == 1 and other:
-        raise DataError(f"{source} separates its columns by {other!r}; expected commas, and a point in decimal numbers")
+def _check_separator(path: Path) -> None:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = next(filter(str.strip, file), "")
+    other = next((mark for mark in ";\t|" if mark in header), None)
+    if other and "," not in header:
+        raise DataError(
+            f"{path.name} separates its columns by {other!r}; expected commas, and a point in decimal numbers"
+        )
 
 
 def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
@@ -307,7 +309,15 @@ def _check_range(values: NDArray[np.float64], name: str, table: Table) -> None:
 
 def _times(column: pl.Series, table: Table) -> Times:
     """(rows,) datetime64[us], in UTC where the column has a zone, or int64."""
-    times = _naive(column) if column.dtype.is_temporal() else _parse_times(column, table)
+    if column.dtype in (pl.Date, pl.Datetime):
+        times = _naive(column)
+    elif column.dtype == pl.String or column.dtype.is_numeric():
+        times = _parse_times(column, table)
+    else:
+        raise DataError(
+            f"{table.source}: time column '{column.name}' holds {column.dtype} values; expected times such as "
+            f"{_TIME_EXAMPLES}"
+        )
     if times.null_count():
         row = int(times.is_null().arg_max() or 0)
         raise DataError(

@@ -123,7 +123,7 @@ def check_variation(table: Table, targets: Sequence[str], training_rows: int) ->
         DataError: A target is constant in the training part, in float32.
     """
     training = table.values[:training_rows].astype(np.float32)
-    constant = [name for name, column in zip(table.columns, training.T, strict=True) if np.ptp(column) == 0]
+    constant = [name for name, column in zip(table.columns, training.T, strict=True) if (column == column[0]).all()]
     for name in constant:
         if name in targets:
             value = training[0, table.columns.index(name)]
