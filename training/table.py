@@ -202,11 +202,10 @@ def _refuse_duplicates(table: Table) -> None:
     repeated = distances(table.times) == 0
     if repeated.any():
         row = int(repeated.argmax())
-        count = counted(int(repeated.sum()), "row")
         raise DataError(
-            f"{table.source}: {count} of {table.rows} have the time of another row, first {iso(table.times[row])} on "
-            f"{table.place_word}s {table.places[row]} and {table.places[row + 1]}; expected one row per time, so keep "
-            "one series per file, or give each series its own column"
+            f"{table.source}: times occur more than once ({int(repeated.sum())} of {table.rows} rows too many), first "
+            f"{iso(table.times[row])} on {table.place_word}s {table.places[row]} and {table.places[row + 1]}; expected one "
+            "row per time, so keep one series per file, or give each series its own column"
         )
 
 
@@ -255,5 +254,7 @@ def _missing_sentence(table: Table, gaps: NDArray[np.bool_]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:20])
+    """The first 20 names, each on one line and not too long: what a stray quote makes of a header may be neither."""
+    on_one_line = (" ".join(name.split()) for name in names[:20])
+    shown = ", ".join(name if len(name) <= 40 else f"{name[:39]}…" for name in on_one_line)
     return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"

@@ -55,6 +55,15 @@ def test_a_long_list_of_columns_is_cut_short() -> None:
         Table(names, np.zeros((1, 25)), None, "t.csv", np.array([2])).select(["other"])
 
 
+def test_a_strange_column_name_is_told_on_one_line() -> None:
+    table = Table(("a,b\n1,2\n" + "3" * 1000,), np.zeros((1, 1)), None, "t.csv", np.array([2]))
+
+    with pytest.raises(DataError) as error:
+        table.select(["a"])
+    assert "\n" not in message_of(error)
+    assert len(message_of(error)) < 200
+
+
 def test_rows_out_of_order_are_sorted_with_a_notice() -> None:
     table = settle(table_of([1, 3, 2, 4], times=days(0, 2, 1, 3)), "error")
 
@@ -81,7 +90,7 @@ def test_gaps_in_the_grid_are_noticed() -> None:
 def test_duplicate_times_are_refused_with_both_lines() -> None:
     with pytest.raises(DataError) as error:
         settle(table_of([1, 2, 3, 4], times=days(0, 1, 2, 1)), "error")
-    for fact in ("1 row of 4", "2024-01-02", "lines 3 and 5", "one row per time"):
+    for fact in ("1 of 4 rows too many", "2024-01-02", "lines 3 and 5", "one row per time"):
         assert fact in message_of(error)
 
 
