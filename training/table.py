@@ -204,8 +204,8 @@ def _refuse_duplicates(table: Table) -> None:
         row = int(repeated.argmax())
         raise DataError(
             f"{table.source}: times occur more than once ({int(repeated.sum())} of {table.rows} rows too many), first "
-            f"{iso(table.times[row])} on {table.place_word}s {table.places[row]} and {table.places[row + 1]}; expected one "
-            "row per time, so keep one series per file, or give each series its own column"
+            f"{iso(table.times[row])} on {table.place_word}s {table.places[row]} and {table.places[row + 1]}; expected "
+            "one row per time, so keep one series per file, or give each series its own column"
         )
 
 
