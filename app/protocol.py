@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol with bounds that it lacks: on the size of a request's head, and on the time it may take.
+"""uvicorn's HTTP protocol with bounds that it lacks: on the size of a request's head, and on the time a request takes.
 
-Without them one client can hold memory with endless headers, or connections with headers that trickle in.
+Without them one client can hold memory with endless headers, or connections with headers or a body that trickle in.
 """
 
 import asyncio
@@ -15,14 +15,15 @@ REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnect
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head is too long (431) or too slow (408).
+    """Closes a connection whose request head is too long (431) or too slow (408), or whose body outstays its answer.
 
     The lifespan's state tells how slow that is: the longest time from the connection, or from the first byte of a
-    further request on it, to the end of the head.
+    further request on it, to the end of the head; and from an early answer to the end of the body.
     """
 
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _rest_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
@@ -30,8 +31,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock."""
+        """Stops the clocks."""
         self._stop_timer()
+        self._stop_rest_timer()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -53,6 +55,23 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is complete; the body has limits of its own."""
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is complete, be it read or passed over."""
+        self._stop_rest_timer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Gives a client that was answered before its body had ended, as in a 413, some time to send the rest."""
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            seconds = self.app_state["receive_timeout_seconds"]
+            self._rest_timer = self.loop.call_later(seconds, self.transport.close)
+
+    def _stop_rest_timer(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
 
     def _start_timer(self) -> None:
         seconds = self.app_state["receive_timeout_seconds"]
