@@ -22,7 +22,7 @@ from app.repository import LoadedVersion
 log = structlog.get_logger("app.requests")
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-QUIET_PATHS = {"/livez", "/readyz", "/healthz", "/metrics"}
+QUIET_ROUTES = {"/livez", "/readyz", "/healthz", "/metrics"}
 MAX_PATH_CHARACTERS = 200
 """Longest part of a path that is logged."""
 CLIENT_LEFT = 499
@@ -67,7 +67,7 @@ class Exchange:
         route = getattr(self.scope.get("route"), "path", "none")
         REQUESTS.labels(route, str(self.status)).inc()
         REQUEST_SECONDS.labels(route).observe(seconds)
-        write = log.debug if self.scope["path"] in QUIET_PATHS else log.info
+        write = log.debug if route in QUIET_ROUTES else log.info
         write("request", **self._facts(), status=self.status, milliseconds=round(seconds * 1000, 3))
 
     def _facts(self) -> dict[str, str]:
