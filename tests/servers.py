@@ -18,7 +18,7 @@ import orjson
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 30
 """How long a busy machine may take for anything, before it counts as hanging."""
 
 

@@ -1,0 +1,76 @@
+"""The log of a running service: JSON lines, one a request, without payloads."""
+
+import httpx
+
+from tests.servers import Server
+
+WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0.123456789]]
+
+
+def test_every_request_has_one_line_with_what_an_operator_asks_for(server: Server, client: httpx.Client) -> None:
+    client.post("/predict", json={"window": WINDOW}, headers={"X-Request-ID": "logged-once"})
+    [line] = [line for line in server.log("request") if line["request_id"] == "logged-once"]
+    assert line.pop("milliseconds") > 0
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "request",
+        "level": "info",
+        "request_id": "logged-once",
+        "method": "POST",
+        "path": "/predict",
+        "status": 200,
+        "model": "default",
+        "version": "2",
+    }
+
+
+def test_payloads_and_queries_are_not_logged(server: Server, client: httpx.Client) -> None:
+    client.post("/predict", json={"window": WINDOW})
+    client.post("/predict", json={"window": [["hunter2", 0]] * 4, "hunter2": 1})
+    client.post("/predict?model=hunter2", json={"window": WINDOW})
+    client.post("/predict?version=hunter2", json={"window": WINDOW})
+    client.post("/predict", json={"window": [[3.1e38, 0.123456789]] * 4})
+    output = server.output.read_text()
+    assert "hunter2" not in output
+    assert "0.123456789" not in output
+    assert "3.1e38" not in output
+
+
+def test_a_failed_forecast_is_logged_with_its_request(server: Server, client: httpx.Client) -> None:
+    client.post("/predict", json={"window": [[3e38, 0]] * 4}, headers={"X-Request-ID": "failed-once"})
+    [line] = [line for line in server.log("request") if line["request_id"] == "failed-once"]
+    assert line["status"] == 500
+    assert server.log("forecast is not finite")
+
+
+def test_probes_are_quiet_behind_a_proxy_too(server: Server, strict_server: Server) -> None:
+    for each in (server, strict_server):
+        lines = len(each.log())
+        assert all(each.status_of(path) == 200 for path in ("/livez", "/readyz", "/healthz", "/metrics"))
+        assert len(each.log()) == lines
+
+
+def test_a_hostile_path_cannot_forge_a_line(server: Server, client: httpx.Client) -> None:
+    lines = len(server.log())
+    client.get("/%0a%7b%22event%22:%22forged%22%7d%00%ff%ed%a0%80%1b[31m")
+    assert len(server.log()) == lines + 1
+    assert not server.log("forged")
+
+
+def test_the_start_is_told(server: Server) -> None:
+    assert [line["model"] for line in server.log("model loaded")] == ["default", "flat", "slow"]
+    [ready] = server.log("ready")
+    assert ready["try_this"].startswith(f"curl -s {server.url}/models/default/example | ")
+
+
+def test_folders_that_are_no_versions_are_told(server: Server) -> None:
+    ignored = {line["path"].rpartition("/")[2] for line in server.log("ignored: not a version folder (1, 2, 3 ...)")}
+    assert ignored == {"007", "latest", "-1", "99999999999999999999"}
+
+
+def test_a_model_that_cannot_be_served_is_told_by_its_file(server: Server) -> None:
+    [line] = server.log("model not served")
+    assert line["model"] == "broken"
+    assert line["reason"].endswith(
+        "broken/1/manifest.json: the manifest is missing, so the export was not finished; export the version again."
+    )

@@ -1,0 +1,60 @@
+"""What a running service counts."""
+
+import re
+
+import httpx
+import pytest
+
+WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
+
+
+def samples(client: httpx.Client) -> dict[str, float]:
+    """Every sample of /metrics, by its name with labels."""
+    lines = client.get("/metrics").text.splitlines()
+    return {name: float(number) for name, _, number in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sample"),
+    [
+        ("/predict", {"window": WINDOW}, 'windowcast_requests_total{route="/predict",status="200"}'),
+        ("/predict", {"window": []}, 'windowcast_requests_total{route="/predict",status="422"}'),
+        ("/predict/batch", {"windows": [WINDOW]}, 'windowcast_requests_total{route="/predict/batch",status="200"}'),
+        ("/nothing", {}, 'windowcast_requests_total{route="none",status="404"}'),
+        ("/predict", {"window": WINDOW}, 'windowcast_request_seconds_count{route="/predict"}'),
+        ("/predict", {"window": WINDOW}, 'windowcast_engine_seconds_count{model="default"}'),
+        ("/predict/batch", {"windows": [WINDOW]}, 'windowcast_batch_rows_count{model="default"}'),
+    ],
+)
+def test_a_request_is_counted_once(path: str, body: object, sample: str, client: httpx.Client) -> None:
+    before = samples(client).get(sample, 0)
+    client.post(path, json=body)
+    assert samples(client)[sample] == before + 1
+
+
+def test_rows_are_counted(client: httpx.Client) -> None:
+    before = samples(client)['windowcast_batch_rows_sum{model="default"}']
+    client.post("/predict/batch", json={"windows": [WINDOW] * 5})
+    assert samples(client)['windowcast_batch_rows_sum{model="default"}'] == before + 5
+
+
+def test_a_ready_service_counts_as_one(client: httpx.Client) -> None:
+    assert samples(client)["windowcast_ready"] == 1
+
+
+def test_callers_cannot_invent_labels(client: httpx.Client) -> None:
+    for number in range(5):
+        client.get(f"/made-up-{number}")
+        client.get(f"/models/made-up-{number}")
+        client.post(f"/predict?model=made-up-{number}", json={})
+        client.request(f"MADEUP{number}", "/predict")
+    text = client.get("/metrics").text
+    assert "made-up" not in text
+    assert "MADEUP" not in text
+    assert 'route="/models/{name}",status="404"' in text
+
+
+def test_the_format_is_that_of_prometheus(client: httpx.Client) -> None:
+    answer = client.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert re.search(r"^# TYPE windowcast_request_seconds histogram$", answer.text, re.MULTILINE)

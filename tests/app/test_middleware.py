@@ -1,0 +1,132 @@
+"""What every exchange gets, whatever its route."""
+
+import asyncio
+import re
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from app import middleware
+from app.lifecycle import Lifecycle, Phase
+from app.middleware import CLIENT_LEFT, ExchangeMiddleware
+
+NEW_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@pytest.mark.parametrize("sane", ["a", "trace-1.2_3", "x" * 64])
+def test_a_sane_request_id_comes_back(sane: str, client: httpx.Client) -> None:
+    for path in ("/livez", "/nothing", "/predict"):
+        assert client.get(path, headers={"X-Request-ID": sane}).headers["X-Request-ID"] == sane
+
+
+@pytest.mark.parametrize("odd", ["", "x" * 65, "a b", "a;b", '"', "ä", "{}", "a\tb"])
+def test_any_other_request_id_is_replaced(odd: str, client: httpx.Client) -> None:
+    answer = client.get("/livez", headers={b"X-Request-ID": odd.encode("latin-1")})
+    assert NEW_ID.fullmatch(answer.headers["X-Request-ID"])
+
+
+def test_every_request_gets_an_id_of_its_own(client: httpx.Client) -> None:
+    assert len({client.get("/livez").headers["X-Request-ID"] for _ in range(10)}) == 10
+
+
+@pytest.mark.parametrize("path", ["/livez", "/docs", "/nothing", "/predict", "/metrics"])
+def test_no_answer_is_to_be_sniffed_and_none_names_the_server(path: str, client: httpx.Client) -> None:
+    answer = client.get(path)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Server" not in answer.headers
+
+
+Messages = list[dict[str, Any]]
+
+
+def exchange(app: Any, path: str = "/predict", phase: Phase = Phase.READY, **scope: Any) -> tuple[Messages, Messages]:
+    """What a wrapped application sends, and what is logged."""
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    lifecycle = Lifecycle(0)
+    lifecycle.phase = phase
+    sent: Messages = []
+    with capture_logs() as logged:
+        wrapped = ExchangeMiddleware(app, lifecycle)
+        asyncio.run(wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send))
+    return sent, [dict(line) for line in logged]
+
+
+@pytest.fixture(autouse=True)
+def uncached_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that `capture_logs` can see, whatever was configured before."""
+    monkeypatch.setattr(middleware, "log", structlog.wrap_logger(None))
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
+
+
+def test_an_unexpected_error_is_a_problem_and_its_story_stays_in_the_log() -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        raise RuntimeError("the secret reason")
+
+    sent, logged = exchange(fail)
+    assert sent[0]["status"] == 500
+    assert b'"request_id"' in sent[1]["body"]
+    assert b"secret" not in sent[1]["body"]
+    assert [line["event"] for line in logged] == ["unexpected error", "request"]
+    assert logged[1]["status"] == 500
+
+
+def test_an_error_after_the_head_breaks_the_connection() -> None:
+    async def fail_late(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        raise RuntimeError("too late")
+
+    with pytest.raises(RuntimeError, match="too late"):
+        exchange(fail_late)
+
+
+def test_a_client_that_leaves_is_no_error() -> None:
+    async def leave(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ClientDisconnect
+
+    sent, [line] = exchange(leave)
+    assert sent == []
+    assert (line["event"], line["status"], line["log_level"]) == ("request", CLIENT_LEFT, "info")
+
+
+def test_answers_close_the_connection_during_the_drain_only() -> None:
+    closing = [
+        {(b"connection", b"close")} <= set(exchange(answer, phase=phase)[0][0]["headers"])
+        for phase in (Phase.READY, Phase.DRAINING)
+    ]
+    assert closing == [False, True]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics"])
+def test_probes_are_logged_for_debugging_only(path: str) -> None:
+    _, [line] = exchange(answer, f"/published/under{path}", route=APIRoute(path, lambda: None))
+    assert line["log_level"] == "debug"
+
+
+def test_a_long_path_is_logged_in_part() -> None:
+    _, [line] = exchange(answer, "/" + "x" * 10_000)
+    assert len(line["path"]) == 200
+
+
+def test_what_is_not_http_is_passed_on() -> None:
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    seen: list[str] = []
+    exchange(note, type="websocket")
+    assert seen == ["websocket"]
