@@ -6,13 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app import middleware
 from app.lifecycle import Lifecycle, Phase
 from app.middleware import CLIENT_LEFT, ExchangeMiddleware
 
@@ -61,12 +59,6 @@ def exchange(app: Any, path: str = "/predict", phase: Phase = Phase.READY, **sco
         wrapped = ExchangeMiddleware(app, lifecycle)
         asyncio.run(wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send))
     return sent, [dict(line) for line in logged]
-
-
-@pytest.fixture(autouse=True)
-def uncached_logger(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A logger that `capture_logs` can see, whatever was configured before."""
-    monkeypatch.setattr(middleware, "log", structlog.wrap_logger(None))
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:

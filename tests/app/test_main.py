@@ -1,0 +1,130 @@
+"""`python -m app`: what it tells, and how it ends."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.app.test_repository import cut_short, flip, promise_other_shapes, record_wrong_golden_rows, remove_manifest
+from tests.servers import PATIENCE_SECONDS, Server, environment, run
+
+WITHOUT_TENSORFLOW = """
+import runpy, sys
+
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {"tensorflow", "keras"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+ASK_THE_APPLICATION = """
+import asyncio, httpx
+from app.main import create_app
+
+async def ask():
+    transport = httpx.ASGITransport(create_app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        print([int((await client.get(path)).status_code) for path in ("/livez", "/readyz", "/docs", "/openapi.json")])
+
+asyncio.run(ask())
+"""
+
+
+def test_every_setting_is_in_the_help(tmp_path: Path) -> None:
+    help_text = run(tmp_path, "--help")
+    assert help_text.returncode == 0
+    for name, field in Settings.model_fields.items():
+        assert f"WINDOWCAST_{name.upper()}={field.default}\n" in help_text.stdout
+        assert field.description
+        assert " ".join(field.description.split()) in help_text.stdout
+
+
+def test_arguments_are_refused_with_the_help(tmp_path: Path) -> None:
+    refused = run(tmp_path, "--port", "8000")
+    assert (refused.returncode, refused.stdout) == (2, run(tmp_path, "-h").stdout)
+
+
+def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
+    refused = run(tmp_path, prot=8000)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "WINDOWCAST_PROT is not a setting; did you mean WINDOWCAST_PORT?\n"
+
+
+def test_an_unknown_variable_in_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WINDOWCAST_WORKER=2\n")
+    refused = run(tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "WINDOWCAST_WORKER is not a setting; did you mean WINDOWCAST_WORKERS?\n"
+
+
+def test_a_bad_value_is_refused(tmp_path: Path) -> None:
+    refused = run(tmp_path, port="http")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("WINDOWCAST_PORT: ")
+    assert refused.stderr.endswith("; for example 8000.\n")
+
+
+def last_words(stopped: subprocess.CompletedProcess[str]) -> str:
+    """The one line that tells why a start failed."""
+    assert stopped.stderr == ""
+    [line] = [line for line in stopped.stdout.splitlines() if '"critical"' in line or '"error"' in line]
+    assert "Traceback" not in stopped.stdout
+    return line
+
+
+def test_a_missing_model_ends_the_start(tmp_path: Path) -> None:
+    stopped = run(tmp_path, port=0, model="co2")
+    assert stopped.returncode == 3
+    reason = "models/co2: holds no version of a model; train one with `python -m training train --name co2`"
+    assert reason in last_words(stopped)
+
+
+@pytest.mark.parametrize("damage", [remove_manifest, cut_short, flip, record_wrong_golden_rows, promise_other_shapes])
+def test_a_damaged_model_ends_the_start(damage: Callable[[Path], Path], version_dir: Path, tmp_path: Path) -> None:
+    at_fault = damage(version_dir).relative_to(tmp_path)
+    stopped = run(tmp_path, port=0, max_batch_rows=1)
+    assert stopped.returncode == 3
+    assert f'"reason":"{at_fault}: ' in last_words(stopped)
+
+
+def test_a_port_in_use_ends_the_start(server: Server, version_dir: Path, tmp_path: Path) -> None:
+    stopped = run(tmp_path, port=server.port)
+    assert stopped.returncode not in {0, 2}
+    assert "address already in use" in last_words(stopped)
+
+
+def test_a_port_in_use_ends_the_start_of_workers(server: Server, tmp_path: Path) -> None:
+    stopped = run(tmp_path, port=server.port, workers=2)
+    assert stopped.returncode not in {0, 2}
+    assert "address already in use" in last_words(stopped).lower()
+
+
+def run_without_tensorflow(folder: Path, script: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW + script],
+        cwd=folder,
+        env=environment(port=0, **settings),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def test_without_tensorflow_the_start_ends_with_the_extra_to_install(version_dir: Path, tmp_path: Path) -> None:
+    stopped = run_without_tensorflow(tmp_path, "sys.argv = ['app']; runpy.run_module('app', run_name='__main__')")
+    assert stopped.returncode == 3
+    assert "which is not installed; pip install 'windowcast[tensorflow]'." in last_words(stopped)
+
+
+@pytest.mark.parametrize(("docs", "statuses"), [(True, [200, 503, 200, 200]), (False, [200, 503, 404, 404])])
+def test_without_tensorflow_the_application_is_made_and_answers(
+    docs: bool, statuses: list[int], tmp_path: Path
+) -> None:
+    made = run_without_tensorflow(tmp_path, ASK_THE_APPLICATION, docs=docs)
+    assert made.stdout.splitlines()[-1:] == [str(statuses)], made.stderr

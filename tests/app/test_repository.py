@@ -1,0 +1,165 @@
+"""The models on disk: found, proved and loaded, or refused by the name of the file at fault."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from app.errors import ArtifactError, NotFound
+from app.golden import GOLDEN_FILE, Golden
+from app.manifest import MANIFEST_FILE, Contract
+from app.repository import Repository, latest_version_dir, load_version, model_names, versions
+from app.settings import Settings
+from tests.versions import contract_of, publish
+
+
+def settings_of(models_dir: Path, model: str = "default") -> Settings:
+    return Settings(models_dir=models_dir, model=model, max_batch_rows=1)
+
+
+def test_models_are_the_folders_with_sound_names(models_dir: Path) -> None:
+    assert model_names(models_dir) == ["broken", "default", "flat", "slow"]
+    assert model_names(models_dir / "nowhere") == []
+
+
+@pytest.mark.parametrize("odd", [".hidden", "-x", "a b", "ä", "x" * 65, "line\n"])
+def test_folders_with_odd_names_are_no_models(odd: str, tmp_path: Path) -> None:
+    (tmp_path / odd).mkdir()
+    assert model_names(tmp_path) == []
+
+
+def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for number in (10, 9, 1):
+        (tmp_path / "m" / str(number)).mkdir(parents=True)
+    assert versions(tmp_path / "m") == [1, 9, 10]
+    assert latest_version_dir(tmp_path, "m") == tmp_path / "m" / "10"
+    assert versions(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("odd", ["0", "007", "-1", "1.5", "v1", "٣", "1" * 19, "1 ", "1\n", "latest"])
+def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> None:
+    (tmp_path / odd).mkdir()
+    with capture_logs() as logged:
+        assert versions(tmp_path) == []
+    assert [(line["log_level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
+
+
+def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / ".building-3").mkdir()
+    with capture_logs() as logged:
+        assert versions(tmp_path) == []
+    assert logged == []
+
+
+def test_a_model_without_versions_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"m: holds no version of a model; train one with .* --name m"):
+        latest_version_dir(tmp_path, "m")
+
+
+def test_a_sound_version_is_loaded(version_dir: Path, contract: Contract) -> None:
+    loaded = load_version(version_dir, "auto", max_rows=2)
+    assert (loaded.name, loaded.version, loaded.contract) == ("default", 1, contract)
+    assert loaded.engine.remark == "XLA, compiled for batches of 1, 2"
+    assert loaded.load_seconds > 0
+
+
+def cut_short(version_dir: Path) -> Path:
+    path = version_dir / "variables" / "variables.data-00000-of-00001"
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def flip(version_dir: Path) -> Path:
+    path = version_dir / "saved_model.pb"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:100] + bytes([sound[100] ^ 1]) + sound[101:])
+    return path
+
+
+def remove(version_dir: Path) -> Path:
+    path = version_dir / "variables" / "variables.index"
+    path.unlink()
+    return path
+
+
+def remove_manifest(version_dir: Path) -> Path:
+    path = version_dir / MANIFEST_FILE
+    path.unlink()
+    return path
+
+
+def change_golden_rows(version_dir: Path) -> Path:
+    golden = Golden.load(version_dir)
+    Golden(golden.windows, golden.forecasts + 1).save(version_dir)
+    return version_dir / GOLDEN_FILE
+
+
+def record_wrong_golden_rows(version_dir: Path) -> Path:
+    change_golden_rows(version_dir)
+    publish(version_dir, contract_of())
+    return version_dir
+
+
+def promise_other_shapes(version_dir: Path) -> Path:
+    publish(version_dir, contract_of(steps=5))
+    return version_dir
+
+
+def forget_golden_rows(version_dir: Path) -> Path:
+    path = version_dir / GOLDEN_FILE
+    path.unlink()
+    publish(version_dir, contract_of())
+    return path
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_short,
+        flip,
+        remove,
+        remove_manifest,
+        change_golden_rows,
+        record_wrong_golden_rows,
+        promise_other_shapes,
+        forget_golden_rows,
+    ],
+)
+def test_a_damaged_version_is_refused_by_the_name_of_what_is_at_fault(
+    damage: Callable[[Path], Path], version_dir: Path
+) -> None:
+    at_fault = damage(version_dir)
+    with pytest.raises(ArtifactError, match=f"^{re.escape(str(at_fault))}: ") as caught:
+        load_version(version_dir, "auto", max_rows=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_latest_version_of_every_model_is_loaded(models_dir: Path) -> None:
+    repository = Repository(settings_of(models_dir, "flat"))
+    repository.load()
+    assert [(loaded.name, loaded.version) for loaded in repository.all()] == [("flat", 1), ("default", 2), ("slow", 1)]
+    assert repository.failures.keys() == {"broken"}
+    assert repository.get().name == "flat"
+    assert repository.get("default", 2).version == 2
+    for name, version in (("default", 1), ("broken", None), ("nothing", None)):
+        with pytest.raises(NotFound):
+            repository.get(name, version)
+
+
+def test_the_default_model_must_load(models_dir: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"broken/1/manifest\.json"):
+        Repository(settings_of(models_dir, "broken")).load()
+
+
+def test_a_damaged_model_does_not_keep_the_default_one_from_serving(version_dir: Path, tmp_path: Path) -> None:
+    for name, damage in (("a", flip), ("b", record_wrong_golden_rows), ("c", promise_other_shapes)):
+        damage(Path(shutil.copytree(version_dir, tmp_path / "models" / name / "1")))
+    repository = Repository(settings_of(tmp_path / "models"))
+    with capture_logs() as logged:
+        repository.load()
+    assert [loaded.name for loaded in repository.all()] == ["default"]
+    assert repository.failures.keys() == {"a", "b", "c"}
+    assert [line["model"] for line in logged if line["event"] == "model not served"] == ["a", "b", "c"]
