@@ -82,6 +82,7 @@ class Server:
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """Its log lines, of one event or of all."""
+        self.status_of("/livez")  # answered after the line of whatever was answered before it
         lines: list[dict[str, Any]] = [orjson.loads(line) for line in self.output.read_bytes().splitlines()]
         return lines if event is None else [line for line in lines if line["event"] == event]
 
