@@ -164,6 +164,15 @@ async def test_a_request_that_expires_in_the_queue_is_never_computed() -> None:
 
 
 @in_loop
+async def test_a_request_that_expires_while_the_loop_is_busy_is_never_computed() -> None:
+    engine = GatedEngine()
+    [task] = await submitted(batcher_of(engine.predict, timeout_seconds=0.05), windows_of(1))
+    time.sleep(0.1)  # noqa: ASYNC251 (the point: nothing else may turn)
+    assert await outcome(task) is DeadlinePassed
+    assert engine.calls == []
+
+
+@in_loop
 async def test_a_request_that_is_given_up_in_the_queue_is_never_computed() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict)
