@@ -93,12 +93,22 @@ def _supervise(config: uvicorn.Config) -> int:
     metrics_dir = tempfile.mkdtemp(prefix="windowcast-metrics-")
     os.environ[MULTIPROCESS_DIR] = metrics_dir
     try:
-        supervisor = Multiprocess(config, sockets=[config.bind_socket()])
+        supervisor = Supervisor(config, sockets=[config.bind_socket()])
         supervisor.run()
     finally:
         shutil.rmtree(metrics_dir, ignore_errors=True)
     failed = any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes)
     return STARTUP_FAILURE if failed else 0
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor, which passes on a second signal too while it waits for its workers to drain."""
+
+    def join_all(self) -> None:
+        """Waits for the workers."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.terminate_all())
+        super().join_all()
 
 
 if __name__ == "__main__":

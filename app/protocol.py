@@ -44,7 +44,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Counts what comes before the head is complete."""
+        """Counts what comes before the head is complete; even blank lines between two requests start the clock."""
+        if self._head_timer is None and self._is_between_requests():
+            self._start_timer()
         if self._head_timer is not None:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -52,14 +54,23 @@ class BoundedProtocol(HttpToolsProtocol):
             self._close_with(HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
-        """The head is complete; the body has limits of its own."""
+        """The head is complete, perhaps with a single read; the body has limits of its own."""
         self._stop_timer()
-        super().on_headers_complete()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._close_with(HEAD_TOO_LARGE)
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Hands the body on, unless its head was refused."""
+        if not self.transport.is_closing():
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is complete, be it read or passed over."""
         self._stop_rest_timer()
-        super().on_message_complete()
+        if not self.transport.is_closing():
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Gives a client that was answered before its body had ended, as in a 413, some time to send the rest."""
@@ -67,6 +78,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             seconds = self.app_state["receive_timeout_seconds"]
             self._rest_timer = self.loop.call_later(seconds, self.transport.close)
+
+    def _is_between_requests(self) -> bool:
+        return self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body
 
     def _stop_rest_timer(self) -> None:
         if self._rest_timer is not None:

@@ -60,17 +60,18 @@ class Centre(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, windows: Any) -> Any:
         """Finds the centre of each window."""
+        first = windows[:, :1]
         match self.kind:
             case "constant":
                 return ops.reshape(self.constant, (1, 1, -1))
-            case "mean":
-                return ops.mean(windows, axis=1, keepdims=True)
+            case "mean":  # counted from the first row: a sum of large numbers rounds differently in every engine
+                return first + ops.mean(windows - first, axis=1, keepdims=True)
             case "last":
                 return windows[:, -1:]
             case "first":
-                return windows[:, :1]
+                return first
             case "running":
-                return _mean_so_far(windows)
+                return first + _mean_so_far(windows - first)
             case "own":
                 return windows
 

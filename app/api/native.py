@@ -8,11 +8,12 @@ import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import from_json
 from starlette.responses import Response
 
 from app.api.problems import invalid_body
 from app.body import read_json_body
-from app.errors import BatchTooLarge
+from app.errors import BatchTooLarge, MalformedBody
 from app.manifest import NAME_PATTERN, Contract, DataFingerprint, Score
 from app.repository import LoadedVersion
 from app.service import Service
@@ -144,9 +145,9 @@ def _takes(model: type[BaseModel]) -> dict[str, Any]:
 @router.post("/predict", response_model=ForecastResponse, openapi_extra=_takes(WindowRequest), tags=["forecast"])
 async def predict(request: Request, service: RunningService, loaded: AskedVersion) -> Response:
     """Forecasts the rows that follow one window."""
-    body = await _read_body(request, service)
+    content = await _read_content(request, service)
     try:
-        windows = WindowRequest.model_validate_json(body, context=loaded.contract).windows
+        windows = WindowRequest.model_validate(content, context=loaded.contract).windows
     except ValidationError as error:
         raise invalid_body(error, "window or records") from None
     forecasts = await service.forecast(loaded, windows)
@@ -156,13 +157,12 @@ async def predict(request: Request, service: RunningService, loaded: AskedVersio
 @router.post("/predict/batch", response_model=BatchResponse, openapi_extra=_takes(BatchRequest), tags=["forecast"])
 async def predict_batch(request: Request, service: RunningService, loaded: AskedVersion) -> Response:
     """Forecasts the rows that follow each of several windows."""
-    body = await _read_body(request, service)
+    content = await _read_content(request, service)
+    _check_rows(content, service.settings.max_batch_rows)
     try:
-        windows = BatchRequest.model_validate_json(body, context=loaded.contract).windows
+        windows = BatchRequest.model_validate(content, context=loaded.contract).windows
     except ValidationError as error:
         raise invalid_body(error, "windows") from None
-    if len(windows) > service.settings.max_batch_rows:
-        raise BatchTooLarge(len(windows), service.settings.max_batch_rows)
     forecasts = await service.forecast(loaded, windows)
     return _json(BatchResponse(loaded.name, loaded.version, loaded.contract.target_names, forecasts))
 
@@ -193,13 +193,24 @@ async def example(service: RunningService, name: ModelName) -> Response:
     return _json({"window": service.resolve(name, None).golden.windows[0]})
 
 
-async def _read_body(request: Request, service: Service) -> bytes:
-    return await read_json_body(
+async def _read_content(request: Request, service: Service) -> object:
+    body = await read_json_body(
         request.scope,
         request.receive,
         max_bytes=service.settings.max_body_bytes,
         timeout_seconds=service.settings.receive_timeout_seconds,
     )
+    try:
+        return from_json(body)
+    except ValueError:
+        raise MalformedBody from None
+
+
+def _check_rows(content: object, limit_rows: int) -> None:
+    """Counts the windows before anything is done with each of them."""
+    windows = content.get("windows") if isinstance(content, dict) else None
+    if isinstance(windows, list) and len(windows) > limit_rows:
+        raise BatchTooLarge(len(windows), limit_rows)
 
 
 def _json(content: object) -> Response:

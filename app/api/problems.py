@@ -14,7 +14,6 @@ from app.errors import (
     InternalError,
     InvalidRequest,
     LocatedError,
-    MalformedBody,
     MethodNotAllowed,
     NotFound,
     PredictionFailed,
@@ -87,22 +86,16 @@ def invalid_body(error: ValidationError, takes: str) -> ServiceError:
     if error.error_count() > MAX_FINDINGS:  # pydantic would take seconds to list a million of them
         return InvalidRequest([LocatedError("", f"unknown fields; this takes {takes}")])
     findings = error.errors(include_input=False, include_url=False, include_context=False)
-    if findings[0]["type"] == "json_invalid":
-        return MalformedBody()
     located = []
     for finding in findings:
-        # The name of an unknown field is the caller's text, and is not repeated.
-        unknown = finding["type"] == "extra_forbidden"
-        place = finding["loc"][:-1] if unknown else finding["loc"]
-        message = f"unknown field; this takes {takes}" if unknown else _sentence(finding["msg"], takes)
-        located.append(LocatedError(_pointer(place), message))
+        match finding["type"]:
+            case "extra_forbidden":  # its name is the caller's text, and is not repeated
+                located.append(LocatedError(_pointer(finding["loc"][:-1]), f"unknown field; this takes {takes}"))
+            case "model_type":
+                located.append(LocatedError("", f"expected an object with {takes}"))
+            case _:
+                located.append(LocatedError(_pointer(finding["loc"]), finding["msg"].removeprefix("Value error, ")))
     return InvalidRequest(list(dict.fromkeys(located)))
-
-
-def _sentence(message: str, takes: str) -> str:
-    if message == "Input should be an object":
-        return f"expected an object with {takes}"
-    return message.removeprefix("Value error, ")
 
 
 def _pointer(place: tuple[int | str, ...]) -> str:

@@ -203,6 +203,17 @@ def test_two_workers_serve_count_together_and_stop(folder: Path) -> None:
         assert server.wait() == 0
 
 
+def test_a_second_signal_ends_the_drain_of_two_workers(folder: Path) -> None:
+    with running(folder, workers=2, drain_seconds=600, max_batch_rows=1) as server:
+        wait_until(lambda: len(server.log("ready")) == 2)
+        server.signal(signal.SIGTERM)
+        wait_until(lambda: len(server.log("draining")) == 2)
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert time.monotonic() - started < 5
+
+
 def test_two_workers_without_a_model_stop_with_the_same_exit_code(tmp_path: Path) -> None:
     with running(tmp_path, workers=2) as server:
         assert server.wait() == 3

@@ -64,6 +64,27 @@ def test_an_endless_head_is_refused(line: bytes, strict_server: Server) -> None:
         pytest.fail("megabytes of headers were taken")
 
 
+def test_a_head_that_is_too_long_is_refused_though_it_came_in_one_piece(server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(GET + b"X-A: " + b"a" * 70_000 + b"\r\nContent-Length: 2\r\n\r\n{}")
+        assert read_answer(sock).status == 431
+        assert is_closed(sock)
+
+
+def test_blank_lines_between_requests_cannot_hold_the_connection(strict_server: Server) -> None:
+    with strict_server.connect() as sock:
+        sock.sendall(GET + b"\r\n")
+        read_answer(sock).read()
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                sock.sendall(b"\r\n")
+            except OSError:
+                return
+            time.sleep(0.05)
+        pytest.fail("the connection was held by blank lines")
+
+
 def test_a_long_head_within_the_limit_is_taken(server: Server) -> None:
     with server.connect() as sock:
         sock.sendall(GET + b"X-A: " + b"a" * 40_000 + b"\r\n\r\n")

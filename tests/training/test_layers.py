@@ -140,3 +140,10 @@ def test_layers_survive_saving() -> None:
     again = keras.Model.from_config(model.get_config())
 
     assert_array_equal(model(WINDOWS), again(WINDOWS))
+
+
+@pytest.mark.parametrize("kind", ["mean", "running"])
+def test_a_flat_window_is_its_own_centre_to_the_last_bit(kind: CentreKind) -> None:
+    windows = np.full((1, 49, 1), 353.7, np.float32)
+
+    assert_array_equal(np.broadcast_to(np.asarray(Centre(kind)(windows)), windows.shape), windows)

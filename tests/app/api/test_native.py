@@ -206,10 +206,24 @@ def test_a_wrong_batch_is_refused_as_a_whole(body: str, status: int, pointer: st
 
 
 def test_twenty_thousand_mistakes_get_a_short_answer(client: httpx.Client) -> None:
+    for wrong, path in (([[MARK] * 5_000] * 4, "/predict"), ([[MARK] * 2_500] * 8, "/predict/batch")):
+        field = "window" if path == "/predict" else "windows"
+        answer = post(client, json.dumps({field: wrong}), path)
+        assert answer.status_code == 422
+        assert 1 < len(problem_of(answer)["errors"]) <= 20
+        assert MARK not in answer.text
+
+
+def test_a_flood_of_windows_is_refused_before_any_is_looked_at(client: httpx.Client) -> None:
     answer = post(client, json.dumps({"windows": [MARK] * 20_000}), "/predict/batch")
-    assert answer.status_code == 422
-    assert 1 < len(problem_of(answer)["errors"]) <= 20
-    assert MARK not in answer.text
+    assert answer.status_code == 413
+    assert len(answer.content) <= 4096
+
+
+def test_a_path_with_a_slash_too_many_is_a_problem_like_any_other(client: httpx.Client) -> None:
+    answer = client.post("/predict/", json={"window": WINDOW})
+    assert answer.status_code == 404
+    assert problem_of(answer)["type"] == "urn:windowcast:not-found"
 
 
 def test_a_batch_beyond_the_limit_is_refused_and_one_at_the_limit_is_not(client: httpx.Client) -> None:
