@@ -46,7 +46,5 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
 
 
 def _tell_fit(history: History, console: Console) -> None:
-    console.print(
-        f"kept the weights of epoch {history.best.number} of {len(history.epochs)}, after {history.seconds:.1f} seconds",
-        highlight=False,
-    )
+    kept = f"kept the weights of epoch {history.best.number} of {len(history.epochs)}"
+    console.print(f"{kept}, after {history.seconds:.1f} seconds", highlight=False)
