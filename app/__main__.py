@@ -8,13 +8,14 @@ import sys
 import tempfile
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.errors import SettingsError
 from app.lifecycle import STARTUP_FAILURE, exit_now
 from app.logs import configure_logs
 from app.metrics import MULTIPROCESS_DIR
 from app.protocol import BoundedProtocol
+from app.server import Server, Worker
 from app.settings import PREFIX, Settings
 
 USAGE_ERROR = 2
@@ -85,13 +86,14 @@ def _serve_here(config: uvicorn.Config) -> int:
     # When it is done, uvicorn raises the signals it caught once more. That they came is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: exit_now(0))
-    uvicorn.Server(config).run()
+    Server(config).run()
     return 0
 
 
 def _supervise(config: uvicorn.Config) -> int:
     metrics_dir = tempfile.mkdtemp(prefix="windowcast-metrics-")
     os.environ[MULTIPROCESS_DIR] = metrics_dir
+    multiprocess.Process = Worker  # type: ignore[misc]  # uvicorn has no setting for it
     try:
         supervisor = Supervisor(config, sockets=[config.bind_socket()])
         supervisor.run()
@@ -105,7 +107,9 @@ class Supervisor(Multiprocess):
     """uvicorn's supervisor, which passes on a second signal too while it waits for its workers to drain."""
 
     def join_all(self) -> None:
-        """Waits for the workers."""
+        """Waits for the workers, which alone hold the port now, so that the last one takes in what waits there."""
+        for sock in self.sockets:
+            sock.close()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.terminate_all())
         super().join_all()

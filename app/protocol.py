@@ -14,6 +14,10 @@ HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-lengt
 REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+LAST_REQUEST_SECONDS = 0.5
+"""What a client on an idle connection has left for a request that it may have sent already, when the server stops."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose request head is too long (431) or too slow (408), or whose body outstays its answer.
 
@@ -24,6 +28,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _rest_timer: asyncio.TimerHandle | None = None
+    _is_last_request = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
@@ -60,6 +65,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._close_with(HEAD_TOO_LARGE)
         if not self.transport.is_closing():
             super().on_headers_complete()
+            if self._is_last_request:
+                self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Hands the body on, unless its head was refused."""
@@ -78,6 +85,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             seconds = self.app_state["receive_timeout_seconds"]
             self._rest_timer = self.loop.call_later(seconds, self.transport.close)
+
+    def shutdown(self) -> None:
+        """The server stops: an idle connection may bring one last request, which may be on its way."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+        else:
+            self._is_last_request = True
+            self.loop.call_later(LAST_REQUEST_SECONDS, super().shutdown)
 
     def _is_between_requests(self) -> bool:
         return self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 import httpx
@@ -91,6 +92,51 @@ def test_no_request_is_lost_in_a_drain(folder: Path) -> None:
         assert all(answer.json()["prediction"] == FORECAST for answer in answers)
         assert server.wait() == 0
         assert server.status_of("/livez") is None
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_client_that_asks_until_it_is_refused_loses_a_request(workers: int, folder: Path) -> None:
+    answers: list[int] = []
+    failures: list[str] = []
+
+    def ask_until_refused() -> None:
+        while True:
+            try:
+                sock = server.connect()
+            except ConnectionError:
+                return
+            with sock:
+                try:
+                    sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    answers.append(read_answer(sock).status)
+                except (OSError, HTTPException) as error:
+                    failures.append(repr(error))
+
+    with running(folder, workers=workers, drain_seconds=0.5, max_batch_rows=1) as server:
+        wait_until(lambda: len(server.log("ready")) == workers)
+        clients = [in_background(ask_until_refused) for _ in range(CLIENTS)]
+        wait_until(lambda: len(answers) > 10 * CLIENTS)
+        server.signal(signal.SIGTERM)
+        for client in clients:
+            client.join()
+        assert server.wait() == 0
+    assert failures == []
+    assert set(answers) == {200}
+
+
+def test_a_connection_that_has_not_asked_yet_may_still_do_so_when_the_listener_closes(folder: Path) -> None:
+    with running(folder, drain_seconds=0, max_batch_rows=1) as server:
+        server.wait_for("/readyz")
+        with server.connect() as sock, server.connect() as silent:
+            server.signal(signal.SIGTERM)
+            server.wait_for("/livez", None)
+            sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = read_answer(sock)
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
+            answer.read()
+            assert is_closed(sock)
+            assert is_closed(silent)
+        assert server.wait() == 0
 
 
 def test_what_is_in_flight_when_the_listener_closes_is_finished(models_dir: Path, tmp_path: Path) -> None:
