@@ -36,5 +36,5 @@ ENV WINDOWCAST_HOST=0.0.0.0 WINDOWCAST_PORT=8000 WINDOWCAST_MODELS_DIR=/srv/mode
 ENV TMPDIR=/dev/shm
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:' + os.environ['WINDOWCAST_PORT'] + '/readyz', timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "app.healthcheck"]
 CMD ["python", "-m", "app"]

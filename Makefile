@@ -8,6 +8,9 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 	--no-annotate --no-emit-index-url --custom-compile-command "make requirements"
 CODE := app training tests
 DEFAULT_MODEL := models/default/*/manifest.json
+# Some shells and compilers put a HOST into the environment that is no address.
+IS_ADDRESS = $(filter command% ,$(origin HOST))$(findstring .,$(HOST))$(findstring :,$(HOST))
+ADDRESS = $(if $(IS_ADDRESS),WINDOWCAST_HOST=$(HOST)) $(if $(PORT),WINDOWCAST_PORT=$(PORT))
 
 .DEFAULT_GOAL := help
 .PHONY: help install serve train test format check-format lint types imports tests requirements image clean
@@ -18,8 +21,9 @@ help: ## List the targets
 install: $(VENV)/development ## Make .venv with everything pinned in requirements/development.txt
 
 serve: $(VENV)/training ## Serve the default model, trained first if there is none; PORT= and HOST= change the address
-	@ls $(DEFAULT_MODEL) >/dev/null 2>&1 || $(MAKE) --no-print-directory train
-	@$(if $(HOST),WINDOWCAST_HOST=$(HOST)) $(if $(PORT),WINDOWCAST_PORT=$(PORT)) $(BIN)/python -m app
+	@test -n "$$WINDOWCAST_MODEL$$WINDOWCAST_MODELS_DIR" || ls $(DEFAULT_MODEL) >/dev/null 2>&1 \
+		|| $(MAKE) --no-print-directory train
+	@$(ADDRESS) $(BIN)/python -m app
 
 train: $(VENV)/training ## Train the default model: weekly CO2 at Mauna Loa, a year in, the next four weeks out
 	$(BIN)/python -m training train --config training/default.toml
@@ -66,4 +70,5 @@ $(VENV)/%: requirements/%.txt | $(BIN)/python
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
 		"Windowcast needs Python 3.11, 3.12 or 3.13; this is %d.%d. Name another: make PYTHON=python3.12 ..." % v)'
-	@$(PYTHON) -m venv $(VENV)
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -48,6 +48,8 @@ class ServiceError(Exception):
     """A request that gets no forecast. `detail` is one sentence for the caller."""
 
     status: ClassVar[HTTPStatus]
+    title: ClassVar[str]
+    """The error in two or three words; the standard library's phrases differ between releases of Python."""
     retry_after_seconds: int | None = None
     errors: tuple[LocatedError, ...] = ()
 
@@ -60,17 +62,21 @@ class MalformedBody(ServiceError):
     """The body is not JSON."""
 
     status = HTTPStatus.BAD_REQUEST
+    title = "Body is not JSON"
 
     def __init__(self) -> None:
-        super().__init__("The body is not valid JSON in UTF-8. NaN and Infinity are not JSON.")
+        super().__init__("The body is not valid JSON in UTF-8.")
 
 
 class NotFound(ServiceError):
     """No such path, model or version."""
 
     status = HTTPStatus.NOT_FOUND
+    title = "Not found"
 
-    def __init__(self, what: str = "path", remedy: str = "GET /docs lists the paths.") -> None:
+    def __init__(
+        self, what: str = "path", remedy: str = "README lists the paths; so does GET /docs, where it is on."
+    ) -> None:
         super().__init__(f"No such {what}. {remedy}")
 
 
@@ -78,6 +84,7 @@ class MethodNotAllowed(ServiceError):
     """The path exists, but not for this method."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
+    title = "Method not allowed"
 
     def __init__(self, allowed: str) -> None:
         super().__init__(f"This path takes {allowed}.")
@@ -87,6 +94,7 @@ class BodyTimeout(ServiceError):
     """The body did not arrive in time."""
 
     status = HTTPStatus.REQUEST_TIMEOUT
+    title = "Body too slow"
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The body did not arrive within {seconds:g} seconds.")
@@ -96,6 +104,7 @@ class BodyTooLarge(ServiceError):
     """More bytes than the service takes."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "Body too large"
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The body is larger than the {limit_bytes} bytes this service takes; send fewer windows.")
@@ -105,6 +114,7 @@ class BatchTooLarge(ServiceError):
     """More windows than the service takes in one request."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "Batch too large"
 
     def __init__(self, rows: int, limit_rows: int) -> None:
         super().__init__(f"The batch has {rows} windows; this service takes at most {limit_rows} in one request.")
@@ -114,6 +124,7 @@ class UnsupportedMediaType(ServiceError):
     """The body is declared to be something other than plain JSON."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "Unsupported media type"
 
     def __init__(self) -> None:
         super().__init__("Send JSON as Content-Type: application/json, without a Content-Encoding.")
@@ -127,6 +138,7 @@ class InvalidRequest(ServiceError):
     """
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "Invalid request"
 
     def __init__(self, errors: Sequence[LocatedError]) -> None:
         super().__init__("The request does not fit the model's contract; `errors` says where.")
@@ -137,6 +149,7 @@ class InternalError(ServiceError):
     """A fault of the service's own."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    title = "Internal error"
 
     def __init__(self) -> None:
         super().__init__("The service failed; its log says why, under this request id.")
@@ -146,6 +159,7 @@ class PredictionFailed(ServiceError):
     """The model failed on a valid window."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+    title = "Prediction failed"
 
     def __init__(self) -> None:
         super().__init__("The model could not compute this forecast.")
@@ -155,6 +169,7 @@ class ModelNotReady(ServiceError):
     """The model is loading, or the service is draining before a stop."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "Not ready"
     retry_after_seconds = 1
 
     def __init__(self, reason: str) -> None:
@@ -165,6 +180,7 @@ class QueueFull(ServiceError):
     """Too many rows are waiting already."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "Queue full"
     retry_after_seconds = 1
 
     def __init__(self, limit_rows: int) -> None:
@@ -175,6 +191,7 @@ class DeadlinePassed(ServiceError):
     """The forecast was not ready in time."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
+    title = "Deadline passed"
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The forecast was not ready within {seconds:g} seconds.")

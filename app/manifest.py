@@ -153,8 +153,11 @@ class Manifest(Record):
         """Compares every file of the version with its recorded sha256.
 
         Raises:
-            ArtifactError: A file is missing, unreadable or changed; names the first one.
+            ArtifactError: A file is missing, unreadable, changed or not listed; names the first one.
         """
+        unlisted = [path for path in _files(version_dir) if path.relative_to(version_dir).as_posix() not in self.files]
+        if unlisted:
+            raise ArtifactError(unlisted[0], f"is not listed in {MANIFEST_FILE}", "remove it, or export again")
         for name, expected in self.files.items():
             path = version_dir / name
             try:
@@ -179,4 +182,9 @@ def digest_files(version_dir: Path) -> dict[str, str]:
 
 
 def _files(version_dir: Path) -> Iterator[Path]:
-    return (path for path in sorted(version_dir.rglob("*")) if path.is_file() and path.name != MANIFEST_FILE)
+    """Every file but the manifest, and but hidden ones, which file managers leave behind and nothing loads."""
+    return (
+        path
+        for path in sorted(version_dir.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_FILE and not path.name.startswith(".")
+    )

@@ -6,6 +6,7 @@ Written against ASGI itself: Starlette's `BaseHTTPMiddleware` costs a task and a
 import re
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 from uuid import uuid4
 
 import structlog
@@ -46,7 +47,7 @@ class Exchange:
 
     def add_headers(self, message: Message) -> None:
         """Completes the head of the answer."""
-        self.status = message["status"]
+        self.status = int(message["status"])
         headers = MutableHeaders(scope=message)
         for name, value in self._headers():
             headers[name] = value
@@ -75,7 +76,7 @@ class Exchange:
         facts = {
             "request_id": self.request_id,
             "method": self.scope["method"],
-            "path": self.scope["path"][:MAX_PATH_CHARACTERS],
+            "path": quote(self.scope["path"][:MAX_PATH_CHARACTERS]),
         }
         if loaded is not None:
             facts |= {"model": loaded.name, "version": str(loaded.version)}

@@ -5,11 +5,12 @@ The docstring under each field is its documentation: `python -m app --help` and 
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
@@ -19,6 +20,8 @@ EngineName: TypeAlias = Literal["auto", "tensorflow"]
 
 PREFIX = "WINDOWCAST_"
 ENV_FILE = Path(".env")
+SERVICE_LINK = re.compile(rf"{PREFIX}(SERVICE_|PORT_\d+_)")
+"""What Kubernetes puts into every pod beside a Service called `windowcast`; WINDOWCAST_PORT=tcp://... is another."""
 
 
 class Settings(BaseSettings):
@@ -39,7 +42,13 @@ class Settings(BaseSettings):
     """Address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on."""
-    root_path: str = ""
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _ignore_service_link(cls, value: object) -> object:
+        return cls.model_fields["port"].default if str(value).startswith("tcp://") else value
+
+    root_path: str = Field(default="", pattern=r"^(/[^/]+)*$", examples=["/forecast"])
     """Path under which a proxy in front publishes the service, for example `/forecast`."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve; each loads the models for itself."""
@@ -77,8 +86,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             field = str(first["loc"][0])
-            default = cls.model_fields[field].default
-            raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}; for example {default}.") from None
+            example = (cls.model_fields[field].examples or [cls.model_fields[field].default])[0]
+            raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}; for example {example}.") from None
 
 
 def _refuse_unknown_variables(settings: type[Settings]) -> None:
@@ -86,6 +95,7 @@ def _refuse_unknown_variables(settings: type[Settings]) -> None:
     known = [f"{PREFIX}{field.upper()}" for field in settings.model_fields]
     given = [*os.environ, *dotenv_values(ENV_FILE)]
     for variable in given:
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+        ours = variable.upper().startswith(PREFIX) and not SERVICE_LINK.match(variable)
+        if ours and variable.upper() not in known:
             nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.0)[0]
             raise SettingsError(f"{variable} is not a setting; did you mean {nearest}?")

@@ -79,9 +79,8 @@ class Tensor:
         axes = [_axis(name, contract) for name in self.axes]
         if isinstance(value, np.ndarray):
             value = value.tolist()
-        if axes[-1].name == "features" and axes[-1].size == 1:
-            full = _with_feature_axis(value, depth=len(axes) - 1)
-            return _tensor(full, axes, rename=lambda place: _existing(value, place))
+        if axes[-1].name == "features" and axes[-1].size == 1 and _is_flat(value, depth=len(axes) - 1):
+            return _tensor(value, axes[:-1])[..., np.newaxis]
         return _tensor(value, axes)
 
 
@@ -140,22 +139,13 @@ def _axis(name: str, contract: Contract | None) -> Axis:
     return Axis(name)
 
 
-def _with_feature_axis(value: object, depth: int) -> object:
-    """Wraps each number `depth` lists down in a list of its own; leaves anything else for the checks to judge."""
-    if not isinstance(value, list):
-        return value
-    if depth > 1:
-        return [_with_feature_axis(row, depth - 1) for row in value]
-    return [number if isinstance(number, list) else [number] for number in value]
-
-
-def _existing(value: object, place: Location) -> Location:
-    """The part of a location that leads to something in the payload as it was sent."""
-    for depth, index in enumerate(place):
-        if not isinstance(value, list):
-            return place[:depth]
-        value = value[int(index)]
-    return place
+def _is_flat(value: object, depth: int) -> bool:
+    """Whether the first entry `depth` lists down is no list, so that the lists of a single feature were left out."""
+    for _ in range(depth):
+        if not isinstance(value, list) or not value:
+            return False
+        value = value[0]
+    return not isinstance(value, list)
 
 
 def _tensor(value: object, axes: Sequence[Axis], rename: Callable[[Location], Location] = lambda place: place) -> Array:

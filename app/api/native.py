@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -13,13 +13,18 @@ from starlette.responses import Response
 
 from app.api.problems import invalid_body
 from app.body import read_json_body
-from app.errors import BatchTooLarge, MalformedBody
+from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.manifest import NAME_PATTERN, Contract, DataFingerprint, Score
 from app.repository import LoadedVersion
 from app.service import Service
 from app.windows import Array, RecordsWindow, Tensor, Window, Windows
 
 router = APIRouter()
+
+Body = TypeVar("Body", bound=BaseModel)
+
+MAX_FIELDS = 16
+"""More fields than any body has."""
 
 ModelName = Annotated[str, Path(pattern=NAME_PATTERN)]
 VersionNumber = Annotated[int, Path(ge=1)]
@@ -124,12 +129,16 @@ RunningService = Annotated[Service, Depends(get_service)]
 async def resolve_by_query(
     request: Request,
     service: RunningService,
+    *,
     model: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Another model than the default one.")] = None,
     version: Annotated[int | None, Query(ge=1, description="The version that must answer.")] = None,
 ) -> LoadedVersion:
     """The version that a prediction asks for; its name goes into the headers of any answer."""
+    unknown = set(request.query_params) - {"model", "version"}
     loaded = service.resolve(model, version)
     request.state.loaded = loaded
+    if unknown:
+        raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model and version")])
     return loaded
 
 
@@ -146,10 +155,7 @@ def _takes(model: type[BaseModel]) -> dict[str, Any]:
 async def predict(request: Request, service: RunningService, loaded: AskedVersion) -> Response:
     """Forecasts the rows that follow one window."""
     content = await _read_content(request, service)
-    try:
-        windows = WindowRequest.model_validate(content, context=loaded.contract).windows
-    except ValidationError as error:
-        raise invalid_body(error, "window or records") from None
+    windows = _validate(WindowRequest, content, loaded.contract, takes="window or records").windows
     forecasts = await service.forecast(loaded, windows)
     return _json(ForecastResponse(loaded.name, loaded.version, loaded.contract.target_names, forecasts[0]))
 
@@ -159,10 +165,7 @@ async def predict_batch(request: Request, service: RunningService, loaded: Asked
     """Forecasts the rows that follow each of several windows."""
     content = await _read_content(request, service)
     _check_rows(content, service.settings.max_batch_rows)
-    try:
-        windows = BatchRequest.model_validate(content, context=loaded.contract).windows
-    except ValidationError as error:
-        raise invalid_body(error, "windows") from None
+    windows = _validate(BatchRequest, content, loaded.contract, takes="windows").windows
     forecasts = await service.forecast(loaded, windows)
     return _json(BatchResponse(loaded.name, loaded.version, loaded.contract.target_names, forecasts))
 
@@ -204,6 +207,15 @@ async def _read_content(request: Request, service: Service) -> object:
         return from_json(body)
     except ValueError:
         raise MalformedBody from None
+
+
+def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:
+    if isinstance(content, dict) and len(content) > MAX_FIELDS:  # pydantic would list every single one
+        raise InvalidRequest([LocatedError("", f"unknown fields; this takes {takes}")])
+    try:
+        return model.model_validate(content, context=contract)
+    except ValidationError as error:
+        raise invalid_body(error, takes) from None
 
 
 def _check_rows(content: object, limit_rows: int) -> None:

@@ -24,7 +24,7 @@ try:
     import tensorflow as tf
 except ModuleNotFoundError as error:
     raise StartupError(
-        "The tensorflow engine needs TensorFlow, which is not installed; pip install 'windowcast[tensorflow]'."
+        "The tensorflow engine needs TensorFlow, which is not installed; pip install -r requirements/tensorflow.txt."
     ) from error
 
 LARGEST_COMPILED_BATCH = 256

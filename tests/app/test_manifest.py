@@ -54,6 +54,18 @@ def test_a_missing_file_is_named(version_dir: Path) -> None:
         Manifest.read(version_dir).verify_files(version_dir)
 
 
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index", "assets.extra/golden.npz"])
+def test_a_file_that_the_manifest_does_not_vouch_for_is_named(version_dir: Path, name: str) -> None:
+    _edit(version_dir, lambda manifest: manifest["files"].pop(name))
+    with pytest.raises(ArtifactError, match=re.escape(f"{name}: is not listed in manifest.json")):
+        Manifest.read(version_dir).verify_files(version_dir)
+
+
+def test_what_a_file_manager_leaves_behind_does_no_harm(version_dir: Path) -> None:
+    (version_dir / ".DS_Store").touch()
+    Manifest.read(version_dir).verify_files(version_dir)
+
+
 def test_a_version_without_manifest_was_not_finished(version_dir: Path) -> None:
     (version_dir / MANIFEST_FILE).unlink()
     with pytest.raises(ArtifactError, match=r"manifest\.json: the manifest is missing.*export the version again"):

@@ -92,3 +92,23 @@ def test_settings_do_not_change() -> None:
     settings = Settings.read()
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1  # type: ignore[misc]
+
+
+def test_what_kubernetes_puts_beside_a_service_called_windowcast_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "WINDOWCAST_SERVICE_HOST": "10.0.0.7",
+        "WINDOWCAST_SERVICE_PORT_HTTP": "80",
+        "WINDOWCAST_PORT": "tcp://10.0.0.7:80",
+        "WINDOWCAST_PORT_80_TCP_ADDR": "10.0.0.7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.read().port == 8000
+
+
+@pytest.mark.parametrize("root_path", ["forecast", "/forecast/", "//"])
+def test_a_root_path_that_would_not_lead_anywhere_is_refused(root_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINDOWCAST_ROOT_PATH", root_path)
+    with pytest.raises(SettingsError, match=r"WINDOWCAST_ROOT_PATH: .* for example /forecast"):
+        Settings.read()

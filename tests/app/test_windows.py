@@ -145,14 +145,16 @@ def test_without_a_contract_the_first_row_sets_the_size() -> None:
 def test_one_feature_needs_no_innermost_lists() -> None:
     nested = WINDOWS.validate_json("[[[1], [2], [3]]]", context=THREE_FLAT)
     assert_array_equal(WINDOWS.validate_json("[[1, 2, 3]]", context=THREE_FLAT), nested)
-    assert_array_equal(WINDOW.validate_json("[1, [2], 3]", context=THREE_FLAT), nested[0])
+    assert_array_equal(WINDOW.validate_json("[1, 2, 3]", context=THREE_FLAT), nested[0])
 
 
 @pytest.mark.parametrize(
     ("payload", "place"),
     [
         ("[1, null, 3]", (1,)),
-        ("[1, [null], 3]", (1, 0)),
+        ("[1, [2], 3]", (1,)),
+        ("[[1], 2, [3]]", (1,)),
+        ("[[1], [null], [3]]", (1, 0)),
         ("[1, 2]", ()),
         ("[1, [2, 3], 4]", (1,)),
         ("[1, [], 2]", (1,)),

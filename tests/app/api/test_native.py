@@ -261,7 +261,7 @@ def test_a_forecast_that_is_not_finite_is_an_internal_problem_with_its_request_i
     problem = problem_of(answer)
     assert problem == {
         "type": "urn:windowcast:prediction-failed",
-        "title": "Internal Server Error",
+        "title": "Prediction failed",
         "status": 500,
         "request_id": "too-large",
     }
@@ -375,3 +375,9 @@ def test_the_example_works_as_it_stands(name: str, client: httpx.Client) -> None
     answer = post(client, example.content, f"/predict?model={name}")
     assert answer.status_code == 200
     assert np.shape(answer.json()["prediction"]) == (2, 1)
+
+
+def test_an_unknown_query_parameter_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/predict", params={"modle": "flat"}, json={"window": WINDOW})
+    assert answer.status_code == 422
+    assert problem_of(answer)["errors"][0]["message"] == "unknown query parameter; this takes model and version"

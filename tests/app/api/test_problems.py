@@ -29,7 +29,7 @@ def test_a_caller_learns_what_is_wrong_but_no_request_id() -> None:
     problem = orjson.loads(problem_response(QueueFull(8), "id").body)
     assert problem == {
         "type": "urn:windowcast:queue-full",
-        "title": "Service Unavailable",
+        "title": "Queue full",
         "status": 503,
         "detail": "The queue is full: 8 windows may wait. Try again later.",
     }
