@@ -35,13 +35,13 @@ class Exchange:
 
     Args:
         scope: The request's ASGI scope; handlers leave the version that answers in `scope["state"]["loaded"]`.
-        closing: Whether the connection should end with this answer.
+        lifecycle: Tells whether the connection should end with the answer.
     """
 
-    def __init__(self, scope: Scope, *, closing: bool) -> None:
+    def __init__(self, scope: Scope, lifecycle: Lifecycle) -> None:
         self.scope = scope
         self.status = 0
-        self._closing = closing
+        self._lifecycle = lifecycle
         self._started = time.perf_counter()
         self.request_id = scope["state"]["request_id"] = _request_id(scope)
 
@@ -59,7 +59,7 @@ class Exchange:
         if loaded is not None:
             yield "X-Windowcast-Model", loaded.name
             yield "X-Windowcast-Version", str(loaded.version)
-        if self._closing:
+        if self._lifecycle.phase is Phase.DRAINING:  # now, not when the request began
             yield "Connection", "close"
 
     def finish(self) -> None:
@@ -96,7 +96,7 @@ class ExchangeMiddleware:
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        exchange = Exchange(scope, closing=self.lifecycle.phase is Phase.DRAINING)
+        exchange = Exchange(scope, self.lifecycle)
 
         async def send_completed(message: Message) -> None:
             if message["type"] == "http.response.start":

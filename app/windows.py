@@ -105,9 +105,9 @@ class Records:
         if contract is None:
             raise PydanticCustomError("records", "records can only be read with a model's contract")
         names = contract.feature_names
-        _refuse(_locate_in_records(value, names))
-        rows = [[record[name] for name in names] for record in value]  # type: ignore[attr-defined]
         axes = [_axis("steps", contract), _axis("features", contract)]
+        _refuse(_locate_in_records(value, names, axes[0]))
+        rows = [[record[name] for name in names] for record in value]  # type: ignore[attr-defined]
         return _tensor(rows, axes, rename=lambda place: (*place[:1], *(names[int(index)] for index in place[1:])))
 
 
@@ -218,9 +218,12 @@ def _number_problem(value: object) -> str | None:
     return None
 
 
-def _locate_in_records(value: object, names: tuple[str, ...]) -> Iterator[Mistake]:
+def _locate_in_records(value: object, names: tuple[str, ...], steps: Axis) -> Iterator[Mistake]:
     if not isinstance(value, list):
         yield (), f"expected a list of objects, got {_kind(value)}"
+        return
+    if len(value) != steps.size:
+        yield (), f"expected {steps.expects(steps.size)}, got {len(value)}"
         return
     wanted = set(names)
     for index, record in enumerate(value):

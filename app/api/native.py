@@ -1,5 +1,6 @@
 """The native routes: forecasts for one window or many, and what the models say about themselves."""
 
+import gc
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Self, TypeVar
@@ -203,10 +204,13 @@ async def _read_content(request: Request, service: Service) -> object:
         max_bytes=service.settings.max_body_bytes,
         timeout_seconds=service.settings.receive_timeout_seconds,
     )
+    gc.disable()  # JSON makes no cycles, and the collector would go through millions of lists again and again
     try:
         return from_json(body)
     except ValueError:
         raise MalformedBody from None
+    finally:
+        gc.enable()
 
 
 def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:
