@@ -5,6 +5,7 @@ Without them one client can hold memory with endless headers, or connections wit
 
 import asyncio
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -29,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _rest_timer: asyncio.TimerHandle | None = None
     _is_last_request = False
+    _upgrade_head: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
@@ -54,12 +56,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_timer()
         if self._head_timer is not None:
             self._head_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
             self._close_with(HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """The head is complete, perhaps with a single read; the body has limits of its own."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrade_head = self._head_without_upgrade()
+            return
         self._stop_timer()
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._close_with(HEAD_TOO_LARGE)
@@ -76,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The body is complete, be it read or passed over."""
         self._stop_rest_timer()
-        if not self.transport.is_closing():
+        if self._upgrade_head is None and not self.transport.is_closing():
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -85,6 +90,37 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
             seconds = self.app_state["receive_timeout_seconds"]
             self._rest_timer = self.loop.call_later(seconds, self.transport.close)
+
+    def _parse(self, data: bytes) -> None:
+        """Parses; a head that offers an upgrade (`curl --http2`) is parsed once more without it, as RFC 9110 allows.
+
+        The parser takes such a head for a whole message and stops behind it, so that its body would be lost.
+        """
+        self._unset_keepalive_if_required()
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = self._parse_until_upgrade(rest)
+        except httptools.HttpParserError:
+            message = "Invalid HTTP request received."
+            self.logger.warning(message)
+            self.send_400_response(message)
+
+    def _parse_until_upgrade(self, data: memoryview) -> memoryview:
+        """Returns what is still to be parsed."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            if self._upgrade_head is not None:
+                head, self._upgrade_head = self._upgrade_head, None
+                self.parser.feed_data(head)
+                return data[stop.args[0] :]
+        return data[:0]
+
+    def _head_without_upgrade(self) -> bytes:
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
+        lines += [name + b": " + value for name, value in self.headers if name.lower() != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def shutdown(self) -> None:
         """The server stops: an idle connection may bring one last request, which may be on its way."""

@@ -2,6 +2,7 @@
 
 import time
 
+import orjson
 import pytest
 
 from tests.servers import Server, is_closed, read_answer
@@ -108,6 +109,47 @@ def test_a_client_that_is_answered_early_may_send_the_rest_and_go_on(strict_serv
         time.sleep(0.8)
         sock.sendall(GET + b"\r\n")
         assert read_answer(sock).status == 200
+
+
+BODY = b'{"window": [[1, 0], [2, 0], [3, 0], [6, 0]]}'
+POST_UPGRADE = (
+    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nContent-Type: application/json\r\n"
+)
+SIZED = POST_UPGRADE + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+CHUNKED = POST_UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+
+@pytest.mark.parametrize("request_bytes", [SIZED, CHUNKED])
+@pytest.mark.parametrize("piece", [1, 100, 10_000])
+def test_an_offered_upgrade_is_passed_over(request_bytes: bytes, piece: int, server: Server) -> None:
+    with server.connect() as sock:
+        for start in range(0, len(request_bytes), piece):
+            sock.sendall(request_bytes[start : start + piece])
+        answer = read_answer(sock)
+        assert (answer.status, orjson.loads(answer.read())["prediction"]) == (200, [[3.0], [4.0]])
+        sock.sendall(GET + b"\r\n")
+        assert read_answer(sock).status == 200
+
+
+def test_pipelined_upgrades_wait_for_their_turn(server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(GET + b"\r\n" + SIZED * 3 + GET + b"Connection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: sock.recv(65536), b""))
+        assert answers.count(b"HTTP/1.1 200 OK") == 5
+        assert answers.count(b'"prediction":[[3.0],[4.0]]') == 3
+
+
+def test_a_websocket_is_not_offered(server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert read_answer(sock).status == 200
+
+
+def test_a_tunnel_is_refused(server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert read_answer(sock).status in (400, 404, 405)
 
 
 def test_garbage_is_refused(strict_server: Server) -> None:
