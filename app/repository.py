@@ -39,9 +39,9 @@ class LoadedVersion:
 
 def model_names(models_dir: Path) -> list[str]:
     """Names of the models in a folder, sorted; other things in it are passed over."""
-    if not models_dir.is_dir():
-        return []
-    return sorted(path.name for path in models_dir.iterdir() if path.is_dir() and re.fullmatch(NAME_PATTERN, path.name))
+    return sorted(
+        path.name for path, is_dir in _entries(models_dir) if is_dir and re.fullmatch(NAME_PATTERN, path.name)
+    )
 
 
 def versions(model_dir: Path) -> list[int]:
@@ -50,13 +50,19 @@ def versions(model_dir: Path) -> list[int]:
 
 
 def _version_dirs(model_dir: Path) -> Iterator[Path]:
-    if not model_dir.is_dir():
-        return
-    for path in model_dir.iterdir():
-        if path.is_dir() and re.fullmatch(VERSION_PATTERN, path.name):
+    for path, is_dir in _entries(model_dir):
+        if is_dir and re.fullmatch(VERSION_PATTERN, path.name):
             yield path
         elif not path.name.startswith("."):
             log.warning("ignored: not a version folder (1, 2, 3 ...)", path=str(path))
+
+
+def _entries(folder: Path) -> list[tuple[Path, bool]]:
+    """What is in a folder, and whether each is a folder itself; nothing where there is no such folder."""
+    try:
+        return [(path, path.is_dir()) for path in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise ArtifactError(folder, f"cannot be listed ({error.strerror})", "check its permissions") from error
 
 
 def latest_version_dir(models_dir: Path, name: str) -> Path:
@@ -135,7 +141,11 @@ class Repository:
             self._loaded[name] = self._load_latest(name)
         except ArtifactError as error:
             log.warning("model not served", model=name, reason=str(error))
-            self.failures[name] = "its latest version could not be loaded; the service's log says why"
+        except Exception as error:
+            log.exception("model not served", model=name, reason=type(error).__name__)
+        else:
+            return
+        self.failures[name] = "its latest version could not be loaded; the service's log says why"
 
     def all(self) -> list[LoadedVersion]:
         """Every version that serves, the default model's first."""

@@ -67,6 +67,26 @@ def laborious(contract: Contract) -> SavedForecast:
     return forecast
 
 
+def failing(contract: Contract) -> SavedForecast:
+    """A graph that loads and keeps the contract, and fails whenever it is run."""
+
+    def forecast(windows: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([tf.debugging.assert_less(tf.shape(windows)[0], 0, message="never")]):
+            return mean_ahead(contract)(tf.identity(windows))
+
+    return forecast
+
+
+def failing_on_batches(contract: Contract) -> SavedForecast:
+    """A graph that computes single windows and fails on more."""
+
+    def forecast(windows: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([tf.debugging.assert_less(tf.shape(windows)[0], 2, message="one at most")]):
+            return mean_ahead(contract)(tf.identity(windows))
+
+    return forecast
+
+
 def save_model(version_dir: Path, contract: Contract, forecast: SavedForecast) -> None:
     """Writes a plain SavedModel, as anything but our training could have made it."""
     module = tf.Module()

@@ -218,7 +218,8 @@ def _compile_steps(
     loss_of = _loss(config.loss)
     variables = model.trainable_variables
 
-    @tf.function(jit_compile=config.xla)  # type: ignore[untyped-decorator]
+    # Without autograph, which rewrites Python for nothing here and warns on releases of Python it does not know.
+    @tf.function(autograph=False, jit_compile=config.xla)  # type: ignore[untyped-decorator]
     def step(windows: Any, expected: Any) -> Any:
         with tf.GradientTape() as tape:
             errors = (model(windows, training=True) - expected) / yardstick
@@ -230,15 +231,18 @@ def _compile_steps(
     window = tf.TensorSpec((None, None, *model.input.shape[1:]), tf.float32)
     after = tf.TensorSpec((None, None, *model.output.shape[1:]), tf.float32)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def run(windows: Any, expected: Any) -> Any:
-        total = tf.constant(0.0)
-        for number in tf.range(tf.shape(windows)[0]):
-            total += step(windows[number], expected[number])
-        return total / tf.cast(tf.shape(windows)[0], tf.float32)
+        steps = tf.shape(windows)[0]
+        _, total = tf.while_loop(
+            lambda number, _: number < steps,
+            lambda number, total: (number + 1, total + step(windows[number], expected[number])),
+            (tf.constant(0), tf.constant(0.0)),
+        )
+        return total / tf.cast(steps, tf.float32)
 
-    steps = run.get_concrete_function(window, after)
-    return lambda windows, expected: steps(tf.constant(windows), tf.constant(expected))
+    call = run.get_concrete_function(window, after)
+    return lambda windows, expected: call(tf.constant(windows), tf.constant(expected))
 
 
 def _compile_validation(model: keras.Model, loss: Loss, part: Part, yardstick: Array) -> Callable[[], float]:

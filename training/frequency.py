@@ -77,7 +77,7 @@ def _months(times: Times) -> Frequency | None:
     days = times.astype("datetime64[D]")
     months = days.astype("datetime64[M]")
     on_same_day = _all_same(days - months)
-    on_last_day = bool((days + 1 == months + 1).all())
+    on_last_day = bool((days + np.timedelta64(1, "D") == months + np.timedelta64(1, "M")).all())
     if not (on_same_day or on_last_day) or not _all_same(times - days):
         return None
     return _grid(times, distances(months), _calendar)
@@ -98,7 +98,7 @@ def _fixed_steps(times: Times, words: Callable[[int], str]) -> Frequency:
     apart = distances(times)
     step, share = _mode(apart)
     irregular = (
-        f"rows are irregularly spaced, from {words(int(apart.min()))} to {words(int(apart.max()))} apart "
+        f"rows are irregularly spaced, from {words(int(np.min(apart)))} to {words(int(np.max(apart)))} apart "
         f"({words(step)} in {share:.0%} of cases); the model takes every row as one step"
     )
     return _grid(times, apart, words) or Frequency(None, irregular)

@@ -289,9 +289,9 @@ def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _root_mean_square(chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
     """Root mean square of each column of all chunks, (windows, rows, columns)."""
-    squares, rows = np.float64(0), 0
+    squares, rows = np.zeros(()), 0
     for chunk in chunks:
-        squares = squares + np.square(chunk, dtype=np.float64).sum(axis=(0, 1))
+        squares = squares + np.asarray(np.square(chunk, dtype=np.float64).sum(axis=(0, 1)))
         rows += chunk.shape[0] * chunk.shape[1]
     return np.asarray(np.sqrt(squares / rows))
 

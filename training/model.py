@@ -96,7 +96,8 @@ def compile_forecast(model: keras.Model) -> Callable[[Array], Array]:
     """
     served = serving_model(model)
     batch = tf.TensorSpec((None, *served.input.shape[1:]), tf.float32)
-    call = tf.function(lambda windows: served(windows, training=False)).get_concrete_function(batch)
+    traced = tf.function(lambda windows: served(windows, training=False), autograph=False)
+    call = traced.get_concrete_function(batch)
 
     def forecast(windows: Array) -> Array:
         starts = range(0, len(windows), FORECAST_WINDOWS)

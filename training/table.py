@@ -177,7 +177,7 @@ def _drop(table: Table, gaps: NDArray[np.bool_]) -> Table:
         )
     count = counted(int(dropped.sum()), "row")
     sentence = (
-        f"{count} of {table.rows} with a missing value left out, the first on {table.where(int(dropped.argmax()))}"
+        f"{count} of {table.rows} with a missing value left out, the first on {table.where(int(np.argmax(dropped)))}"
     )
     return table.take(np.flatnonzero(~dropped)).with_notice(sentence)
 
@@ -187,7 +187,7 @@ def _in_order(table: Table) -> Table:
         return table
     late = distances(table.times) < 0
     if late.any():
-        first = table.where(int(late.argmax()) + 1)
+        first = table.where(int(np.argmax(late)) + 1)
         table = table.take(np.argsort(table.times, kind="stable"))
         table = table.with_notice(
             f"rows were not in time order and have been sorted; the first out of place is {first}"
@@ -201,7 +201,7 @@ def _refuse_duplicates(table: Table) -> None:
         return
     repeated = distances(table.times) == 0
     if repeated.any():
-        row = int(repeated.argmax())
+        row = int(np.argmax(repeated))
         raise DataError(
             f"{table.source}: times occur more than once ({int(repeated.sum())} of {table.rows} rows too many), first "
             f"{iso(table.times[row])} on {table.place_word}s {table.places[row]} and {table.places[row + 1]}; expected "

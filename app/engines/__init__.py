@@ -21,7 +21,11 @@ class Engine(Protocol):
         """How it computes, and why, in a few words for metadata."""
 
     def warm_up(self) -> None:
-        """Does everything that would make the first requests slow. Must be called once, before `predict`."""
+        """Does everything that would make the first requests slow. Must be called once, before `predict`.
+
+        Raises:
+            ArtifactError: The model cannot compute a forecast.
+        """
 
     def predict(self, windows: Array) -> Array:
         """Forecasts a batch of any size from 1.
@@ -59,16 +63,21 @@ def replay(engine: Engine, golden: Golden, contract: Contract, version_dir: Path
     """Has the engine forecast the golden windows, together and one by one, and compares.
 
     Raises:
-        ArtifactError: A forecast differs from the recorded one by more than the tolerance.
+        ArtifactError: A forecast fails, or differs from the recorded one by more than the tolerance.
     """
     rows = len(golden.forecasts)
     shapes = (rows, *contract.window_shape), (rows, *contract.forecast_shape)
     if rows == 0 or (golden.windows.shape, golden.forecasts.shape) != shapes:
         raise ArtifactError(version_dir, "the golden rows do not have the shapes of the contract")
-    together = engine.predict(golden.windows)
+    try:
+        together = engine.predict(golden.windows)
+        alone = [engine.predict(window[None])[0] for window in golden.windows]
+    except Exception as error:
+        problem = f"the {engine.name} engine fails on the golden rows ({type(error).__name__})"
+        raise ArtifactError(version_dir, problem) from error
     worst = deviation(together, golden.forecasts, contract.target_scales)
-    for window, forecast in zip(golden.windows, golden.forecasts, strict=True):
-        worst = max(worst, deviation(engine.predict(window[None])[0], forecast, contract.target_scales))
+    for forecast, recorded in zip(alone, golden.forecasts, strict=True):
+        worst = max(worst, deviation(forecast, recorded, contract.target_scales))
     if worst > 1:
         problem = f"the {engine.name} engine does not reproduce the golden rows ({worst:.3g} times the tolerance)"
         raise ArtifactError(version_dir, problem)

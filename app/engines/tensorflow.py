@@ -48,6 +48,7 @@ class TensorFlowEngine:
     name = "tensorflow"
 
     def __init__(self, version_dir: Path, contract: Contract, max_rows: int) -> None:
+        self._version_dir = version_dir
         self._contract = contract
         self._batch_sizes = _ladder(max_rows)
         self._model = _load(version_dir)  # keeps the variables alive
@@ -56,7 +57,11 @@ class TensorFlowEngine:
         self.remark = "not warmed up"
 
     def warm_up(self) -> None:
-        """Compiles every size of the ladder and checks each against plain execution; on any trouble stays plain."""
+        """Compiles every size of the ladder and checks each against plain execution; on any trouble stays plain.
+
+        Raises:
+            ArtifactError: Plain execution fails too.
+        """
         compiled = tf.function(self._plain, jit_compile=True, autograph=False)
         worst = 0.0
         try:
@@ -76,7 +81,10 @@ class TensorFlowEngine:
 
     def _fall_back(self, reason: str) -> None:
         self._compiled.clear()
-        self._plain(tf.constant(probe_windows(self._contract, 1)))
+        try:
+            self._plain(tf.constant(probe_windows(self._contract, 1)))
+        except tf.errors.OpError as error:
+            raise ArtifactError(self._version_dir, f"the model cannot compute ({type(error).__name__})") from error
         self.remark = f"plain execution, because {reason}"
 
     def predict(self, windows: Array) -> Array:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError, NotFound
 from app.golden import GOLDEN_FILE, Golden
 from app.manifest import MANIFEST_FILE, Contract
 from app.repository import Repository, latest_version_dir, load_version, model_names, versions
 from app.settings import Settings
-from tests.versions import contract_of, publish
+from tests.versions import SavedForecast, contract_of, failing, failing_on_batches, make_version, publish
 
 
 def settings_of(models_dir: Path, model: str = "default") -> Settings:
@@ -163,3 +164,49 @@ def test_a_damaged_model_does_not_keep_the_default_one_from_serving(version_dir:
     assert [loaded.name for loaded in repository.all()] == ["default"]
     assert repository.failures.keys() == {"a", "b", "c"}
     assert [line["model"] for line in logged if line["event"] == "model not served"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("make_forecast", "problem"),
+    [
+        (failing, r"the model cannot compute \(InvalidArgumentError\)"),
+        (failing_on_batches, r"the tensorflow engine fails on the golden rows \(InvalidArgumentError\)"),
+    ],
+)
+def test_a_model_whose_graph_fails_is_refused_by_its_folder(
+    make_forecast: Callable[[Contract], SavedForecast], problem: str, contract: Contract, tmp_path: Path
+) -> None:
+    version_dir = make_version(tmp_path, contract, make_forecast=make_forecast)
+    with pytest.raises(ArtifactError, match=f"^{re.escape(str(version_dir))}: {problem}; export"):
+        load_version(version_dir, "auto", max_rows=4)
+
+
+@pytest.mark.parametrize("trouble", [RuntimeError, MemoryError, PermissionError])
+def test_no_trouble_with_another_model_keeps_the_default_one_from_serving(
+    trouble: type[Exception], version_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(engine: TensorFlowEngine) -> None:
+        if engine._version_dir.parent.name == "other":
+            raise trouble
+
+    shutil.copytree(version_dir, tmp_path / "models" / "other" / "1")
+    monkeypatch.setattr(TensorFlowEngine, "warm_up", refuse)
+    repository = Repository(settings_of(tmp_path / "models"))
+    with capture_logs() as logged:
+        repository.load()
+    assert [loaded.name for loaded in repository.all()] == ["default"]
+    assert repository.failures.keys() == {"other"}
+    [line] = [line for line in logged if line["event"] == "model not served"]
+    assert (line["model"], line["reason"], line["exc_info"]) == ("other", trouble.__name__, True)
+
+
+def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for listing in (model_names, versions):
+        with pytest.raises(ArtifactError, match=r"cannot be listed \(Permission denied\); check its permissions\.$"):
+            listing(tmp_path)

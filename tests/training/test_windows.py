@@ -122,8 +122,8 @@ def test_no_training_window_or_target_leaves_the_training_part(cut: tuple[Edges,
     table = rows_of(rows)[:validation]
     part = cut_training(table, table, window, horizon, stride)
 
-    assert part.windows.min() == 0
-    assert part.targets.max() < validation
+    assert np.min(part.windows) == 0
+    assert np.max(part.targets) < validation
     np.testing.assert_array_equal(part.windows[:, 0, 0], np.arange(0, validation - window - horizon + 1, stride))
     np.testing.assert_array_equal(part.targets[:, 0, 0], part.windows[:, -1, 0] + 1)
 
@@ -141,7 +141,7 @@ def test_every_judged_row_is_judged_as_often_as_it_should_be(cut: tuple[Edges, i
         origins = end - start - horizon + 1
         np.testing.assert_array_equal(judged, np.arange(start, end))
         np.testing.assert_array_equal(
-            times, np.minimum.reduce([from_the_start, to_the_end]).clip(max=min(horizon, origins))
+            times, np.minimum(from_the_start, to_the_end).clip(max=min(horizon, origins))
         )
         np.testing.assert_array_equal(part.windows[:, -1, 0], part.targets[:, 0, 0] - 1)
         np.testing.assert_array_equal(part.windows, part.history)
