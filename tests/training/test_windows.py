@@ -140,9 +140,7 @@ def test_every_judged_row_is_judged_as_often_as_it_should_be(cut: tuple[Edges, i
         from_the_start, to_the_end = np.arange(1, end - start + 1), np.arange(end - start, 0, -1)
         origins = end - start - horizon + 1
         np.testing.assert_array_equal(judged, np.arange(start, end))
-        np.testing.assert_array_equal(
-            times, np.minimum(from_the_start, to_the_end).clip(max=min(horizon, origins))
-        )
+        np.testing.assert_array_equal(times, np.minimum(from_the_start, to_the_end).clip(max=min(horizon, origins)))
         np.testing.assert_array_equal(part.windows[:, -1, 0], part.targets[:, 0, 0] - 1)
         np.testing.assert_array_equal(part.windows, part.history)
 
