@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from training import series
 from training.config import TrainingConfig
 from training.errors import ConfigError, DataError
-from training.frequency import Times, iso
+from training.frequency import Times, counted, iso
 from training.table import Table, check_variation, fill, require_columns, settle
 from training.windows import Dataset, Part, cut_judged, cut_training, require_rows, slide, split_rows
 
@@ -54,7 +54,20 @@ def prepare(config: TrainingConfig) -> Dataset:
             f"--measured-in gives a unit for '{foreign}', which is neither feature nor target; expected some of "
             + ", ".join(dataset.columns)
         )
+    _require_learnable(dataset)
     return replace(dataset, units={**dataset.units, **config.measured_in})
+
+
+def _require_learnable(dataset: Dataset) -> None:
+    """Refuses a target whose value is the same after every training window: its scale would be zero."""
+    targets = dataset.train.targets
+    for name, low, high in zip(dataset.target_names, targets.min((0, 1)), targets.max((0, 1)), strict=True):
+        if low == high:
+            raise DataError(
+                f"{dataset.source}: target '{name}' is {low:g} wherever a training window is followed by it "
+                f"({counted(len(targets), 'window')}), so there is nothing to learn; bring more training rows, or "
+                "choose a shorter --window, a smaller --stride or another --target"
+            )
 
 
 def _prepare_table(config: TrainingConfig) -> Dataset:

@@ -425,3 +425,24 @@ def test_settings_that_samples_cannot_follow_are_refused(changes: dict[str, Any]
 def test_columns_that_samples_lack_are_told(changes: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="multiplication: there is no column"):
         prepare(TrainingConfig(series="multiplication", **changes))
+
+
+@pytest.mark.parametrize(
+    ("values", "choices"),
+    [
+        (range(46), {"split": (31, 40)}),  # one training window
+        (range(200), {"stride": 5000}),
+        ([*range(30), *[7] * 170], {}),  # changes only in the first window
+    ],
+)
+def test_a_target_that_is_the_same_after_every_training_window_is_refused(
+    csv: Write, values: Sequence[int], choices: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match=r"target 'a' is \d+ wherever .* nothing to learn"):
+        prepare(TrainingConfig(data=csv(days_csv(values)), target=("a",), **choices))
+
+
+def test_two_training_windows_are_enough_to_make_a_contract(csv: Write) -> None:
+    config = TrainingConfig(data=csv(days_csv(range(46))), target=("a",), split=(32, 40))
+
+    assert prepare(config).train.targets.std() > 0
