@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
@@ -108,24 +108,31 @@ def make_contract(config: TrainingConfig, dataset: Dataset) -> Contract:
 def _building_dir(model_dir: Path) -> Iterator[Path]:
     """A folder to build in, on the same filesystem; gone afterwards unless it was published."""
     building = model_dir / f"{BUILDING_PREFIX}{uuid4().hex}"
+    is_made = False
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
         _clear_stale(model_dir)
         building.mkdir()
+        is_made = True
         yield building
     except (OSError, tf.errors.OpError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise ExportError(
             f"{model_dir}: the version could not be written ({reason}); nothing was published."
         ) from error
+    except KeyboardInterrupt:
+        if is_made and not building.exists():
+            raise KeyboardInterrupt(f"the version was published in {model_dir}") from None
+        raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
 def _clear_stale(model_dir: Path) -> None:
     for path in model_dir.glob(f"{BUILDING_PREFIX}*"):
-        if time.time() - path.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another export was first
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _save(model: keras.Model, contract: Contract, folder: Path) -> None:
@@ -235,5 +242,6 @@ def _publish(building: Path, model_dir: Path) -> Path:
             if not target.exists():
                 raise
         else:
-            _flush(model_dir)
+            with suppress(OSError):  # the version is published, whatever becomes of this flush
+                _flush(model_dir)
             return target

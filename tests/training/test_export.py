@@ -82,7 +82,7 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
     assert manifest.contract.window_shape == (6, 1)
     assert manifest.contract.forecast_shape == (2, 1)
     assert manifest.contract.features[0].unit == "m"
-    assert manifest.contract.features[0].minimum == dataset.train.windows.min()
+    assert manifest.contract.features[0].minimum == np.min(dataset.train.windows)
     assert manifest.contract.targets[0].scale == pytest.approx(float(dataset.train.targets.std()), rel=1e-5)
     assert TrainingConfig.model_validate(manifest.config) == config.model_copy(
         update={"models_dir": version_dir.parent.parent}
@@ -101,7 +101,7 @@ def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
     golden = Golden.load(publish())
 
     np.testing.assert_array_equal(golden.windows[0], dataset.test.windows[-1])
-    assert golden.windows.max() > dataset.train.windows.max()
+    assert np.max(golden.windows) > np.max(dataset.train.windows)
     expected = np.asarray(model(golden.windows, training=False))
     assert deviation(golden.forecasts, expected, make_contract(config, dataset).target_scales) <= 1
 
@@ -191,6 +191,42 @@ def test_what_a_killed_export_left_behind_is_cleared_away_when_it_is_old(publish
 
     assert not old.exists()
     assert recent.exists()
+
+
+def test_a_stale_folder_that_another_export_removes_first_does_no_harm(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "default" / f"{BUILDING_PREFIX}gone"
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([gone]))
+
+    assert publish().name == "1"
+
+
+def raise_on_the_folder_of_versions(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = exporting._flush
+
+    def flush_or_raise(path: Path) -> None:
+        if path.name == "default":
+            raise error
+        flush(path)
+
+    monkeypatch.setattr(exporting, "_flush", flush_or_raise)
+
+
+def test_nothing_after_the_rename_fails_an_export(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    raise_on_the_folder_of_versions(OSError(5, "Input/output error"), monkeypatch)
+
+    assert publish().is_dir()
+
+
+def test_an_interrupt_after_the_rename_says_that_the_version_was_published(
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_on_the_folder_of_versions(KeyboardInterrupt(), monkeypatch)
+
+    with pytest.raises(KeyboardInterrupt, match="the version was published"):
+        publish()
+    assert visible_folders(tmp_path) == ["1"]
 
 
 EXPORT_FOREVER = """
