@@ -1,6 +1,8 @@
 """`python -m training`: train, inspect and verify model versions."""
 
 import inspect as signatures
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from training.windows import Dataset
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+NOTHING_EXPORTED = "nothing was exported"
 
 app = typer.Typer(
     help="Turns a table of numbers into a model version that `python -m app` serves.",
@@ -95,14 +98,17 @@ def train(config: Path | None, **options: Any) -> None:
     # TensorFlow takes seconds to import; `--help` and a mistake in the options or the data should not.
     from training.train import train as run  # noqa: PLC0415
 
+    state = NOTHING_EXPORTED
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there may be a folder to clear away
         outcome = run(settings, dataset, console)
-    except KeyboardInterrupt:
-        error_console.print("Interrupted; nothing was exported.")
+        state = f"the version is {outcome.version_dir}"
+        console.print(_score_table(outcome.scores))
+        console.print(outcome.verdict, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Version: {outcome.version_dir}", highlight=False, markup=False, soft_wrap=True)
+    except KeyboardInterrupt as interrupt:
+        error_console.print(f"Interrupted; {str(interrupt) or state}.", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    console.print(_score_table(outcome.scores))
-    console.print(outcome.verdict, highlight=False, soft_wrap=True)
-    console.print(f"Version: {outcome.version_dir}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -182,11 +188,21 @@ def _plain(value: object) -> str:
     return shown(tuple(value)) if isinstance(value, list) else str(value)
 
 
+def _leave_at_once(*_: object) -> None:
+    """Ends the process on Ctrl-C before there is anything to clear away.
+
+    An exception would not do: libraries swallow or rename one that strikes during their import.
+    """
+    os.write(2, f"Interrupted; {NOTHING_EXPORTED}.\n".encode())
+    os._exit(INTERRUPTED)
+
+
 def main() -> None:
     """Runs a command; a user's mistake is told in one sentence, without a traceback.
 
     Exit codes: 0 done, 1 a version that does not prove sound, 2 a mistake in the options or the data, 130 interrupted.
     """
+    signal.signal(signal.SIGINT, _leave_at_once)
     try:
         app(standalone_mode=True)
     except TrainingError as error:

@@ -152,6 +152,24 @@ def test_ctrl_c_stops_with_130_and_exports_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("saved_model.pb")) == []
 
 
+def test_ctrl_c_while_tensorflow_is_imported_stops_with_130_too(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", "train", "--series", "lesson"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "to train" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert errors == "Interrupted; nothing was exported.\n"
+
+
 def test_help_describes_every_field_of_the_configuration(tmp_path: Path) -> None:
     result = run("train", "--help", cwd=tmp_path)
 
