@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 import uvicorn
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from app.errors import SettingsError
@@ -104,7 +105,20 @@ def _supervise(config: uvicorn.Config) -> int:
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's supervisor, which passes on a second signal too while it waits for its workers to drain."""
+    """uvicorn's supervisor, which passes on a second signal too while it waits for its workers to drain.
+
+    It also takes workers that are gone out of the metrics of live ones.
+    """
+
+    _pids: frozenset[int | None] = frozenset()
+
+    def keep_subprocess_alive(self) -> None:
+        """Called twice a second."""
+        super().keep_subprocess_alive()
+        pids = frozenset(process.pid for process in self.processes)
+        for pid in self._pids - pids:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        self._pids = pids
 
     def join_all(self) -> None:
         """Waits for the workers, which alone hold the port now, so that the last one takes in what waits there."""

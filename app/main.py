@@ -33,6 +33,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, float]]:
         service.start()
+        if settings.workers > 1:
+            # The workers share a port: one that accepts while it loads would answer 503 in place of one that is ready.
+            await service.wait_until_ready()
         yield {"receive_timeout_seconds": settings.receive_timeout_seconds}
         service.stop()
 

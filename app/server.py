@@ -2,13 +2,22 @@
 
 import asyncio
 import socket
+from types import FrameType
 
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
+from app.lifecycle import exit_now
+
 
 class Server(uvicorn.Server):
     """Takes in the connections that wait in the kernel's backlog before it stops; closing the listener resets them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends a process that does not serve yet at once, be it that it imports or that it loads."""
+        if not self.started:
+            exit_now(0)
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Closes the listener when its backlog is empty, then lets uvicorn end the connections."""

@@ -38,6 +38,11 @@ class Service:
         self.lifecycle.catch_signals()
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
+    async def wait_until_ready(self) -> None:
+        """Returns when the models are loaded."""
+        if self._loading is not None:
+            await self._loading
+
     async def _load(self) -> None:
         started = time.monotonic()
         try:
@@ -95,7 +100,7 @@ def _count_batch(model: str, rows: int, seconds: float) -> None:
 
 def try_this(settings: Settings) -> str:
     """A command line that asks the service for an example and has it forecast."""
-    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.root_path}"
     return (
         f"curl -s {url}/models/{settings.model}/example | "

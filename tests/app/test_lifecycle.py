@@ -1,6 +1,7 @@
 """From start to stop, as process managers and load balancers see it."""
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,8 @@ import orjson
 import pytest
 
 from app.lifecycle import Lifecycle
+from app.service import try_this
+from app.settings import Settings
 from tests.servers import HOST, Server, environment, free_port, is_closed, read_answer, running, wait_until
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -249,6 +252,39 @@ def test_two_workers_serve_count_together_and_stop(folder: Path) -> None:
         assert server.wait() == 0
 
 
+def workers_of(server: Server) -> list[int]:
+    """Process ids of its workers."""
+    listed = subprocess.run(
+        ["pgrep", "-P", str(server.process.pid), "-f", "spawn_main"], capture_output=True, text=True, check=True
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
+def test_a_worker_that_replaces_a_dead_one_takes_no_request_before_it_is_ready(folder: Path) -> None:
+    with running(folder, workers=2, max_batch_rows=1) as server:
+        wait_until(lambda: len(server.log("ready")) == 2)
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        statuses = set()
+        while len(server.log("ready")) < 3:
+            statuses.add(httpx.post(f"{server.url}/predict", json={"window": WINDOW}, trust_env=False).status_code)
+        assert statuses == {200}
+        text = httpx.get(f"{server.url}/metrics", timeout=30, trust_env=False).text
+        assert samples(text, "windowcast_ready") == 2
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("seconds", [1.5, 2.5, 4])
+def test_two_workers_that_load_end_at_once_on_a_signal(seconds: float, folder: Path) -> None:
+    with running(folder, workers=2, max_batch_rows=256) as server:
+        time.sleep(seconds)
+        started = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert time.monotonic() - started < 3
+
+
 def test_a_second_signal_ends_the_drain_of_two_workers(folder: Path) -> None:
     with running(folder, workers=2, drain_seconds=600, max_batch_rows=1) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
@@ -276,3 +312,11 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 def test_the_host_in_the_command_to_try_is_one_that_can_be_reached(server: Server) -> None:
     [ready] = server.log("ready")
     assert f"http://{HOST}:{server.port}/predict" in orjson.dumps(ready).decode()
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("localhost", "localhost")],  # noqa: S104
+)
+def test_the_command_to_try_names_a_host_of_the_same_family(host: str, shown: str) -> None:
+    assert f"curl -s http://{shown}:8000/models/" in try_this(Settings(host=host))
