@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app.errors import StartupError
 from app.golden import Golden
@@ -117,7 +118,7 @@ def inspect(path: VersionPath) -> None:
     manifest = Manifest.read(path)
     console.print(_manifest_table(manifest))
     console.print(_score_table(manifest.scores))
-    console.print(manifest.verdict, highlight=False, soft_wrap=True)
+    console.print(manifest.verdict, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -134,6 +135,7 @@ def verify(path: VersionPath) -> None:
         f"{path} is sound: {len(manifest.files)} files match their checksums, "
         f"{len(golden.windows)} golden rows come out as recorded.",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -160,7 +162,7 @@ def _manifest_table(manifest: Manifest) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in _manifest_rows(manifest):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     return table
 
 
@@ -180,8 +182,16 @@ def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for notice in data.notices:
         yield "", notice
     yield "versions", ", ".join(f"{package} {release}" for package, release in manifest.versions.items())
-    yield "config", ", ".join(f"{name}={_plain(value)}" for name, value in manifest.config.items() if value)
+    yield (
+        "config",
+        ", ".join(f"{name}={_plain(value)}" for name, value in manifest.config.items() if not _is_blank(value)),
+    )
     yield "files", f"{len(manifest.files)}, sha256 of each recorded"
+
+
+def _is_blank(value: object) -> bool:
+    """Whether a setting says nothing; a zero and an `off` do say something."""
+    return value is None or value in ("", [], {})
 
 
 def _plain(value: object) -> str:

@@ -64,7 +64,7 @@ def test_inspect_reads_the_manifest_aloud(workplace: Path) -> None:
     result = run("inspect", "models/default/1", cwd=workplace)
 
     assert result.returncode == 0
-    for fact in ("load", "MW", "12 steps", "load.csv", f"{ROWS} rows", "sha256", "tensorflow", "window=12"):
+    for fact in ("load", "MW", "12 steps", "load.csv", f"{ROWS} rows", "sha256", "tensorflow", "window=12", "seed=0"):
         assert fact in result.stdout, fact
 
 
@@ -184,3 +184,13 @@ def test_help_is_there_for_every_command(tmp_path: Path) -> None:
     for command in ("train", "inspect", "verify"):
         assert command in overview.stdout
         assert run(command, "--help", cwd=tmp_path).returncode == 0
+
+
+def test_brackets_in_names_are_shown_as_they_are(workplace: Path, tmp_path: Path) -> None:
+    text = (workplace / "models/default/1/manifest.json").read_text(encoding="utf-8")
+    (tmp_path / "manifest.json").write_text(text.replace('"load"', '"flow [/min] [red]"'), encoding="utf-8")
+
+    result = run("inspect", tmp_path, cwd=tmp_path)
+
+    assert result.returncode == 0, result.stderr
+    assert "flow [/min] [red]: " in result.stdout
