@@ -8,6 +8,7 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -194,12 +195,18 @@ def read_table(path: Path, columns: Sequence[str], time: str | None = None) -> T
     frame = _read_parquet(path, names) if is_parquet else _read_csv(path, names)
     if frame.is_empty():
         raise DataError(f"{path.name}: there are no rows; expected a row per time below the names of the columns")
-    first, place_word = (1, "row") if is_parquet else (2, "line")
+    first, place_word = (1, "row") if is_parquet else (2 + _blank_lines_above(path), "line")
     # A cell with a line break in it would shift the lines below; it has no business in a table of numbers.
     places = np.arange(first, first + frame.height)
     table = Table((), np.empty((frame.height, 0)), None, path.name, places, place_word)
     values = np.column_stack([_numbers(frame[name], table) for name in columns])
     return replace(table, columns=tuple(columns), values=values, times=_times(frame[time], table) if time else None)
+
+
+def _blank_lines_above(path: Path) -> int:
+    """Lines of a CSV file above its header."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return sum(1 for _ in takewhile(lambda line: not line.strip(), file))
 
 
 def _is_parquet(path: Path) -> bool:

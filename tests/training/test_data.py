@@ -446,3 +446,7 @@ def test_two_training_windows_are_enough_to_make_a_contract(csv: Write) -> None:
     config = TrainingConfig(data=csv(days_csv(range(46))), target=("a",), split=(32, 40))
 
     assert prepare(config).train.targets.std() > 0
+
+
+def test_blank_lines_above_the_header_are_counted(csv: Write) -> None:
+    assert "on line 5;" in refusal(csv("\n\na\n1\nx\n"))
