@@ -143,16 +143,29 @@ class Batcher:
                 await self._compute([job])
 
     async def _answer(self, batch: list[Job]) -> None:
-        windows = batch[0].windows if len(batch) == 1 else np.concatenate([job.windows for job in batch])
-        started = time.perf_counter()
-        forecasts = await asyncio.get_running_loop().run_in_executor(self._executor, self._predict, windows)
-        self._on_batch(len(windows), time.perf_counter() - started)
-        if len(forecasts) != len(windows):
-            raise ValueError(f"the engine answered {len(windows)} windows with {len(forecasts)} forecasts")
+        wanted, forecasts, seconds = await asyncio.get_running_loop().run_in_executor(
+            self._executor, self._predict_wanted, batch
+        )
+        if not wanted:
+            return
+        rows = sum(job.rows for job in wanted)
+        self._on_batch(rows, seconds)
+        if len(forecasts) != rows:
+            raise ValueError(f"the engine answered {rows} windows with {len(forecasts)} forecasts")
         start = 0
-        for job in batch:
+        for job in wanted:
             _resolve(job, forecasts[start : start + job.rows].copy())
             start += job.rows
+
+    def _predict_wanted(self, batch: list[Job]) -> tuple[list[Job], Array, float]:
+        """Runs in the executor, perhaps after a wait behind another model's batch, in which jobs may have expired."""
+        wanted = [job for job in batch if job.is_wanted]
+        if not wanted:
+            return [], np.empty(0, np.float32), 0.0
+        windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
+        started = time.perf_counter()
+        forecasts = self._predict(windows)
+        return wanted, forecasts, time.perf_counter() - started
 
 
 def _resolve(job: Job, forecasts: Array) -> None:

@@ -45,10 +45,11 @@ def batcher_of(
     max_queue_rows: int = 100,
     timeout_seconds: float = SOON_SECONDS,
     on_batch: Callable[[int, float], None] = lambda *_: None,
+    executor: ThreadPoolExecutor | None = None,
 ) -> Batcher:
     return Batcher(
         predict,
-        ThreadPoolExecutor(max_workers=1),
+        executor or ThreadPoolExecutor(max_workers=1),
         max_call_rows=max_call_rows,
         max_queue_rows=max_queue_rows,
         timeout_seconds=timeout_seconds,
@@ -170,6 +171,30 @@ async def test_a_request_that_expires_while_the_loop_is_busy_is_never_computed()
     time.sleep(0.1)  # noqa: ASYNC251 (the point: nothing else may turn)
     assert await outcome(task) is DeadlinePassed
     assert engine.calls == []
+
+
+@in_loop
+async def test_a_request_that_expires_behind_another_models_call_is_never_computed() -> None:
+    engine = GatedEngine()
+    reports: list[tuple[int, float]] = []
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        batcher = batcher_of(
+            engine.predict,
+            executor=executor,
+            timeout_seconds=0.2,
+            on_batch=lambda rows, seconds: reports.append((rows, seconds)),
+        )
+        executor.submit(time.sleep, 0.4)
+        with pytest.raises(DeadlinePassed):
+            await batcher.submit(windows_of(1))
+        executor.submit(time.sleep, 0.1)
+        assert_array_equal(await batcher_of(engine.predict, executor=executor).submit(windows_of(2)), windows_of(3))
+        assert (engine.calls, reports) == ([1], [])
+        executor.submit(time.sleep, 0.1)
+        await batcher.submit(windows_of(4))
+    [(rows, seconds)] = reports
+    assert rows == 1
+    assert seconds < 0.1
 
 
 @in_loop
