@@ -131,6 +131,15 @@ class TrainingConfig(BaseModel):
         return self
 
 
+_EXPECTED = {
+    "units": "expected whole numbers from 1, one per layer, for example 64,64",
+    "name": "expected letters, digits, points, dashes and underscores, at most 64, the first a letter or digit, for "
+    "example default",
+    "measured_in": "expected a unit for each column named, for example temp=°C,load=MW",
+}
+"""What a good value looks like, where pydantic's words would tell of patterns and types."""
+
+
 def read_config(file: Path | None, flags: Mapping[str, object]) -> TrainingConfig:
     """Puts a configuration together: a flag beats the file, the file beats the defaults.
 
@@ -168,6 +177,8 @@ def _explain(field: str, kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         nearest = difflib.get_close_matches(field, TrainingConfig.model_fields, n=1, cutoff=0.0)[0]
         return f"there is no such field; the nearest is {nearest}"
+    if field in _EXPECTED:
+        return _EXPECTED[field]
     default = TrainingConfig.model_fields[field].default
     return f"{message}; for example {shown(default)}" if default not in (None, (), {}) else message
 
