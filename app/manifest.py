@@ -105,9 +105,11 @@ class DataFingerprint(Record):
 
 
 class Score(Record):
-    """Error of one forecaster on the test part, over all horizon steps and targets, in raw units."""
+    """Error of one forecaster on the test part, over all horizon steps, in raw units."""
 
     forecaster: str
+    target: str | None = Field(default=None, exclude_if=lambda target: target is None)
+    """Which target it is about; None where there is only one."""
     mae: float
     rmse: float
 

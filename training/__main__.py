@@ -149,11 +149,15 @@ def _tell(dataset: Dataset) -> None:
 
 def _score_table(scores: tuple[Score, ...]) -> Table:
     table = Table(title="Test part", title_justify="left")
+    several = any(score.target for score in scores)
     table.add_column("forecaster")
+    if several:
+        table.add_column("target")
     table.add_column("MAE", justify="right")
     table.add_column("RMSE", justify="right")
     for score in scores:
-        table.add_row(score.forecaster, f"{score.mae:.4g}", f"{score.rmse:.4g}")
+        names = (score.forecaster, Text(score.target or "")) if several else (score.forecaster,)
+        table.add_row(*names, f"{score.mae:.4g}", f"{score.rmse:.4g}")
     return table
 
 

@@ -1,5 +1,7 @@
 """Judges a model: its errors in raw units beside those of the baselines, and a verdict in plain words."""
 
+from collections.abc import Mapping, Sequence
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +19,13 @@ TIE = 0.01
 """Mean absolute errors closer than this share of the baseline's count as a tie."""
 
 
-def evaluate(model: keras.Model, part: Part) -> tuple[Score, ...]:
+def evaluate(model: keras.Model, part: Part, targets: Sequence[str] = ()) -> tuple[Score, ...]:
     """Scores the model and the baselines on every window of a part.
 
     Args:
         model: As `training.model.build_model` makes it.
         part: Usually the test part.
+        targets: Their names; where there are several, each gets its own scores.
 
     Returns:
         The model's score first, then the last value's and the moving average's (of fewer than five points where the
@@ -30,10 +33,17 @@ def evaluate(model: keras.Model, part: Part) -> tuple[Score, ...]:
     """
     horizon = part.targets.shape[1]
     points = min(AVERAGED_POINTS, part.history.shape[1])
-    return (
-        score("model", compile_forecast(model)(part.windows), part.targets),
-        score("last value", last_value(part.history, horizon), part.targets),
-        score(f"{points}-point average", moving_average(part.history, horizon, points), part.targets),
+    forecasts = {
+        "model": compile_forecast(model)(part.windows),
+        "last value": last_value(part.history, horizon),
+        f"{points}-point average": moving_average(part.history, horizon, points),
+    }
+    if len(targets) < 2:
+        return tuple(score(name, values, part.targets) for name, values in forecasts.items())
+    return tuple(
+        score(name, values[..., [column]], part.targets[..., [column]]).model_copy(update={"target": target})
+        for name, values in forecasts.items()
+        for column, target in enumerate(targets)
     )
 
 
@@ -52,6 +62,16 @@ def score(forecaster: str, forecasts: Array, targets: Array) -> Score:
         raise ValueError(f"cannot compare forecasts of shape {forecasts.shape} with targets of shape {targets.shape}")
     errors = forecasts.astype(np.float64) - targets
     return Score(forecaster=forecaster, mae=float(np.abs(errors).mean()), rmse=float(np.sqrt(np.square(errors).mean())))
+
+
+def scaled(scores: tuple[Score, ...], scales: Mapping[str, float]) -> tuple[Score, ...]:
+    """One score per forecaster: the mean over its targets, each divided by the target's scale."""
+    means = []
+    for forecaster in dict.fromkeys(score.forecaster for score in scores):
+        own = [(each, scales[each.target]) for each in scores if each.forecaster == forecaster and each.target]
+        mae, rmse = (float(np.mean(errors)) for errors in zip(*((e.mae / s, e.rmse / s) for e, s in own), strict=True))
+        means.append(Score(forecaster=forecaster, mae=mae, rmse=rmse))
+    return tuple(means)
 
 
 def verdict(scores: tuple[Score, ...]) -> str:

@@ -7,7 +7,7 @@ from numpy.testing import assert_array_equal
 from app.manifest import Score
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.baselines import last_value, moving_average
-from training.evaluate import evaluate, score, verdict
+from training.evaluate import evaluate, scaled, score, verdict
 from training.model import FORECAST_WINDOWS, build_model
 
 CLIMB = np.arange(1, 7, dtype=np.float32).reshape(1, 6, 1)  # (n 1, steps 6, targets 1)
@@ -79,3 +79,12 @@ def test_verdict_names_the_best_baseline(scores: tuple[Score, ...], sentence: st
 
     assert said.startswith(sentence)
     assert said.endswith(f"mean absolute error {scores[0].mae:.4g} against {min(s.mae for s in scores[1:]):.4g}.")
+
+
+def test_targets_of_different_units_count_alike() -> None:
+    scores = (
+        Score(forecaster="model", target="a", mae=100, rmse=200),
+        Score(forecaster="model", target="b", mae=3, rmse=4),
+    )
+
+    assert scaled(scores, {"a": 100, "b": 1}) == (Score(forecaster="model", mae=2, rmse=3),)
