@@ -73,7 +73,7 @@ def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> flo
         return float("inf")
     allowed = TOLERANCE * np.asarray(scales) + ROUNDING_STEPS * np.spacing(np.abs(expected)).astype(np.float64)
     difference = np.abs(forecasts.astype(np.float64) - expected.astype(np.float64))
-    return float((difference / allowed).max(initial=0.0))
+    return float(np.max(difference / allowed, initial=0.0))
 
 
 def training_ranges(contract: Contract) -> tuple[Array, Array]:

@@ -61,7 +61,7 @@ class Service:
         return Batcher(
             loaded.engine.predict,
             self._executor,
-            max_call_rows=MAX_CALL_ROWS,
+            max_call_rows=min(MAX_CALL_ROWS, self.settings.max_batch_rows),
             max_queue_rows=self.settings.max_queue_rows,
             timeout_seconds=self.settings.request_timeout_seconds,
             on_batch=partial(_count_batch, loaded.name),
@@ -99,9 +99,9 @@ def _count_batch(model: str, rows: int, seconds: float) -> None:
 
 
 def try_this(settings: Settings) -> str:
-    """A command line that asks the service for an example and has it forecast."""
+    """A command line that asks the service itself, not a proxy in front, for an example and has it forecast."""
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.root_path}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     return (
         f"curl -s {url}/models/{settings.model}/example | "
         f"curl -s -H content-type:application/json --data-binary @- {url}/predict"

@@ -83,7 +83,7 @@ class TrainingConfig(BaseModel):
     bidirectional: bool = False
     """Read the window in both directions."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a layer's outputs switched off at random in training."""
+    """Share of what one layer hands to the next that is switched off at random in training."""
     output: Output = "last"
     """Learn from the forecast after the last step only, or from one forecast after every step."""
     scale: Scale = "last"
@@ -122,6 +122,12 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _dropout_between_layers(self) -> Self:
+        if self.dropout and len(self.units) == 1:
+            raise ValueError("--dropout works between two layers; use --units with more than one, such as 64,64")
+        return self
+
+    @model_validator(mode="after")
     def _no_look_ahead(self) -> Self:
         if self.bidirectional and self.output == "sequence":
             raise ValueError(
@@ -150,7 +156,10 @@ def read_config(file: Path | None, flags: Mapping[str, object]) -> TrainingConfi
     Raises:
         ConfigError: The file cannot be read, or a field is unknown or has a value that cannot be used.
     """
-    settings = {**(_read_toml(file) if file else {}), **flags}
+    settings = _read_toml(file) if file else {}
+    if {"data", "series"} & flags.keys():  # either takes the other's place
+        settings = {name: value for name, value in settings.items() if name not in {"data", "series"}}
+    settings |= flags
     try:
         return TrainingConfig.model_validate(settings)
     except ValidationError as error:

@@ -26,6 +26,14 @@ def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path: Path) ->
     assert (config.window, config.epochs, config.horizon) == (52, 9, 1)
 
 
+def test_a_source_on_the_command_line_takes_the_place_of_the_files(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, 'series = "co2"\nwindow = 52\n')
+
+    config = read_config(file, {"data": "a.csv", "target": "y"})
+
+    assert (config.series, config.data, config.window) == (None, Path("a.csv"), 52)
+
+
 def test_lists_are_taken_as_one_string_and_as_toml_arrays(tmp_path: Path) -> None:
     file = write_toml(tmp_path, 'data = "a.csv"\ntarget = "close, open"\nunits = [8, 4]\n')
 
@@ -55,6 +63,7 @@ def test_a_stored_configuration_reads_back_as_itself() -> None:
         ({"series": "co2", "name": "../up"}, ["--name: expected letters", "default"]),
         ({"series": "co2", "measured_in": "load"}, ["--measured-in: expected a unit", "load=MW"]),
         ({"series": "co2", "dropout": "1"}, ["--dropout", "less than 1"]),
+        ({"series": "co2", "dropout": "0.1", "units": "8"}, ["--dropout", "--units", "64,64"]),
         ({"series": "co2", "bidirectional": True, "output": "sequence"}, ["--bidirectional", "--output last"]),
     ],
 )
