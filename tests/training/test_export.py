@@ -197,7 +197,7 @@ def test_a_stale_folder_that_another_export_removes_first_does_no_harm(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "default" / f"{BUILDING_PREFIX}gone"
-    monkeypatch.setattr(Path, "glob", lambda *_: iter([gone]))
+    monkeypatch.setattr(Path, "glob", lambda *_, **__: iter([gone]))
 
     assert publish().name == "1"
 

@@ -20,7 +20,8 @@ DATASET = dataset_of(part_of(waves()))
 )
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_shapes_of_every_stack(cell: Cell, output: Output, bidirectional: bool, units: tuple[int, ...]) -> None:
-    config = config_of(cell=cell, output=output, bidirectional=bidirectional, units=units, dropout=0.1)
+    dropout = 0.1 if len(units) > 1 else 0.0
+    config = config_of(cell=cell, output=output, bidirectional=bidirectional, units=units, dropout=dropout)
 
     model = build_model(config, DATASET)
 
