@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -197,7 +197,12 @@ def test_a_stale_folder_that_another_export_removes_first_does_no_harm(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = tmp_path / "default" / f"{BUILDING_PREFIX}gone"
-    monkeypatch.setattr(Path, "glob", lambda *_, **__: iter([gone]))
+    glob = Path.glob
+
+    def find_it_too(self: Path, pattern: str, **options: bool) -> Iterator[Path]:
+        return iter([gone]) if str(pattern).startswith(BUILDING_PREFIX) else glob(self, pattern, **options)
+
+    monkeypatch.setattr(Path, "glob", find_it_too)
 
     assert publish().name == "1"
 
