@@ -1,0 +1,79 @@
+"""How many cores this process may keep busy: those it may run on, and no more than its control group pays for.
+
+A container sees all cores of its host. Its limit stands in a file: with a thread more than that, the kernel stops the
+whole process for the rest of every tenth of a second.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+CONTROL_GROUPS = PurePosixPath("sys/fs/cgroup")
+OWN_GROUPS = PurePosixPath("proc/self/cgroup")
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Counts them.
+
+    Args:
+        root: Where `proc` and `sys` are.
+
+    Returns:
+        At least 1. A limit of two and a half cores counts as 2.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min([cores, *_quotas(root)])))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The limits of the process' control group and of all that it is part of, in cores."""
+    for folder in _group_folders(root):
+        quota = _quota_version_2(folder) or _quota_version_1(folder)
+        if quota is not None:
+            yield quota
+
+
+def _group_folders(root: Path) -> Iterator[Path]:
+    """Folders in which a limit may stand, not all of which exist.
+
+    A line of `/proc/self/cgroup` is `0::/path` for version 2, and `4:cpu,cpuacct:/path` for each tree of version 1.
+    Inside a container the path is often that of the host, and the container's own group is mounted at the top.
+    """
+    try:
+        lines = (root / OWN_GROUPS).read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = PurePosixPath(path.lstrip("/"))
+        for tree in (controllers, "cpu") if controllers else ("", "unified"):
+            for place in (group, *group.parents):
+                yield root / CONTROL_GROUPS / tree / place
+
+
+def _quota_version_2(folder: Path) -> float | None:
+    """From `cpu.max`: microseconds in a period, or `max`, and the period."""
+    words = _read(folder / "cpu.max").split()
+    return _ratio(*words) if len(words) == 2 else None
+
+
+def _quota_version_1(folder: Path) -> float | None:
+    """From `cpu.cfs_quota_us`, -1 for no limit, and `cpu.cfs_period_us`."""
+    return _ratio(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    """Cores in a quota; None where there is no limit."""
+    if not (quota.isdecimal() and period.isdecimal() and int(period)):
+        return None
+    return int(quota) / int(period)

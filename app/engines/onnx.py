@@ -1,0 +1,106 @@
+"""The ONNX engine: a version's fused twin, run by ONNX Runtime. It needs no TensorFlow.
+
+A small batch is computed by the calling thread alone: waking others at every step takes longer than they save, up to
+twice as long where the other cores have something else to do. A larger batch is shared out among several threads, and
+a very large one is computed in pieces, which stay in the processor's cache and keep ONNX Runtime's memory small. The
+number of threads is fixed for a session, hence two of them.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.errors import ArtifactError, StartupError
+from app.golden import Array, probe_windows
+from app.manifest import Contract
+
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise StartupError("The onnx engine needs ONNX Runtime, which is not installed; pip install '.[onnx]'.") from error
+
+TWIN_FILE = "assets.extra/model.onnx"
+
+INPUT, OUTPUT = "windows", "forecast"
+"""Names of the twin's input and output."""
+
+SHARED_FROM = 4
+"""Rows from which on several threads are faster than one."""
+
+LARGEST_SHARE = 64
+"""Rows per thread beyond which a call takes longer per row again, and ever more memory."""
+
+QUIET = 3
+"""Log severity of ONNX Runtime: errors only. What stops a start is told by our own sentences."""
+
+
+class OnnxEngine:
+    """Runs a fused twin.
+
+    Args:
+        version_dir: Folder with the twin.
+        contract: Shapes that the twin must have.
+        max_rows: Largest batch worth preparing for.
+        threads: How many may compute at once: this process' share of the cores.
+
+    Raises:
+        ArtifactError: The twin is missing, cannot be loaded, or breaks the contract.
+    """
+
+    name = "onnx"
+
+    def __init__(self, version_dir: Path, contract: Contract, max_rows: int, threads: int) -> None:
+        path = version_dir / TWIN_FILE
+        self._contract = contract
+        self._largest_piece = LARGEST_SHARE * threads
+        self._warm_rows = min(max_rows, self._largest_piece)
+        self._alone = _open_session(path, 1)
+        _check_tensors(path, "input", self._alone.get_inputs(), INPUT, contract.window_shape)
+        _check_tensors(path, "output", self._alone.get_outputs(), OUTPUT, contract.forecast_shape)
+        self._shared = self._alone if threads == 1 else _open_session(path, threads)
+        self.remark = f"fused operators, {threads} {'thread' if threads == 1 else 'threads'}"
+
+    def warm_up(self) -> None:
+        """Takes the memory that the largest pieces need, which is kept for good, and runs either session once."""
+        for rows in (self._warm_rows, 1):
+            self.predict(probe_windows(self._contract, rows))
+
+    def predict(self, windows: Array) -> Array:
+        """Forecasts (batch, steps, features) -> (batch, horizon, targets), both in raw units."""
+        starts = range(0, len(windows), self._largest_piece)
+        pieces = [self._predict_piece(windows[start : start + self._largest_piece]) for start in starts]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _predict_piece(self, windows: Array) -> Array:
+        session = self._alone if len(windows) < SHARED_FROM else self._shared
+        return np.asarray(session.run([OUTPUT], {INPUT: windows})[0])
+
+
+def _open_session(path: Path, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = QUIET
+    # A thread that waits leaves its core to the event loop.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A twin is one file. One that names others for its weights finds nothing there.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    try:
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except FileNotFoundError:
+        raise ArtifactError(path, "the version has no fused twin", "set WINDOWCAST_ENGINE=tensorflow") from None
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
+    except Exception as error:  # its errors have no base of their own
+        raise ArtifactError(path, f"is not a graph that ONNX Runtime loads ({type(error).__name__})") from error
+
+
+def _check_tensors(path: Path, kind: str, tensors: list[Any], name: str, shape: tuple[int, int]) -> None:
+    """Compares the only input or output with what the contract needs; the batch dimension is open, hence a word."""
+    found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in tensors]
+    if found != [(name, "tensor(float)", [*shape])] or not isinstance(tensors[0].shape[0], str):
+        listing = " and ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in tensors)
+        needed = f"{name} tensor(float) {['batch', *shape]}"
+        raise ArtifactError(path, f"has the {kind} {listing}, but the contract needs {needed}")

@@ -1,0 +1,209 @@
+"""The ONNX engine, on twins whose forecasts can be worked out in the head."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, TWIN_FILE, OnnxEngine
+from app.errors import ArtifactError, StartupError
+from app.golden import Array
+from app.manifest import Contract
+from tests.versions import contract_of, expected_forecasts, some_windows
+
+Shape = Sequence[int | str]
+
+
+def make_twin(
+    window_shape: Shape = ("batch", 4, 2),
+    forecast_shape: Shape = ("batch", 2, 1),
+    names: tuple[str, str] = ("windows", "forecast"),
+) -> ModelProto:
+    """The mean of the first feature, then that plus 1: what `expected_forecasts` says for the contract of the tests."""
+    windows, forecast = names
+    nodes = [
+        helper.make_node("ReduceMean", [windows], ["means"], axes=[1]),
+        helper.make_node("Gather", ["means", "first"], ["mean"], axis=2),
+        helper.make_node("Add", ["mean", "ahead"], [forecast]),
+    ]
+    constants = {"first": np.array([0]), "ahead": np.arange(2, dtype=np.float32)[None, :, None]}
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info(windows, TensorProto.FLOAT, window_shape)],
+        [helper.make_tensor_value_info(forecast, TensorProto.FLOAT, forecast_shape)],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=7)
+
+
+def put(twin: ModelProto, version_dir: Path) -> Path:
+    path = version_dir / TWIN_FILE
+    path.parent.mkdir()
+    onnx.save_model(twin, path)
+    return path
+
+
+class Recorder:
+    """A session that remembers how many windows it was given in each call."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.batches: list[int] = []
+
+    def run(self, outputs: list[str], inputs: dict[str, Array]) -> Any:
+        self.batches.append(len(inputs["windows"]))
+        return self.session.run(outputs, inputs)
+
+
+@pytest.fixture
+def contract() -> Contract:
+    return contract_of()
+
+
+@pytest.fixture
+def twin(tmp_path: Path) -> Path:
+    return put(make_twin(), tmp_path)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_batches_of_every_size(threads: int, twin: Path, contract: Contract, tmp_path: Path) -> None:
+    engine = OnnxEngine(tmp_path, contract, 70, threads)
+    engine.warm_up()
+
+    for rows in (*range(1, 71), 1000):
+        windows = some_windows(rows, contract)
+        forecasts = engine.predict(windows)
+        assert forecasts.dtype == np.float32
+        assert_allclose(forecasts, expected_forecasts(windows, contract), rtol=1e-6)
+
+
+def test_forecast_is_the_same_alone_and_in_company(twin: Path, contract: Contract, tmp_path: Path) -> None:
+    engine = OnnxEngine(tmp_path, contract, 64, threads=2)
+    windows = some_windows(300, contract)
+
+    alone = np.concatenate([engine.predict(window[None]) for window in windows])
+
+    assert_array_equal(engine.predict(windows), alone)
+
+
+def test_windows_may_be_a_view(twin: Path, contract: Contract, tmp_path: Path) -> None:
+    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+    windows = some_windows(20, contract)
+
+    assert_array_equal(engine.predict(windows[::-2]), engine.predict(windows)[::-2])
+
+
+@pytest.mark.parametrize(
+    ("rows", "alone", "shared"),
+    [
+        (1, [1], []),
+        (SHARED_FROM - 1, [SHARED_FROM - 1], []),
+        (SHARED_FROM, [], [SHARED_FROM]),
+        (2 * LARGEST_SHARE, [], [2 * LARGEST_SHARE]),
+        (4 * LARGEST_SHARE + 1, [1], [2 * LARGEST_SHARE, 2 * LARGEST_SHARE]),
+    ],
+)
+def test_only_large_batches_wake_other_threads(
+    rows: int, alone: list[int], shared: list[int], twin: Path, contract: Contract, tmp_path: Path
+) -> None:
+    engine = OnnxEngine(tmp_path, contract, 64, threads=2)
+    engine._alone, engine._shared = Recorder(engine._alone), Recorder(engine._shared)
+
+    engine.predict(some_windows(rows, contract))
+
+    assert (engine._alone.batches, engine._shared.batches) == (alone, shared)
+
+
+def test_one_thread_needs_one_session(twin: Path, contract: Contract, tmp_path: Path) -> None:
+    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+
+    assert engine._alone is engine._shared
+
+
+def test_name_and_remark(twin: Path, contract: Contract, tmp_path: Path) -> None:
+    one, two = (OnnxEngine(tmp_path, contract, 64, threads) for threads in (1, 2))
+
+    assert one.name == "onnx"
+    assert one.remark == "fused operators, 1 thread"
+    assert two.remark == "fused operators, 2 threads"
+
+
+@pytest.mark.parametrize(
+    ("unfit", "problem"),
+    [
+        (make_twin(window_shape=("batch", 5, 2)), r"the input windows tensor\(float\) \['batch', 5, 2\]"),
+        (make_twin(window_shape=("batch", 4, 3)), "the input .*, but the contract needs windows .* 4, 2"),
+        (make_twin(window_shape=(1, 4, 2), forecast_shape=(1, 2, 1)), r"the input windows tensor\(float\) \[1, 4, 2\]"),
+        (make_twin(names=("x", "forecast")), "the input x "),
+        (make_twin(names=("windows", "y")), "the output y "),
+    ],
+    ids=["steps", "features", "batch", "input name", "output name"],
+)
+def test_twin_that_breaks_the_contract_is_refused(
+    unfit: ModelProto, problem: str, contract: Contract, tmp_path: Path
+) -> None:
+    put(unfit, tmp_path)
+
+    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: has {problem}"):
+        OnnxEngine(tmp_path, contract, 64, threads=1)
+
+
+@pytest.mark.parametrize("contract", [contract_of(horizon=3), contract_of(targets=2)], ids=["horizon", "targets"])
+def test_other_forecast_than_the_contract_says_is_refused(twin: Path, contract: Contract, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: has the output forecast"):
+        OnnxEngine(tmp_path, contract, 64, threads=1)
+
+
+def test_missing_twin_is_told(contract: Contract, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: the version has no fused twin; set WINDOWCAST_ENGINE"):
+        OnnxEngine(tmp_path, contract, 64, threads=1)
+
+
+def test_twin_that_cannot_be_read_is_told(contract: Contract, tmp_path: Path) -> None:
+    (tmp_path / TWIN_FILE).mkdir(parents=True)
+
+    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: cannot be read \(Is a directory\)"):
+        OnnxEngine(tmp_path, contract, 64, threads=1)
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1], ids=["empty", "cut", "short"])
+def test_corrupt_twin_is_told(keep: int, twin: Path, contract: Contract, tmp_path: Path) -> None:
+    twin.write_bytes(twin.read_bytes()[:keep])
+
+    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: is not a graph that ONNX Runtime loads"):
+        OnnxEngine(tmp_path, contract, 64, threads=1)
+
+
+def test_twin_that_names_another_file_is_refused(
+    contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / TWIN_FILE
+    path.parent.mkdir()
+    onnx.save_model(make_twin(), path, save_as_external_data=True, location="weights", size_threshold=0)
+    monkeypatch.chdir(path.parent)
+
+    with pytest.raises(ArtifactError, match="is not a graph that ONNX Runtime loads"):
+        OnnxEngine(tmp_path, contract, 64, threads=1)
+
+
+def test_window_of_another_shape_is_an_error(twin: Path, contract: Contract, tmp_path: Path) -> None:
+    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+
+    with pytest.raises(Exception, match="Got invalid dimensions"):
+        engine.predict(np.zeros((1, 5, 2), np.float32))
+
+
+def test_missing_onnxruntime_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "app.engines.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    with pytest.raises(StartupError, match=r"pip install '.\[onnx\]'"):
+        importlib.import_module("app.engines.onnx")
