@@ -11,6 +11,7 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess, multiprocess
 
+from app.cores import usable_cores
 from app.errors import SettingsError
 from app.lifecycle import STARTUP_FAILURE, exit_now
 from app.logs import configure_logs
@@ -62,8 +63,7 @@ def help_text() -> str:
 
 def serve(settings: Settings) -> int:
     """Runs the server, in this process or as a supervisor of several; returns the exit code."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, cores // settings.workers)))
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, usable_cores() // settings.workers)))
     config = uvicorn.Config(
         "app.main:create_app",
         factory=True,

@@ -22,6 +22,9 @@ TOLERANCE = 1e-5
 ROUNDING_STEPS = 4
 """How many float32 rounding steps of the forecast itself are forgiven besides, for targets far from zero."""
 
+PARITY_BATCHES = (1, 7, 64)
+"""Batch sizes at which a model's forms, in memory, exported and fused, must agree."""
+
 PROBE_SEED = 2026
 
 

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from app import __version__
 from app.engines.tensorflow import SIGNATURE, TensorFlowEngine
-from app.golden import TOLERANCE, Array, Golden, deviation, probe_windows, training_ranges
+from app.golden import PARITY_BATCHES, TOLERANCE, Array, Golden, deviation, probe_windows, training_ranges
 from app.manifest import (
     MANIFEST_FILE,
     VERSION_PATTERN,
@@ -43,8 +43,6 @@ STALE_SECONDS = 24 * 3600
 """Age at which the folder of an export that was killed is cleared away; no export takes that long."""
 
 GOLDEN_REAL_WINDOWS = 12
-PARITY_BATCHES = (1, 7, 64)
-"""Batch sizes at which the exported model must equal the one in memory."""
 
 
 def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores: Sequence[Score], verdict: str) -> Path:
@@ -65,7 +63,7 @@ def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores:
     """
     model_dir = config.models_dir / config.name
     with _building_dir(model_dir) as building:
-        contract = make_contract(config, dataset)
+        contract = make_contract(dataset)
         _save(model, contract, building)
         _prove(model, contract, dataset, building)
         manifest = Manifest(
@@ -84,12 +82,12 @@ def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores:
         return _publish(building, model_dir)
 
 
-def make_contract(config: TrainingConfig, dataset: Dataset) -> Contract:
+def make_contract(dataset: Dataset) -> Contract:
     """The shapes, names, units and training ranges that the server will enforce and show."""
     windows, targets = dataset.train.windows, dataset.train.targets
     minima, maxima = windows.min(axis=(0, 1)), windows.max(axis=(0, 1))
     scales = targets.astype(np.float64).std(axis=(0, 1))
-    units = {**dataset.units, **config.measured_in}
+    units = dataset.units
     features = tuple(
         Feature(name=name, unit=units.get(name), minimum=float(low), maximum=float(high))
         for name, low, high in zip(dataset.feature_names, minima, maxima, strict=True)

@@ -25,7 +25,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from app import __version__
 from app.engines.onnx import INPUT, OUTPUT, TWIN_FILE, OnnxEngine
 from app.errors import ArtifactError
-from app.golden import TOLERANCE, Array, Golden, deviation, probe_windows, training_ranges
+from app.golden import PARITY_BATCHES, TOLERANCE, Array, Golden, deviation, probe_windows, training_ranges
 from app.manifest import Contract
 from training.errors import TrainingError
 from training.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
@@ -38,9 +38,6 @@ RECURRENT_OPERATORS = frozenset({"LSTM", "GRU", "RNN"})
 PLAIN_OPERATORS = frozenset(
     {"Add", "Div", "Gather", "Gemm", "MatMul", "Mul", "ReduceMean", "Reshape", "Sqrt", "Squeeze", "Sub", "Transpose"}
 )
-
-PARITY_BATCHES = (1, 7, 64)
-"""Batch sizes at which the twin must equal the SavedModel."""
 
 FOLDED: dict[str, Callable[..., Any]] = {
     "Add": np.add,

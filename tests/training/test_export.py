@@ -78,7 +78,7 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
     version_dir = publish()
     manifest = Manifest.read(version_dir)
 
-    assert manifest.contract == make_contract(config, dataset)
+    assert manifest.contract == make_contract(dataset)
     assert manifest.contract.window_shape == (6, 1)
     assert manifest.contract.forecast_shape == (2, 1)
     assert manifest.contract.features[0].unit == "m"
@@ -103,7 +103,7 @@ def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
     np.testing.assert_array_equal(golden.windows[0], dataset.test.windows[-1])
     assert np.max(golden.windows) > np.max(dataset.train.windows)
     expected = np.asarray(model(golden.windows, training=False))
-    assert deviation(golden.forecasts, expected, make_contract(config, dataset).target_scales) <= 1
+    assert deviation(golden.forecasts, expected, make_contract(dataset).target_scales) <= 1
 
 
 def test_versions_are_numbered_from_one_upwards(publish: Publish, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def model() -> keras.Model:
 
 @pytest.fixture
 def contract() -> Contract:
-    return make_contract(config_of(), SMALL)
+    return make_contract(SMALL)
 
 
 @pytest.mark.parametrize(("units", "dataset"), [((5,), SMALL), ((4, 3), LARGE)], ids=["small", "large"])
@@ -70,7 +70,7 @@ def test_twin_computes_what_keras_does(
 ) -> None:
     options = {"cell": cell, "output": output, "bidirectional": bidirectional, "scale": scale, "units": units}
     config = config_of(**options, dropout=0.1 if len(units) > 1 else 0.0)
-    model, contract = model_of(config, dataset), make_contract(config, dataset)
+    model, contract = model_of(config, dataset), make_contract(dataset)
 
     twin = build_twin(serving_model(model), contract)
 
