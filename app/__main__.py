@@ -120,6 +120,12 @@ class Supervisor(Multiprocess):
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
         self._pids = pids
 
+    def terminate_all(self) -> None:
+        """Stops all workers, and tells them that nobody takes their place."""
+        for process in self.processes:
+            process.port_closes.set()  # type: ignore[attr-defined]  # they are ours
+        super().terminate_all()
+
     def join_all(self) -> None:
         """Waits for the workers, which alone hold the port now, so that the last one takes in what waits there."""
         for sock in self.sockets:

@@ -19,6 +19,7 @@ import orjson
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 30
+CONNECT_SECONDS = 0.2
 """How long a busy machine may take for anything, before it counts as hanging."""
 
 
@@ -62,9 +63,10 @@ class Server:
         return socket.create_connection((HOST, self.port), timeout=PATIENCE_SECONDS)
 
     def status_of(self, path: str) -> int | None:
-        """Status of one GET on a new connection; None if nothing listens."""
+        """Status of one GET on a new connection; None if nobody takes the connection, which the kernel does at once."""
+        timeout = httpx.Timeout(PATIENCE_SECONDS, connect=CONNECT_SECONDS)
         try:
-            return httpx.get(f"{self.url}{path}", timeout=PATIENCE_SECONDS, trust_env=False).status_code
+            return httpx.get(f"{self.url}{path}", timeout=timeout, trust_env=False).status_code
         except httpx.TransportError:
             return None
 
