@@ -11,7 +11,7 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess, multiprocess
 
-from app.cores import usable_cores
+from app.cores import cores_per_worker
 from app.errors import SettingsError
 from app.lifecycle import STARTUP_FAILURE, exit_now
 from app.logs import configure_logs
@@ -63,7 +63,7 @@ def help_text() -> str:
 
 def serve(settings: Settings) -> int:
     """Runs the server, in this process or as a supervisor of several; returns the exit code."""
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, usable_cores() // settings.workers)))
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores_per_worker(settings.workers)))
     config = uvicorn.Config(
         "app.main:create_app",
         factory=True,

@@ -26,6 +26,11 @@ def usable_cores(root: Path = Path("/")) -> int:
     return max(1, math.floor(min([cores, *_quotas(root)])))
 
 
+def cores_per_worker(workers: int) -> int:
+    """The share of one of several processes that serve side by side; at least 1."""
+    return max(1, usable_cores() // workers)
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """The limits of the process' control group and of all that it is part of, in cores."""
     for folder in _group_folders(root):

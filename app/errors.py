@@ -16,6 +16,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 └── DeadlinePassed        504 the forecast was not ready in time
 StartupError                  stops the service before it serves
 ├── ArtifactError             a model version on disk cannot be trusted
+├── EngineNotInstalled        the package that an engine runs on is not there
 └── SettingsError             a setting cannot be used
 
 The status stands on the class and comes from the standard library, so nothing here needs a web framework.
@@ -212,6 +213,22 @@ class ArtifactError(StartupError):
 
     def __init__(self, path: Path, problem: str, remedy: str = "export the version again") -> None:
         super().__init__(f"{path}: {problem}; {remedy}.")
+        self.problem = problem
+
+
+class EngineNotInstalled(StartupError):
+    """The package that an engine runs on is not installed.
+
+    Args:
+        engine: The engine's name.
+        package: What it needs.
+        remedy: The command that installs it.
+    """
+
+    def __init__(self, engine: str, package: str, remedy: str) -> None:
+        self.problem = f"{package} is not installed"
+        self.remedy = remedy
+        super().__init__(f"The {engine} engine needs {package}, which is not installed; {remedy}.")
 
 
 class SettingsError(StartupError):

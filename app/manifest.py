@@ -5,7 +5,7 @@ it. Nothing here needs TensorFlow or FastAPI.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from app.errors import ArtifactError
 
 MANIFEST_FILE = "manifest.json"
+TWIN_FILE = "assets.extra/model.onnx"
+"""The fused twin: the same model as a graph for ONNX Runtime. Not every version has one."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Model names: safe as a folder, in a URL, in a header and as a metric label."""
 VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
@@ -131,6 +133,13 @@ class Manifest(Record):
     verdict: str
     files: dict[str, str]
     """sha256 of every other file, by its path relative to the version's folder."""
+    no_twin: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+    """Why the version has no fused twin; None where it has one, and where nobody tried to make one."""
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether a fused twin belongs to the version."""
+        return TWIN_FILE in self.files
 
     @classmethod
     def read(cls, version_dir: Path) -> "Manifest":
@@ -151,8 +160,12 @@ class Manifest(Record):
             place = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ArtifactError(path, f"is not a manifest: {place}: {first['msg']}") from None
 
-    def verify_files(self, version_dir: Path) -> None:
+    def verify_files(self, version_dir: Path, but: Collection[str] = ()) -> None:
         """Compares every file of the version with its recorded sha256.
+
+        Args:
+            version_dir: The version's folder.
+            but: Files that the caller looks at itself.
 
         Raises:
             ArtifactError: A file is missing, unreadable, changed or not listed; names the first one.
@@ -160,16 +173,25 @@ class Manifest(Record):
         unlisted = [path for path in _files(version_dir) if path.relative_to(version_dir).as_posix() not in self.files]
         if unlisted:
             raise ArtifactError(unlisted[0], f"is not listed in {MANIFEST_FILE}", "remove it, or export again")
-        for name, expected in self.files.items():
-            path = version_dir / name
-            try:
-                actual = file_sha256(path)
-            except FileNotFoundError:
-                raise ArtifactError(path, "the file is missing") from None
-            except OSError as error:
-                raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
-            if actual != expected:
-                raise ArtifactError(path, f"has changed since the export (its sha256 is not in {MANIFEST_FILE})")
+        for name in self.files:
+            if name not in but:
+                self.verify_file(version_dir, name)
+
+    def verify_file(self, version_dir: Path, name: str) -> None:
+        """Compares one file, by its path relative to the version's folder, with its recorded sha256.
+
+        Raises:
+            ArtifactError: It is missing, unreadable or changed.
+        """
+        path = version_dir / name
+        try:
+            actual = file_sha256(path)
+        except FileNotFoundError:
+            raise ArtifactError(path, "the file is missing") from None
+        except OSError as error:
+            raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
+        if actual != self.files[name]:
+            raise ArtifactError(path, f"has changed since the export (its sha256 is not in {MANIFEST_FILE})")
 
 
 def file_sha256(path: Path) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import structlog
 
-from app.engines import Engine, load_engine, replay
-from app.errors import ArtifactError, NotFound
+from app.cores import cores_per_worker
+from app.engines import Engine, load_engine
+from app.errors import ArtifactError, NotFound, StartupError
 from app.golden import Golden
-from app.manifest import NAME_PATTERN, VERSION_PATTERN, Contract, Manifest
+from app.manifest import NAME_PATTERN, TWIN_FILE, VERSION_PATTERN, Contract, Manifest
 from app.settings import EngineName, Settings
 
 log = structlog.get_logger()
@@ -78,20 +79,18 @@ def latest_version_dir(models_dir: Path, name: str) -> Path:
     return models_dir / name / str(numbers[-1])
 
 
-def load_version(version_dir: Path, engine: EngineName, max_rows: int) -> LoadedVersion:
+def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: int = 1) -> LoadedVersion:
     """Loads one version: manifest, checksums, engine, warm-up, golden rows.
 
     Raises:
         ArtifactError: One of them does not hold; names the file or folder.
-        StartupError: What the engine needs is not installed.
+        EngineNotInstalled: What the engine needs is not installed.
     """
     started = time.monotonic()
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.verify_files(version_dir, but={TWIN_FILE})  # whoever loads it looks; a version can do without
     golden = Golden.load(version_dir)
-    loaded_engine = load_engine(engine, version_dir, manifest.contract, max_rows)
-    loaded_engine.warm_up()
-    replay(loaded_engine, golden, manifest.contract, version_dir)
+    loaded_engine = load_engine(engine, version_dir, manifest, golden, max_rows, threads)
     return LoadedVersion(
         name=version_dir.parent.name,
         version=int(version_dir.name),
@@ -125,7 +124,9 @@ class Repository:
 
     def _load_latest(self, name: str) -> LoadedVersion:
         version_dir = latest_version_dir(self._settings.models_dir, name)
-        loaded = load_version(version_dir, self._settings.engine, self._settings.max_batch_rows)
+        settings = self._settings
+        threads = cores_per_worker(settings.workers)
+        loaded = load_version(version_dir, settings.engine, settings.max_batch_rows, threads)
         log.info(
             "model loaded",
             model=name,
@@ -139,7 +140,7 @@ class Repository:
     def _load_other(self, name: str) -> None:
         try:
             self._loaded[name] = self._load_latest(name)
-        except ArtifactError as error:
+        except StartupError as error:
             log.warning("model not served", model=name, reason=str(error))
         except Exception as error:
             log.exception("model not served", model=name, reason=type(error).__name__)

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import SettingsError
 from app.manifest import NAME_PATTERN
 
-EngineName: TypeAlias = Literal["auto", "tensorflow"]
+EngineName: TypeAlias = Literal["auto", "onnx", "tensorflow"]
 
 PREFIX = "WINDOWCAST_"
 ENV_FILE = Path(".env")
@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     model: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
     """Model that `/predict` answers with unless the request names another."""
     engine: EngineName = "auto"
-    """What computes the forecasts: `tensorflow`, or `auto` for the fastest engine that the version supports."""
+    """What computes the forecasts: `onnx` the fused twin, `tensorflow` the SavedModel; `auto` the twin where it can."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""

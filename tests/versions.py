@@ -9,11 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from app.golden import Array, Golden
-from app.manifest import MANIFEST_FILE, Contract, DataFingerprint, Feature, Manifest, Score, Target, digest_files
+from app.manifest import (
+    MANIFEST_FILE,
+    TWIN_FILE,
+    Contract,
+    DataFingerprint,
+    Feature,
+    Manifest,
+    Score,
+    Target,
+    digest_files,
+)
 
 SavedForecast = Callable[[tf.Tensor], tf.Tensor]
+Shape = Sequence[int | str]
 
 GOLDEN_ROWS = 3
 
@@ -87,6 +99,43 @@ def failing_on_batches(contract: Contract) -> SavedForecast:
     return forecast
 
 
+def mean_twin(
+    window_shape: Shape = ("batch", 4, 2),
+    forecast_shape: Shape = ("batch", 2, 1),
+    names: tuple[str, str] = ("windows", "forecast"),
+) -> ModelProto:
+    """The fused twin of `mean_ahead` for the contract that `contract_of` makes by itself."""
+    windows, forecast = names
+    nodes = [
+        helper.make_node("ReduceMean", [windows], ["means"], axes=[1]),
+        helper.make_node("Gather", ["means", "first"], ["mean"], axis=2),
+        helper.make_node("Add", ["mean", "ahead"], [forecast]),
+    ]
+    constants = {"first": np.array([0]), "ahead": np.arange(2, dtype=np.float32)[None, :, None]}
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info(windows, TensorProto.FLOAT, window_shape)],
+        [helper.make_tensor_value_info(forecast, TensorProto.FLOAT, forecast_shape)],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=7)
+
+
+def wrong_twin() -> ModelProto:
+    """A twin that keeps the contract and forecasts the mean of the wrong feature."""
+    twin = mean_twin()
+    [constant] = [tensor for tensor in twin.graph.initializer if tensor.name == "first"]
+    constant.CopyFrom(numpy_helper.from_array(np.array([1]), "first"))
+    return twin
+
+
+def add_twin(version_dir: Path, contract: Contract, twin: ModelProto) -> None:
+    """Gives a version a twin, and the checksums to go with it."""
+    (version_dir / TWIN_FILE).write_bytes(twin.SerializeToString())
+    publish(version_dir, contract)
+
+
 def save_model(version_dir: Path, contract: Contract, forecast: SavedForecast) -> None:
     """Writes a plain SavedModel, as anything but our training could have made it."""
     module = tf.Module()
@@ -95,7 +144,7 @@ def save_model(version_dir: Path, contract: Contract, forecast: SavedForecast) -
     tf.saved_model.save(module, str(version_dir), signatures={"serving_default": module.serve})
 
 
-def publish(version_dir: Path, contract: Contract) -> None:
+def publish(version_dir: Path, contract: Contract, no_twin: str | None = None) -> None:
     """Writes the manifest, with the checksums of what is in the folder."""
     manifest = Manifest(
         name=version_dir.parent.name,
@@ -109,6 +158,7 @@ def publish(version_dir: Path, contract: Contract) -> None:
         scores=(Score(forecaster="model", mae=1.0, rmse=2.0),),
         verdict="It answers with the mean.",
         files=digest_files(version_dir),
+        no_twin=no_twin,
     )
     (version_dir / MANIFEST_FILE).write_text(manifest.model_dump_json())
 

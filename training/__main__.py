@@ -16,6 +16,7 @@ from rich.text import Text
 from app.errors import StartupError
 from app.golden import Golden
 from app.manifest import Manifest, Score
+from app.settings import EngineName
 from training.config import TrainingConfig, read_config, shown
 from training.data import prepare
 from training.errors import TrainingError
@@ -106,6 +107,7 @@ def train(config: Path | None, **options: Any) -> None:
         state = f"the version is {outcome.version_dir}"
         console.print(_score_table(outcome.scores))
         console.print(outcome.verdict, highlight=False, markup=False, soft_wrap=True)
+        _say_why_no_twin(Manifest.read(outcome.version_dir))
         console.print(f"Version: {outcome.version_dir}", highlight=False, markup=False, soft_wrap=True)
     except KeyboardInterrupt as interrupt:
         error_console.print(f"Interrupted; {str(interrupt) or state}.", highlight=False, markup=False, soft_wrap=True)
@@ -123,21 +125,26 @@ def inspect(path: VersionPath) -> None:
 
 @app.command()
 def verify(path: VersionPath) -> None:
-    """Proves a version: the checksums of its files, and its golden rows computed anew. Exits with 1 on a mismatch."""
+    """Proves a version: the checksums of its files, and its golden rows computed anew by every engine it has.
+
+    Exits with 1 on a mismatch.
+    """
     manifest = Manifest.read(path)
     manifest.verify_files(path)
     golden = Golden.load(path)
-    from app.engines import load_engine, replay  # noqa: PLC0415
+    from app.engines import load_engine  # noqa: PLC0415
 
-    engine = load_engine("tensorflow", path, manifest.contract, max_rows=len(golden.windows))
-    replay(engine, golden, manifest.contract, path)
+    engines: list[EngineName] = ["tensorflow", "onnx"] if manifest.has_twin else ["tensorflow"]
+    for engine in engines:
+        load_engine(engine, path, manifest, golden, max_rows=len(golden.windows), threads=1)
     console.print(
         f"{path} is sound: {len(manifest.files)} files match their checksums, "
-        f"{len(golden.windows)} golden rows come out as recorded.",
+        f"{len(golden.windows)} golden rows come out as recorded by the engines {' and '.join(engines)}.",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+    _say_why_no_twin(manifest)
 
 
 def _tell(dataset: Dataset) -> None:
@@ -145,6 +152,16 @@ def _tell(dataset: Dataset) -> None:
     console.print(f"{dataset.source}: {dataset.rows} rows, {rows}", highlight=False, markup=False, soft_wrap=True)
     for notice in dataset.notices:
         console.print(f"note: {notice}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _say_why_no_twin(manifest: Manifest) -> None:
+    if not manifest.has_twin:
+        text = f"note: no fused twin: {_why_no_twin(manifest)}; TensorFlow serves it"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _why_no_twin(manifest: Manifest) -> str:
+    return manifest.no_twin or "none was made; `python -m training fuse` makes one"
 
 
 def _score_table(scores: tuple[Score, ...]) -> Table:
@@ -190,6 +207,7 @@ def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         "config",
         ", ".join(f"{name}={_plain(value)}" for name, value in manifest.config.items() if not _is_blank(value)),
     )
+    yield "twin", "fused, for ONNX Runtime" if manifest.has_twin else f"none: {_why_no_twin(manifest)}"
     yield "files", f"{len(manifest.files)}, sha256 of each recorded"
 
 

@@ -1,20 +1,10 @@
-"""Publishes a trained model as a version: a SavedModel, golden rows and a manifest, all or nothing.
+"""Turns a trained model into a version: a SavedModel, golden rows, the fused twin and a manifest, each proved."""
 
-A version is built in a hidden folder beside its brothers, proved, written through to the disk, and renamed to the next
-free number. Whatever ends the export before the rename leaves no folder that a server would look at.
-"""
-
-import os
 import platform
-import re
-import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
-from uuid import uuid4
 
 import keras
 import numpy as np
@@ -23,24 +13,12 @@ import tensorflow as tf
 from app import __version__
 from app.engines.tensorflow import SIGNATURE, TensorFlowEngine
 from app.golden import PARITY_BATCHES, TOLERANCE, Array, Golden, deviation, probe_windows, training_ranges
-from app.manifest import (
-    MANIFEST_FILE,
-    VERSION_PATTERN,
-    Contract,
-    DataFingerprint,
-    Feature,
-    Manifest,
-    Score,
-    Target,
-    digest_files,
-)
+from app.manifest import Contract, DataFingerprint, Feature, Manifest, Score, Target, digest_files
 from training.config import TrainingConfig
 from training.errors import ExportError
+from training.fused import NotFusable, build_twin, check_twin, write_twin
+from training.publication import building_dir, publish
 from training.windows import Dataset
-
-BUILDING_PREFIX = ".building-"
-STALE_SECONDS = 24 * 3600
-"""Age at which the folder of an export that was killed is cleared away; no export takes that long."""
 
 GOLDEN_REAL_WINDOWS = 12
 
@@ -62,24 +40,26 @@ def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores:
         ExportError: The version could not be written, or does not compute what the model does. Nothing is published.
     """
     model_dir = config.models_dir / config.name
-    with _building_dir(model_dir) as building:
+    with building_dir(model_dir) as building:
         contract = make_contract(dataset)
-        _save(model, contract, building)
-        _prove(model, contract, dataset, building)
+        save_model(model, contract, building)
+        engine = TensorFlowEngine(building, contract, max(PARITY_BATCHES))
+        golden = _record_golden_rows(engine, model, contract, dataset)
+        golden.save(building)
+        no_twin = add_twin(engine, model, contract, golden, building)
         manifest = Manifest(
             name=config.name,
             created=datetime.now(UTC),
             contract=contract,
             config=config.model_dump(mode="json"),
             data=_fingerprint(dataset),
-            versions=_releases(),
+            versions=releases(),
             scores=tuple(scores),
             verdict=verdict,
             files=digest_files(building),
+            no_twin=no_twin,
         )
-        _write_through(building)
-        _write_last(building / MANIFEST_FILE, manifest.model_dump_json(indent=2))
-        return _publish(building, model_dir)
+        return publish(manifest, building, model_dir)
 
 
 def make_contract(dataset: Dataset) -> Contract:
@@ -102,39 +82,12 @@ def make_contract(dataset: Dataset) -> Contract:
     )
 
 
-@contextmanager
-def _building_dir(model_dir: Path) -> Iterator[Path]:
-    """A folder to build in, on the same filesystem; gone afterwards unless it was published."""
-    building = model_dir / f"{BUILDING_PREFIX}{uuid4().hex}"
-    is_made = False
-    try:
-        model_dir.mkdir(parents=True, exist_ok=True)
-        _clear_stale(model_dir)
-        building.mkdir()
-        is_made = True
-        yield building
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise ExportError(
-            f"{model_dir}: the version could not be written ({reason}); nothing was published."
-        ) from error
-    except KeyboardInterrupt:
-        if is_made and not building.exists():
-            raise KeyboardInterrupt(f"the version was published in {model_dir}") from None
-        raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+def save_model(model: keras.Model, contract: Contract, folder: Path) -> None:
+    """Writes the SavedModel with one signature; the batch dimension stays open, steps and features are fixed.
 
-
-def _clear_stale(model_dir: Path) -> None:
-    for path in model_dir.glob(f"{BUILDING_PREFIX}*"):
-        with suppress(FileNotFoundError):  # another export was first
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _save(model: keras.Model, contract: Contract, folder: Path) -> None:
-    """Writes the SavedModel with one signature; the batch dimension stays open, steps and features are fixed."""
+    Raises:
+        ExportError: The graph holds an operator that cannot be served.
+    """
 
     def forecast(windows: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"forecast": model(windows, training=False)}
@@ -144,12 +97,11 @@ def _save(model: keras.Model, contract: Contract, folder: Path) -> None:
     windows = tf.TensorSpec((None, *contract.window_shape), tf.float32, name="windows")
     archive.add_endpoint("serve", forecast, input_signature=[windows])
     archive.write_out(str(folder), verbose=False)
-
-
-def _prove(model: keras.Model, contract: Contract, dataset: Dataset, folder: Path) -> None:
-    """Loads what was written, compares it with the model in memory, and records the golden rows."""
     _refuse_operators(folder)
-    engine = TensorFlowEngine(folder, contract, max(PARITY_BATCHES))
+
+
+def _record_golden_rows(engine: TensorFlowEngine, model: keras.Model, contract: Contract, dataset: Dataset) -> Golden:
+    """Compares the SavedModel that was written, not warmed up and hence as it is, with the model in memory."""
     golden_windows = _golden_windows(contract, dataset)
     worst = 0.0
     for windows in (golden_windows, *(probe_windows(contract, rows) for rows in PARITY_BATCHES)):
@@ -160,7 +112,31 @@ def _prove(model: keras.Model, contract: Contract, dataset: Dataset, folder: Pat
             f"The exported model does not compute what the trained one does: it is off by {worst * TOLERANCE:.1g} of "
             f"the targets' scale where {TOLERANCE:g} is allowed. Nothing was published."
         )
-    Golden(golden_windows, engine.predict(golden_windows)).save(folder)
+    return Golden(golden_windows, engine.predict(golden_windows))
+
+
+def add_twin(
+    engine: TensorFlowEngine, model: keras.Model, contract: Contract, golden: Golden, folder: Path
+) -> str | None:
+    """Writes the fused twin of a model, once it is proved, into the folder of its SavedModel.
+
+    Args:
+        engine: The SavedModel as it is: loaded, not warmed up.
+        model: The same in memory.
+        contract: Of both.
+        golden: Of the SavedModel.
+        folder: Where the version is being built.
+
+    Returns:
+        Why there can be no twin; None where it was written.
+    """
+    try:
+        twin = build_twin(model, contract)
+        check_twin(twin, engine.predict, contract, golden)
+    except NotFusable as refusal:
+        return refusal.reason
+    write_twin(twin, folder)
+    return None
 
 
 def _refuse_operators(folder: Path) -> None:
@@ -199,47 +175,11 @@ def _fingerprint(dataset: Dataset) -> DataFingerprint:
     )
 
 
-def _releases() -> dict[str, str]:
+def releases() -> dict[str, str]:
+    """What the version is made with."""
     return {
         "windowcast": __version__,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
-        **{package: release(package) for package in ("keras", "numpy", "polars")},
+        **{package: release(package) for package in ("keras", "numpy", "onnx", "onnxruntime", "polars")},
     }
-
-
-def _write_through(folder: Path) -> None:
-    """Flushes every file and folder to the disk, so that the manifest cannot outlive what it vouches for."""
-    for path in (*folder.rglob("*"), folder):
-        _flush(path)
-
-
-def _write_last(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-    _flush(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _publish(building: Path, model_dir: Path) -> Path:
-    """Renames the finished folder to the next free number; another export may take the number first."""
-    while True:
-        numbers = [int(path.name) for path in model_dir.iterdir() if re.match(VERSION_PATTERN, path.name)]
-        target = model_dir / str(max(numbers, default=0) + 1)
-        try:
-            building.rename(target)
-        except OSError:
-            if not target.exists():
-                raise
-        else:
-            with suppress(OSError):  # the version is published, whatever becomes of this flush
-                _flush(model_dir)
-            return target

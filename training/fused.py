@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app import __version__
-from app.engines.onnx import INPUT, OUTPUT, TWIN_FILE, OnnxEngine
+from app.engines.onnx import INPUT, OUTPUT, OnnxEngine
 from app.errors import ArtifactError
 from app.golden import PARITY_BATCHES, TOLERANCE, Array, Golden, deviation, probe_windows, training_ranges
-from app.manifest import Contract
+from app.manifest import TWIN_FILE, Contract
 from training.errors import TrainingError
 from training.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
 

@@ -3,22 +3,21 @@
 from pathlib import Path
 from typing import Protocol
 
-from app.errors import ArtifactError
+from app.errors import ArtifactError, EngineNotInstalled
 from app.golden import Array, Golden, deviation
-from app.manifest import Contract
+from app.manifest import TWIN_FILE, Contract, Manifest
 from app.settings import EngineName
 
 
 class Engine(Protocol):
     """A loaded model version that turns windows into forecasts. One thread at a time may use it."""
 
-    @property
-    def name(self) -> str:
-        """`tensorflow`, ..."""
+    remark: str
+    """How it computes, and why, in a few words for metadata and the log."""
 
     @property
-    def remark(self) -> str:
-        """How it computes, and why, in a few words for metadata."""
+    def name(self) -> str:
+        """`onnx` or `tensorflow`."""
 
     def warm_up(self) -> None:
         """Does everything that would make the first requests slow. Must be called once, before `predict`.
@@ -38,25 +37,68 @@ class Engine(Protocol):
         """
 
 
-def load_engine(choice: EngineName, version_dir: Path, contract: Contract, max_rows: int) -> Engine:
-    """Loads a version into the chosen engine; `auto` takes the fastest that the version supports.
+def load_engine(
+    choice: EngineName, version_dir: Path, manifest: Manifest, golden: Golden, max_rows: int, threads: int
+) -> Engine:
+    """Loads a version into the chosen engine, warms it up and has it prove itself on the golden rows.
+
+    `auto` takes the fused twin where there is one that proves right, and TensorFlow otherwise; the engine's remark says
+    why.
 
     Args:
         choice: Which engine.
-        version_dir: The version's folder, whose checksums hold.
-        contract: The version's contract.
+        version_dir: The version's folder. The checksums of its files hold, but for the twin's, which is checked here.
+        manifest: The version's manifest.
+        golden: The version's golden rows.
         max_rows: Largest batch worth preparing for; larger ones are computed in pieces.
+        threads: How many may compute at once, for an engine that can be told.
 
     Raises:
-        ArtifactError: The version cannot be loaded or does not keep its contract.
-        StartupError: What the engine needs is not installed.
+        ArtifactError: The version cannot be loaded, does not keep its contract, or does not compute its golden rows.
+        EngineNotInstalled: What the engine needs is not installed.
     """
-    match choice:
-        case "auto" | "tensorflow":
-            # Imported here because TensorFlow is not part of the serving core.
-            from app.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415
+    if choice == "tensorflow":
+        return _load_tensorflow(version_dir, manifest, golden, max_rows)
+    try:
+        return _load_onnx(version_dir, manifest, golden, max_rows, threads)
+    except (ArtifactError, EngineNotInstalled) as trouble:
+        if choice == "onnx":
+            raise
+        without_twin = trouble
+    try:
+        engine = _load_tensorflow(version_dir, manifest, golden, max_rows)
+    except EngineNotInstalled as missing:
+        problem = f"{without_twin.problem}, and {missing.problem}, which would serve it without"
+        make_one = f"make a twin with `python -m training fuse {version_dir}` where it is installed"
+        other_remedy = without_twin.remedy if isinstance(without_twin, EngineNotInstalled) else make_one
+        raise ArtifactError(version_dir, problem, f"{missing.remedy}, or {other_remedy}") from missing
+    engine.remark = f"{engine.remark}; not by a twin: {without_twin.problem}"
+    return engine
 
-            return TensorFlowEngine(version_dir, contract, max_rows)
+
+def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_rows: int, threads: int) -> Engine:
+    if not manifest.has_twin:
+        because = f", because {manifest.no_twin}" if manifest.no_twin else ""
+        raise ArtifactError(version_dir, f"the version has no fused twin{because}", "set WINDOWCAST_ENGINE=tensorflow")
+    manifest.verify_file(version_dir, TWIN_FILE)
+    # Imported here because either engine may be missing from an installation.
+    from app.engines.onnx import OnnxEngine  # noqa: PLC0415
+
+    engine = OnnxEngine(version_dir, manifest.contract, max_rows, threads)
+    return _prove(engine, golden, manifest.contract, version_dir)
+
+
+def _load_tensorflow(version_dir: Path, manifest: Manifest, golden: Golden, max_rows: int) -> Engine:
+    from app.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415
+
+    engine = TensorFlowEngine(version_dir, manifest.contract, max_rows)
+    return _prove(engine, golden, manifest.contract, version_dir)
+
+
+def _prove(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> Engine:
+    engine.warm_up()
+    replay(engine, golden, contract, version_dir)
+    return engine
 
 
 def replay(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> None:

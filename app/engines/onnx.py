@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import ArtifactError, StartupError
+from app.errors import ArtifactError, EngineNotInstalled
 from app.golden import Array, probe_windows
-from app.manifest import Contract
+from app.manifest import TWIN_FILE, Contract
 
 try:
     import onnxruntime
 except ModuleNotFoundError as error:
-    raise StartupError("The onnx engine needs ONNX Runtime, which is not installed; pip install '.[onnx]'.") from error
-
-TWIN_FILE = "assets.extra/model.onnx"
+    raise EngineNotInstalled("onnx", "ONNX Runtime", "pip install -r requirements/onnx.txt") from error
 
 INPUT, OUTPUT = "windows", "forecast"
 """Names of the twin's input and output."""
@@ -52,7 +50,7 @@ class OnnxEngine:
     name = "onnx"
 
     def __init__(self, version_dir: Path, contract: Contract, max_rows: int, threads: int) -> None:
-        path = version_dir / TWIN_FILE
+        self._path = path = version_dir / TWIN_FILE
         self._contract = contract
         self._largest_piece = LARGEST_SHARE * threads
         self._warm_rows = min(max_rows, self._largest_piece)
@@ -63,9 +61,16 @@ class OnnxEngine:
         self.remark = f"fused operators, {threads} {'thread' if threads == 1 else 'threads'}"
 
     def warm_up(self) -> None:
-        """Takes the memory that the largest pieces need, which is kept for good, and runs either session once."""
-        for rows in (self._warm_rows, 1):
-            self.predict(probe_windows(self._contract, rows))
+        """Takes the memory that the largest pieces need, which is kept for good, and runs either session once.
+
+        Raises:
+            ArtifactError: The graph loads and cannot be run.
+        """
+        try:
+            for rows in (self._warm_rows, 1):
+                self.predict(probe_windows(self._contract, rows))
+        except Exception as error:  # its errors have no base of their own
+            raise ArtifactError(self._path, f"the graph fails when it is run ({type(error).__name__})") from error
 
     def predict(self, windows: Array) -> Array:
         """Forecasts (batch, steps, features) -> (batch, horizon, targets), both in raw units."""
@@ -89,8 +94,6 @@ def _open_session(path: Path, threads: int) -> Any:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except FileNotFoundError:
-        raise ArtifactError(path, "the version has no fused twin", "set WINDOWCAST_ENGINE=tensorflow") from None
     except OSError as error:
         raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
     except Exception as error:  # its errors have no base of their own

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import ArtifactError, StartupError
+from app.errors import ArtifactError, EngineNotInstalled
 from app.golden import Array, deviation, probe_windows
 from app.manifest import Contract
 
@@ -23,9 +23,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this service is for CPUs; a GPU wou
 try:
     import tensorflow as tf
 except ModuleNotFoundError as error:
-    raise StartupError(
-        "The tensorflow engine needs TensorFlow, which is not installed; pip install -r requirements/tensorflow.txt."
-    ) from error
+    remedy = "pip install -r requirements/tensorflow.txt"
+    raise EngineNotInstalled("tensorflow", "TensorFlow", remedy) from error
 
 LARGEST_COMPILED_BATCH = 256
 """Beyond it a batch is computed in pieces: compiled code is no faster per row, and each size costs start-up time."""

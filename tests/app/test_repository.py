@@ -1,20 +1,32 @@
 """The models on disk: found, proved and loaded, or refused by the name of the file at fault."""
 
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from app import cores
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError, NotFound
 from app.golden import GOLDEN_FILE, Golden
-from app.manifest import MANIFEST_FILE, Contract
+from app.manifest import MANIFEST_FILE, TWIN_FILE, Contract
 from app.repository import Repository, latest_version_dir, load_version, model_names, versions
 from app.settings import Settings
-from tests.versions import SavedForecast, contract_of, failing, failing_on_batches, make_version, publish
+from tests.versions import (
+    SavedForecast,
+    add_twin,
+    contract_of,
+    failing,
+    failing_on_batches,
+    make_version,
+    mean_twin,
+    publish,
+)
 
 
 def settings_of(models_dir: Path, model: str = "default") -> Settings:
@@ -63,8 +75,45 @@ def test_a_model_without_versions_is_named_with_what_to_do(tmp_path: Path) -> No
 def test_a_sound_version_is_loaded(version_dir: Path, contract: Contract) -> None:
     loaded = load_version(version_dir, "auto", max_rows=2)
     assert (loaded.name, loaded.version, loaded.contract) == ("default", 1, contract)
-    assert loaded.engine.remark == "XLA, compiled for batches of 1, 2"
+    assert loaded.engine.remark == "XLA, compiled for batches of 1, 2; not by a twin: the version has no fused twin"
     assert loaded.load_seconds > 0
+
+
+def test_damage_to_the_twin_alone_does_not_keep_a_version_from_serving(version_dir: Path, contract: Contract) -> None:
+    add_twin(version_dir, contract, mean_twin())
+    assert load_version(version_dir, "auto", max_rows=1).engine.name == "onnx"
+
+    (version_dir / TWIN_FILE).write_bytes(b"")
+
+    assert load_version(version_dir, "auto", max_rows=1).engine.name == "tensorflow"
+
+
+def test_cores_are_shared_out_among_the_workers(
+    version_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_twin(version_dir, contract, mean_twin())
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(cores, "_quotas", lambda _: iter(()))  # whatever limits the machine that runs the test
+    for workers, share in ((1, "6 threads"), (2, "3 threads"), (5, "1 thread"), (64, "1 thread")):
+        repository = Repository(Settings(models_dir=version_dir.parent.parent, workers=workers))
+        repository.load()
+        assert repository.get().engine.remark == f"fused operators, {share}"
+
+
+def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
+    models_dir: Path, version_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_twin(version_dir, contract, mean_twin())
+    shutil.copytree(models_dir / "flat", version_dir.parent.parent / "flat")
+    monkeypatch.delitem(sys.modules, "app.engines.tensorflow")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    repository = Repository(settings_of(version_dir.parent.parent))
+    with capture_logs() as logged:
+        repository.load()
+    assert [loaded.name for loaded in repository.all()] == ["default"]
+    [line] = [line for line in logged if line["event"] == "model not served"]
+    assert "TensorFlow is not installed" in line["reason"]
+    assert "exc_info" not in line
 
 
 def cut_short(version_dir: Path) -> Path:

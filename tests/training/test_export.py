@@ -10,21 +10,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from app.engines import replay
+from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
 from app.golden import Golden, deviation
 from app.manifest import VERSION_PATTERN, Manifest, Score
 from training import export as exporting
+from training import publication
 from training.config import TrainingConfig
 from training.data import prepare
 from training.errors import ExportError
-from training.export import BUILDING_PREFIX, STALE_SECONDS, export, make_contract
+from training.export import export, make_contract
 from training.model import build_model, serving_model
+from training.publication import BUILDING_PREFIX, STALE_SECONDS
 from training.windows import Dataset
 
 SCORES = (Score(forecaster="model", mae=1.0, rmse=2.0),)
@@ -89,7 +94,8 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
     )
     assert manifest.data.sha256 == dataset.sha256
     assert (manifest.scores, manifest.verdict) == (SCORES, "It ties.")
-    assert {"python", "tensorflow", "keras", "numpy", "windowcast"} <= set(manifest.versions)
+    releases = {"python", "tensorflow", "keras", "numpy", "onnx", "onnxruntime", "windowcast"}
+    assert releases <= set(manifest.versions)
     on_disk = {path.relative_to(version_dir).as_posix() for path in version_dir.rglob("*") if path.is_file()}
     assert set(manifest.files) == on_disk - {"manifest.json"}
     manifest.verify_files(version_dir)
@@ -104,6 +110,40 @@ def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
     assert np.max(golden.windows) > np.max(dataset.train.windows)
     expected = np.asarray(model(golden.windows, training=False))
     assert deviation(golden.forecasts, expected, make_contract(dataset).target_scales) <= 1
+
+
+def test_a_version_has_a_twin_that_computes_its_golden_rows(publish: Publish) -> None:
+    version_dir = publish()
+    manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
+
+    assert manifest.has_twin
+    assert manifest.no_twin is None
+    replay(OnnxEngine(version_dir, manifest.contract, 64, threads=1), golden, manifest.contract, version_dir)
+
+
+def test_a_model_that_cannot_be_fused_is_published_without_a_twin_and_the_manifest_says_why(
+    tmp_path: Path, config: TrainingConfig, dataset: Dataset, model: keras.Model
+) -> None:
+    doubled = keras.Model(model.input, keras.layers.Rescaling(2.0, name="double")(model.output))
+
+    version_dir = export(doubled, config.model_copy(update={"models_dir": tmp_path}), dataset, SCORES, "")
+
+    manifest = Manifest.read(version_dir)
+    assert not manifest.has_twin
+    assert manifest.no_twin == "it holds double, a Rescaling, which cannot be drawn"
+
+
+def test_a_twin_that_computes_something_else_is_not_published(
+    publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = OnnxEngine.predict
+    monkeypatch.setattr(OnnxEngine, "predict", lambda self, windows: predict(self, windows) * 1.001)
+
+    manifest = Manifest.read(publish())
+
+    assert not manifest.has_twin
+    assert manifest.no_twin is not None
+    assert manifest.no_twin.startswith("in batches of 1 the graph is off by ")
 
 
 def test_versions_are_numbered_from_one_upwards(publish: Publish, tmp_path: Path) -> None:
@@ -130,16 +170,26 @@ def test_a_number_that_another_export_takes_first_is_passed_over(
     assert (tmp_path / "default" / "1" / "manifest.json").read_text() == "another's"
 
 
-@pytest.mark.parametrize("step", ["_save", "_prove", "_write_through", "_write_last", "_publish"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (exporting, "save_model"),
+        (exporting, "_record_golden_rows"),
+        (exporting, "write_twin"),
+        (publication, "_write_through"),
+        (publication, "_write_last"),
+        (publication, "_take_number"),
+    ],
+)
 def test_an_export_that_fails_at_any_step_leaves_nothing_and_harms_nothing(
-    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     earlier = publish()
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting, step, fail)
+    monkeypatch.setattr(module, step, fail)
     with pytest.raises(ExportError, match=r"No space left on device.*nothing was published"):
         publish()
 
@@ -208,14 +258,14 @@ def test_a_stale_folder_that_another_export_removes_first_does_no_harm(
 
 
 def raise_on_the_folder_of_versions(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    flush = exporting._flush
+    flush = publication._flush
 
     def flush_or_raise(path: Path) -> None:
         if path.name == "default":
             raise error
         flush(path)
 
-    monkeypatch.setattr(exporting, "_flush", flush_or_raise)
+    monkeypatch.setattr(publication, "_flush", flush_or_raise)
 
 
 def test_nothing_after_the_rename_fails_an_export(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:

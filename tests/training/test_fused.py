@@ -9,9 +9,8 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from app.engines.onnx import TWIN_FILE
 from app.golden import Golden, probe_windows
-from app.manifest import Contract
+from app.manifest import TWIN_FILE, Contract
 from tests.training.tiny import config_of, dataset_of, waves
 from training.config import Cell, Output, Scale, TrainingConfig
 from training.export import make_contract
@@ -19,9 +18,9 @@ from training.fused import NotFusable, build_twin, check_twin, write_twin
 from training.model import build_model, compile_forecast, serving_model
 from training.windows import Dataset, cut_training
 
-ROWS = (waves(columns=3) - 50).astype(np.float32)
-SMALL = dataset_of(cut_training(ROWS[:, :1], ROWS[:, :1], 4, 1))
-LARGE = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 4, 3), targets=("b", "x"))
+ROWS = waves(columns=3).astype(np.float32)
+SMALL = dataset_of(cut_training(ROWS[:, :1], ROWS[:, :1], 6, 1))
+LARGE = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))
 """Two features; two targets, the second of which is no feature; three rows ahead."""
 
 
@@ -157,7 +156,7 @@ def test_unknown_layer_is_refused(model: keras.Model, contract: Contract) -> Non
 
 
 def test_missing_layer_is_refused(contract: Contract) -> None:
-    windows = keras.Input((4, 1), name="windows")
+    windows = keras.Input((6, 1), name="windows")
     foreign = keras.Model(
         windows, keras.layers.Dense(1, name="head")(keras.layers.LSTM(4, name="recurrent_1")(windows))
     )

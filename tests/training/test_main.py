@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import numpy_helper
 
+from app.manifest import MANIFEST_FILE, TWIN_FILE, Manifest, digest_files
 from training.config import TrainingConfig
 
 ROWS = 120
@@ -64,7 +67,18 @@ def test_inspect_reads_the_manifest_aloud(workplace: Path) -> None:
     result = run("inspect", "models/default/1", cwd=workplace)
 
     assert result.returncode == 0
-    for fact in ("load", "MW", "12 steps", "load.csv", f"{ROWS} rows", "sha256", "tensorflow", "window=12", "seed=0"):
+    for fact in (
+        "load",
+        "MW",
+        "12 steps",
+        "load.csv",
+        f"{ROWS} rows",
+        "sha256",
+        "tensorflow",
+        "window=12",
+        "seed=0",
+        "twin",
+    ):
         assert fact in result.stdout, fact
 
 
@@ -73,10 +87,40 @@ def test_verify_proves_a_sound_version(workplace: Path) -> None:
 
     assert result.returncode == 0
     assert "is sound" in result.stdout
+    assert "golden rows come out as recorded by the engines tensorflow and onnx" in result.stdout
+
+
+def test_a_version_without_a_twin_is_told(workplace: Path, tmp_path: Path) -> None:
+    version_dir = Path(shutil.copytree(workplace / "models/default/1", tmp_path / "1"))
+    (version_dir / TWIN_FILE).unlink()
+    manifest = Manifest.read(version_dir)
+    without = {"files": digest_files(version_dir), "no_twin": "it holds polish"}
+    (version_dir / MANIFEST_FILE).write_text(manifest.model_copy(update=without).model_dump_json(), encoding="utf-8")
+
+    for command in ("inspect", "verify"):
+        result = run(command, version_dir, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert "it holds polish" in result.stdout
+
+
+def test_verify_exits_with_1_where_the_twin_computes_something_else(workplace: Path, tmp_path: Path) -> None:
+    version_dir = Path(shutil.copytree(workplace / "models/default/1", tmp_path / "1"))
+    twin = onnx.load(version_dir / TWIN_FILE)
+    [bias] = [tensor for tensor in twin.graph.initializer if tensor.name == "head/2"]
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 1, bias.name))
+    onnx.save_model(twin, version_dir / TWIN_FILE)
+    manifest = Manifest.read(version_dir).model_copy(update={"files": digest_files(version_dir)})
+    (version_dir / MANIFEST_FILE).write_text(manifest.model_dump_json(), encoding="utf-8")
+
+    result = run("verify", version_dir, cwd=tmp_path)
+
+    assert result.returncode == 1
+    assert "the onnx engine does not reproduce the golden rows" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    "file", ["saved_model.pb", "variables/variables.data-00000-of-00001", "assets.extra/golden.npz"]
+    "file", ["saved_model.pb", "variables/variables.data-00000-of-00001", "assets.extra/golden.npz", TWIN_FILE]
 )
 def test_verify_exits_with_1_and_names_the_file_that_changed(workplace: Path, tmp_path: Path, file: str) -> None:
     version_dir = tmp_path / "1"

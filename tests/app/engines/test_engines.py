@@ -1,15 +1,19 @@
 """The choice of an engine, and the proof that it answers right."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import app.engines
 from app.engines import Engine, load_engine, replay
-from app.errors import ArtifactError
+from app.errors import ArtifactError, EngineNotInstalled
 from app.golden import Array, Golden
-from app.manifest import Contract
-from tests.versions import expected_forecasts, some_windows
+from app.manifest import TWIN_FILE, Contract, Manifest
+from app.settings import EngineName
+from tests.versions import add_twin, expected_forecasts, mean_twin, publish, some_windows, wrong_twin
 
 
 class Calculator:
@@ -67,7 +71,126 @@ def test_golden_rows_that_are_not_finite_prove_nothing(contract: Contract) -> No
         replay(Calculator(contract), Golden(sound.windows, sound.forecasts * np.nan), contract, Path("v"))
 
 
-@pytest.mark.parametrize("choice", ["auto", "tensorflow"])
-def test_a_saved_model_gets_the_tensorflow_engine(choice: str, version_dir: Path, contract: Contract) -> None:
-    engine: Engine = load_engine(choice, version_dir, contract, max_rows=1)  # type: ignore[arg-type]
+def load(choice: EngineName, version_dir: Path) -> Engine:
+    return load_engine(choice, version_dir, Manifest.read(version_dir), Golden.load(version_dir), max_rows=2, threads=1)
+
+
+def uninstall(package: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the import of a package fail, and that of the engine that needs it begin anew."""
+    monkeypatch.delitem(sys.modules, f"app.engines.{engine}", raising=False)
+    monkeypatch.delattr(app.engines, engine, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+
+
+@pytest.fixture
+def twin_dir(version_dir: Path, contract: Contract) -> Path:
+    """A version with a twin."""
+    add_twin(version_dir, contract, mean_twin())
+    return version_dir
+
+
+@pytest.mark.parametrize("choice", ["auto", "onnx"])
+def test_a_version_with_a_twin_is_served_by_it(choice: EngineName, twin_dir: Path) -> None:
+    engine = load(choice, twin_dir)
+
+    assert (engine.name, engine.remark) == ("onnx", "fused operators, 1 thread")
+
+
+def test_a_version_with_a_twin_is_served_without_it_on_request(twin_dir: Path) -> None:
+    engine = load("tensorflow", twin_dir)
+
+    assert (engine.name, engine.remark) == ("tensorflow", "XLA, compiled for batches of 1, 2")
+
+
+def test_auto_serves_a_version_without_a_twin_by_tensorflow_and_says_why(version_dir: Path, contract: Contract) -> None:
+    publish(version_dir, contract, no_twin="it holds polish")
+
+    engine = load("auto", version_dir)
+
     assert engine.name == "tensorflow"
+    assert engine.remark == (
+        "XLA, compiled for batches of 1, 2; not by a twin: the version has no fused twin, because it holds polish"
+    )
+
+
+def test_onnx_refuses_a_version_without_a_twin_with_what_to_do(version_dir: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"1: the version has no fused twin; set WINDOWCAST_ENGINE=tensorflow\.$"):
+        load("onnx", version_dir)
+
+
+def change_a_byte(version_dir: Path, contract: Contract) -> None:
+    path = version_dir / TWIN_FILE
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def remove(version_dir: Path, contract: Contract) -> None:
+    (version_dir / TWIN_FILE).unlink()
+
+
+def compute_something_else(version_dir: Path, contract: Contract) -> None:
+    add_twin(version_dir, contract, wrong_twin())
+
+
+def break_the_contract(version_dir: Path, contract: Contract) -> None:
+    add_twin(version_dir, contract, mean_twin(names=("x", "forecast")))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (change_a_byte, "has changed since the export"),
+        (remove, "the file is missing"),
+        (compute_something_else, "the onnx engine does not reproduce the golden rows"),
+        (break_the_contract, "has the input x "),
+    ],
+)
+def test_a_twin_that_does_not_prove_right_is_not_served(
+    damage: Callable[[Path, Contract], None], problem: str, twin_dir: Path, contract: Contract
+) -> None:
+    damage(twin_dir, contract)
+
+    engine = load("auto", twin_dir)
+
+    assert engine.name == "tensorflow"
+    assert f"; not by a twin: {problem}" in engine.remark
+    assert str(twin_dir) not in engine.remark
+    with pytest.raises(ArtifactError, match=problem):
+        load("onnx", twin_dir)
+
+
+def test_without_onnx_runtime_auto_serves_by_tensorflow_and_says_so(
+    twin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall("onnxruntime", "onnx", monkeypatch)
+
+    assert load("auto", twin_dir).remark.endswith("; not by a twin: ONNX Runtime is not installed")
+    with pytest.raises(EngineNotInstalled, match=r"pip install -r requirements/onnx\.txt"):
+        load("onnx", twin_dir)
+
+
+def test_without_tensorflow_a_version_is_served_by_its_twin_or_refused_with_what_to_do(
+    twin_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall("tensorflow", "tensorflow", monkeypatch)
+
+    assert load("auto", twin_dir).name == "onnx"
+    with pytest.raises(EngineNotInstalled, match=r"pip install -r requirements/tensorflow\.txt"):
+        load("tensorflow", twin_dir)
+
+    (twin_dir / TWIN_FILE).unlink()
+    publish(twin_dir, contract)
+    with pytest.raises(ArtifactError) as refusal:
+        load("auto", twin_dir)
+    assert str(refusal.value) == (
+        f"{twin_dir}: the version has no fused twin, and TensorFlow is not installed, which would serve it without; "
+        f"pip install -r requirements/tensorflow.txt, or make a twin with `python -m training fuse {twin_dir}` "
+        "where it is installed."
+    )
+
+
+def test_without_any_engine_either_is_named(twin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uninstall("onnxruntime", "onnx", monkeypatch)
+    uninstall("tensorflow", "tensorflow", monkeypatch)
+
+    with pytest.raises(ArtifactError, match=r"requirements/tensorflow\.txt, or pip install -r requirements/onnx\.txt"):
+        load("auto", twin_dir)

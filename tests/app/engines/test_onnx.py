@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +9,13 @@ import numpy as np
 import onnx
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, numpy_helper
 
-from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, TWIN_FILE, OnnxEngine
-from app.errors import ArtifactError, StartupError
+from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, OnnxEngine
+from app.errors import ArtifactError, EngineNotInstalled
 from app.golden import Array
-from app.manifest import Contract
-from tests.versions import contract_of, expected_forecasts, some_windows
-
-Shape = Sequence[int | str]
-
-
-def make_twin(
-    window_shape: Shape = ("batch", 4, 2),
-    forecast_shape: Shape = ("batch", 2, 1),
-    names: tuple[str, str] = ("windows", "forecast"),
-) -> ModelProto:
-    """The mean of the first feature, then that plus 1: what `expected_forecasts` says for the contract of the tests."""
-    windows, forecast = names
-    nodes = [
-        helper.make_node("ReduceMean", [windows], ["means"], axes=[1]),
-        helper.make_node("Gather", ["means", "first"], ["mean"], axis=2),
-        helper.make_node("Add", ["mean", "ahead"], [forecast]),
-    ]
-    constants = {"first": np.array([0]), "ahead": np.arange(2, dtype=np.float32)[None, :, None]}
-    graph = helper.make_graph(
-        nodes,
-        "mean",
-        [helper.make_tensor_value_info(windows, TensorProto.FLOAT, window_shape)],
-        [helper.make_tensor_value_info(forecast, TensorProto.FLOAT, forecast_shape)],
-        [numpy_helper.from_array(values, name) for name, values in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=7)
+from app.manifest import TWIN_FILE, Contract
+from tests.versions import contract_of, expected_forecasts, mean_twin, some_windows
 
 
 def put(twin: ModelProto, version_dir: Path) -> Path:
@@ -70,7 +44,7 @@ def contract() -> Contract:
 
 @pytest.fixture
 def twin(tmp_path: Path) -> Path:
-    return put(make_twin(), tmp_path)
+    return put(mean_twin(), tmp_path)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -139,11 +113,11 @@ def test_name_and_remark(twin: Path, contract: Contract, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("unfit", "problem"),
     [
-        (make_twin(window_shape=("batch", 5, 2)), r"the input windows tensor\(float\) \['batch', 5, 2\]"),
-        (make_twin(window_shape=("batch", 4, 3)), "the input .*, but the contract needs windows .* 4, 2"),
-        (make_twin(window_shape=(1, 4, 2), forecast_shape=(1, 2, 1)), r"the input windows tensor\(float\) \[1, 4, 2\]"),
-        (make_twin(names=("x", "forecast")), "the input x "),
-        (make_twin(names=("windows", "y")), "the output y "),
+        (mean_twin(window_shape=("batch", 5, 2)), r"the input windows tensor\(float\) \['batch', 5, 2\]"),
+        (mean_twin(window_shape=("batch", 4, 3)), "the input .*, but the contract needs windows .* 4, 2"),
+        (mean_twin(window_shape=(1, 4, 2), forecast_shape=(1, 2, 1)), r"the input windows tensor\(float\) \[1, 4, 2\]"),
+        (mean_twin(names=("x", "forecast")), "the input x "),
+        (mean_twin(names=("windows", "y")), "the output y "),
     ],
     ids=["steps", "features", "batch", "input name", "output name"],
 )
@@ -163,7 +137,7 @@ def test_other_forecast_than_the_contract_says_is_refused(twin: Path, contract: 
 
 
 def test_missing_twin_is_told(contract: Contract, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: the version has no fused twin; set WINDOWCAST_ENGINE"):
+    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: cannot be read \(No such file or directory\)"):
         OnnxEngine(tmp_path, contract, 64, threads=1)
 
 
@@ -187,11 +161,22 @@ def test_twin_that_names_another_file_is_refused(
 ) -> None:
     path = tmp_path / TWIN_FILE
     path.parent.mkdir()
-    onnx.save_model(make_twin(), path, save_as_external_data=True, location="weights", size_threshold=0)
+    onnx.save_model(mean_twin(), path, save_as_external_data=True, location="weights", size_threshold=0)
     monkeypatch.chdir(path.parent)
 
     with pytest.raises(ArtifactError, match="is not a graph that ONNX Runtime loads"):
         OnnxEngine(tmp_path, contract, 64, threads=1)
+
+
+def test_graph_that_cannot_be_run_is_told(contract: Contract, tmp_path: Path) -> None:
+    twin = mean_twin()
+    [constant] = [tensor for tensor in twin.graph.initializer if tensor.name == "first"]
+    constant.CopyFrom(numpy_helper.from_array(np.array([99]), "first"))
+    put(twin, tmp_path)
+    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+
+    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: the graph fails when it is run \("):
+        engine.warm_up()
 
 
 def test_window_of_another_shape_is_an_error(twin: Path, contract: Contract, tmp_path: Path) -> None:
@@ -201,9 +186,9 @@ def test_window_of_another_shape_is_an_error(twin: Path, contract: Contract, tmp
         engine.predict(np.zeros((1, 5, 2), np.float32))
 
 
-def test_missing_onnxruntime_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_onnxruntime_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "app.engines.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
-    with pytest.raises(StartupError, match=r"pip install '.\[onnx\]'"):
+    with pytest.raises(EngineNotInstalled, match=r"needs ONNX Runtime, .*; pip install -r requirements/onnx\.txt\.$"):
         importlib.import_module("app.engines.onnx")
