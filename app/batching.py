@@ -1,8 +1,11 @@
 """Greedy batching: while the engine computes, requests queue; when it is free, it takes everything that waits.
 
-A lone request never waits for company, and there is no timer and no polling. The queue is bounded in rows, and every
-job has a deadline: one that passes it in the queue is never computed. A batch that fails is computed once more job by
-job, so that one request cannot spoil its neighbours'.
+A lone request never waits for company: there is no delay and no polling. What arrives in one turn of the event loop
+shares a call. A short call is computed on the event loop itself, where the way to a thread and back would cost more
+than it frees; a long one in the engine's thread, so that the loop goes on meanwhile.
+
+The queue is bounded in rows, and every job has a deadline: one that passes it in the queue, or whose caller left, is
+never computed. A batch that fails is computed once more job by job, so that one request cannot spoil its neighbours'.
 """
 
 import asyncio
@@ -23,23 +26,39 @@ log = structlog.get_logger()
 Predict = Callable[[Array], Array]
 
 
-@dataclass(slots=True, eq=False)
 class Job:
     """Windows of one request (rows, steps, features), and the future of their forecasts."""
 
-    windows: Array
-    deadline: float
-    forecasts: asyncio.Future[Array]
+    __slots__ = ("deadline", "forecasts", "is_queued", "rows", "windows")
 
-    @property
-    def rows(self) -> int:
-        """Number of windows."""
-        return len(self.windows)
+    def __init__(self, windows: Array, deadline: float, forecasts: asyncio.Future[Array]) -> None:
+        self.windows = windows
+        self.rows = len(windows)
+        self.deadline = deadline
+        self.forecasts = forecasts
+        self.is_queued = True
 
     @property
     def is_wanted(self) -> bool:
         """Whether somebody still waits for the forecasts."""
-        return not self.forecasts.done() and time.monotonic() < self.deadline
+        return not self.forecasts.done()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a batcher may do.
+
+    Attributes:
+        call_rows: Most rows in one call of the engine, unless a single job has more.
+        inline_rows: Most rows that are computed on the event loop.
+        queue_rows: Most rows that may wait.
+        seconds: Longest time from `submit` to the forecasts.
+    """
+
+    call_rows: int
+    inline_rows: int
+    queue_rows: int
+    seconds: float
 
 
 class Batcher:
@@ -47,37 +66,37 @@ class Batcher:
 
     Args:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
-        executor: The thread that may call `predict`.
-        max_call_rows: Most rows in one call of `predict`, unless a single job has more.
-        max_queue_rows: Most rows that may wait.
-        timeout_seconds: Longest time from `submit` to the forecasts.
+        executor: The thread that computes long calls.
+        limits: Of rows and time.
         on_batch: Told the rows of every computed batch and the seconds it took.
     """
 
     def __init__(
-        self,
-        predict: Predict,
-        executor: Executor,
-        *,
-        max_call_rows: int,
-        max_queue_rows: int,
-        timeout_seconds: float,
-        on_batch: Callable[[int, float], None],
+        self, predict: Predict, executor: Executor, limits: Limits, on_batch: Callable[[int, float], None]
     ) -> None:
         self._predict = predict
         self._executor = executor
-        self._max_call_rows = max_call_rows
-        self._max_queue_rows = max_queue_rows
-        self._timeout_seconds = timeout_seconds
+        self._limits = limits
         self._on_batch = on_batch
         self._queue: deque[Job] = deque()
         self._queued_rows = 0
-        self._worker: asyncio.Task[None] | None = None
+        self._unanswered: deque[Job] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._arrival = asyncio.Event()
 
     @property
     def queued_rows(self) -> int:
         """Rows that wait, without those that are being computed."""
         return self._queued_rows
+
+    def refuse_if_full(self, rows: int = 1) -> None:
+        """Tells whether a job of that many rows would be taken, before anything is done for it.
+
+        Raises:
+            QueueFull: It would not.
+        """
+        if self._queued_rows and self._queued_rows + rows > self._limits.queue_rows:
+            raise QueueFull(self._limits.queue_rows)
 
     async def submit(self, windows: Array) -> Array:
         """Waits for the forecasts of these windows.
@@ -86,96 +105,127 @@ class Batcher:
             windows: Shape (rows, steps, features), raw units.
 
         Returns:
-            Shape (rows, horizon, targets), raw units; an array of the caller's own.
+            Shape (rows, horizon, targets), raw units; not to be written to.
 
         Raises:
             QueueFull: Too many rows wait already.
             DeadlinePassed: The forecasts were not ready in time.
             PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
         """
-        if self._queued_rows and self._queued_rows + len(windows) > self._max_queue_rows:
-            raise QueueFull(self._max_queue_rows)
-        deadline = time.monotonic() + self._timeout_seconds
-        job = Job(windows, deadline, asyncio.get_running_loop().create_future())
-        self._enqueue(job)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await job.forecasts
-        except TimeoutError:
-            raise DeadlinePassed(self._timeout_seconds) from None
-
-    def _enqueue(self, job: Job) -> None:
+        self.refuse_if_full(len(windows))
+        loop = asyncio.get_running_loop()
+        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future())
         self._queue.append(job)
         self._queued_rows += job.rows
-        if self._worker is None:
-            self._worker = asyncio.get_running_loop().create_task(self._work())
-
-    async def _work(self) -> None:
-        """Computes batch after batch until nothing waits."""
+        self._arrival.set()
+        self._watch(job)
         try:
+            return await job.forecasts
+        finally:
+            self._leave_queue(job)  # it is there still if the caller left or the deadline passed
+
+    async def run(self) -> None:
+        """Computes batch after batch, for as long as the service lives."""
+        while True:
+            await self._arrival.wait()
+            self._arrival.clear()
             while batch := self._take_batch():
                 await self._compute(batch)
-        finally:
-            self._worker = None
+                await asyncio.sleep(0)  # answers leave and requests come in before the next call
 
     def _take_batch(self) -> list[Job]:
         """Everything that waits and is still wanted, up to the cap; a single job may be larger than the cap."""
         batch: list[Job] = []
         rows = 0
-        while self._queue and (not batch or rows + self._queue[0].rows <= self._max_call_rows):
+        now = asyncio.get_running_loop().time()  # after a busy turn of the loop the alarm may still be due
+        while self._queue and (not batch or rows + self._queue[0].rows <= self._limits.call_rows):
             job = self._queue.popleft()
-            self._queued_rows -= job.rows
-            if job.is_wanted:
+            self._leave_queue(job)
+            if job.is_wanted and now < job.deadline:
                 batch.append(job)
                 rows += job.rows
         return batch
 
+    def _leave_queue(self, job: Job) -> None:
+        if job.is_queued:
+            job.is_queued = False
+            self._queued_rows -= job.rows
+
     async def _compute(self, batch: list[Job]) -> None:
         try:
-            await self._answer(batch)
+            wanted, forecasts, seconds = await self._call(batch)
         except Exception:
             if len(batch) == 1:
                 log.exception("prediction failed", rows=batch[0].rows)
                 _fail(batch[0])
                 return
             log.warning("batch failed; trying each of its requests alone", requests=len(batch))
-            for job in filter(lambda job: job.is_wanted, batch):
+            for job in batch:
                 await self._compute([job])
+        else:
+            if wanted:
+                self._on_batch(len(forecasts), seconds)
+                _share_out(wanted, forecasts)
 
-    async def _answer(self, batch: list[Job]) -> None:
-        wanted, forecasts, seconds = await asyncio.get_running_loop().run_in_executor(
-            self._executor, self._predict_wanted, batch
-        )
-        if not wanted:
-            return
-        rows = sum(job.rows for job in wanted)
-        self._on_batch(rows, seconds)
-        if len(forecasts) != rows:
-            raise ValueError(f"the engine answered {rows} windows with {len(forecasts)} forecasts")
-        start = 0
-        for job in wanted:
-            _resolve(job, forecasts[start : start + job.rows].copy())
-            start += job.rows
+    async def _call(self, batch: list[Job]) -> tuple[list[Job], Array, float]:
+        if sum(job.rows for job in batch) <= self._limits.inline_rows:
+            return self._predict_wanted(batch)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._predict_wanted, batch)
 
     def _predict_wanted(self, batch: list[Job]) -> tuple[list[Job], Array, float]:
-        """Runs in the executor, perhaps after a wait behind another model's batch, in which jobs may have expired."""
+        """Runs perhaps in the engine's thread, after a wait behind another model's batch, in which callers may leave.
+
+        Returns:
+            The jobs that were still wanted, their forecasts one after another, and the seconds that these took.
+        """
         wanted = [job for job in batch if job.is_wanted]
         if not wanted:
             return [], np.empty(0, np.float32), 0.0
         windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
         started = time.perf_counter()
         forecasts = self._predict(windows)
-        return wanted, forecasts, time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        if len(forecasts) != len(windows):
+            raise ValueError(f"the engine answered {len(windows)} windows with {len(forecasts)} forecasts")
+        return wanted, forecasts, seconds
+
+    def _watch(self, job: Job) -> None:
+        """Sees to it that the job fails at its deadline. All wait equally long, so the first that came is due first."""
+        while self._unanswered and not self._unanswered[0].is_wanted:
+            self._unanswered.popleft()
+        self._unanswered.append(job)
+        if self._alarm is None:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_at(self._unanswered[0].deadline, self._expire)
+
+    def _expire(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._alarm = None
+        while self._unanswered and (self._unanswered[0].deadline <= now or not self._unanswered[0].is_wanted):
+            job = self._unanswered.popleft()
+            if job.is_wanted:
+                job.forecasts.set_exception(DeadlinePassed(self._limits.seconds))
+        if self._unanswered:
+            self._set_alarm()
 
 
-def _resolve(job: Job, forecasts: Array) -> None:
-    if not np.isfinite(forecasts).all():
-        log.error("forecast is not finite", rows=job.rows)
-        _fail(job)
-    elif not job.forecasts.done():
-        job.forecasts.set_result(forecasts)
+def _share_out(jobs: list[Job], forecasts: Array) -> None:
+    is_sound = np.isfinite(forecasts).all()
+    start = 0
+    for job in jobs:
+        own = forecasts[start : start + job.rows]
+        start += job.rows
+        if not is_sound and not np.isfinite(own).all():
+            log.error("forecast is not finite", rows=job.rows)
+            _fail(job)
+        elif job.is_wanted:
+            job.forecasts.set_result(own)
 
 
 def _fail(job: Job) -> None:
-    if not job.forecasts.done():
+    if job.is_wanted:
         job.forecasts.set_exception(PredictionFailed())

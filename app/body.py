@@ -1,44 +1,102 @@
-"""Reading a request's body: declared as JSON, within its limits of size and time."""
+"""Reading a request's body: declared as something the service reads, within its limits of size and time."""
 
 import asyncio
+from collections.abc import Mapping
+from enum import Enum
+from functools import lru_cache
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from app.errors import BodyTimeout, BodyTooLarge, UnsupportedMediaType
 
+BODY_IS_HERE = "body_is_here"
+"""Key in a scope's state under which the server says that the body has arrived as a whole."""
 
-async def read_json_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_seconds: float) -> bytes:
+HEADER_VALUES = 256
+"""Different values of a header whose meaning is remembered."""
+
+
+class MediaType(Enum):
+    """What a body can be."""
+
+    JSON = b"application/json"
+    NPY = b"application/x-npy"
+
+
+def declared_type(headers: Mapping[bytes, bytes]) -> MediaType:
+    """What the body is declared to be.
+
+    Args:
+        headers: By lower-case name.
+
+    Raises:
+        UnsupportedMediaType: Neither JSON nor npy, or encoded in some way.
+    """
+    declared = _media_type(headers.get(b"content-type", b""))
+    if declared is None or headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise UnsupportedMediaType
+    return declared
+
+
+@lru_cache(HEADER_VALUES)
+def _media_type(content_type: bytes) -> MediaType | None:
+    name = content_type.partition(b";")[0].strip().lower()
+    if name == MediaType.NPY.value:
+        return MediaType.NPY
+    is_json = name == MediaType.JSON.value or (name.startswith(b"application/") and name.endswith(b"+json"))
+    return MediaType.JSON if is_json else None
+
+
+@lru_cache(HEADER_VALUES)
+def wanted_type(accept: bytes) -> MediaType:
+    """What the answer should be: npy where the Accept header names it and likes nothing better, else JSON."""
+    weights = dict(_weighted(part) for part in accept.lower().split(b","))
+    npy = weights.get(MediaType.NPY.value, 0.0)
+    others = (MediaType.JSON.value, b"application/*", b"*/*")
+    json = next((weights[name] for name in others if name in weights), 0.0)
+    return MediaType.NPY if npy > 0 and npy >= json else MediaType.JSON
+
+
+def _weighted(part: bytes) -> tuple[bytes, float]:
+    """One media range of an Accept header, and its weight; one that cannot be read counts as 0."""
+    name, *parameters = (piece.strip() for piece in part.split(b";"))
+    for parameter in parameters:
+        key, _, value = parameter.partition(b"=")
+        if key.strip() == b"q":
+            try:
+                return name, float(value)
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
+
+
+async def read_body(
+    headers: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int, timeout_seconds: float, is_here: bool = False
+) -> bytes:
     """Reads the whole body, refusing as early as can be: from the headers alone where they tell.
 
     Args:
-        scope: The request's ASGI scope.
+        headers: By lower-case name.
         receive: The request's ASGI `receive`.
         max_bytes: Largest body taken.
         timeout_seconds: Longest time the body may take to arrive.
+        is_here: Whether it has arrived, so that no clock need be set.
 
     Raises:
-        UnsupportedMediaType: The headers declare something other than plain JSON.
         BodyTooLarge: More bytes are declared, or come, than are taken.
         BodyTimeout: The body did not arrive in time.
         ClientDisconnect: The client left.
     """
-    headers = dict(scope["headers"])
-    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if not _is_json(media_type) or encoding != b"identity":
-        raise UnsupportedMediaType
     if int(headers.get(b"content-length", b"0")) > max_bytes:
         raise BodyTooLarge(max_bytes)
+    if is_here:
+        return await _read(receive, max_bytes)
     try:
         async with asyncio.timeout(timeout_seconds):
             return await _read(receive, max_bytes)
     except TimeoutError:
         raise BodyTimeout(timeout_seconds) from None
-
-
-def _is_json(media_type: str) -> bool:
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
 async def _read(receive: Receive, max_bytes: int) -> bytes:

@@ -1,13 +1,13 @@
 """Everything that can go wrong, as one family.
 
 ServiceError                  an answer that is not a forecast; carries its HTTP status
-├── MalformedBody         400 the body is not JSON
+├── MalformedBody         400 the body is not what its Content-Type says
 ├── NotFound              404 no such path, model or version
 ├── MethodNotAllowed      405 the path exists, but not for this method
 ├── BodyTimeout           408 the body did not arrive in time
 ├── BodyTooLarge          413 more bytes than the service takes
 ├── BatchTooLarge         413 more windows than the service takes in one request
-├── UnsupportedMediaType  415 the body is declared to be something other than plain JSON
+├── UnsupportedMediaType  415 the body is declared to be neither plain JSON nor npy
 ├── InvalidRequest        422 the body or the query breaks the contract; says where
 ├── InternalError         500 a fault of the service's own
 ├── PredictionFailed      500 the model failed on a valid window
@@ -23,13 +23,17 @@ The status stands on the class and comes from the standard library, so nothing h
 Constructors take facts and write the sentence; no sentence repeats what the caller sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 MAX_LOCATED_ERRORS = 20
+
+RETRY_SOON = MappingProxyType({"Retry-After": "1"})
+"""Headers of a refusal that may be over in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class ServiceError(Exception):
     status: ClassVar[HTTPStatus]
     title: ClassVar[str]
     """The error in two or three words; the standard library's phrases differ between releases of Python."""
-    retry_after_seconds: int | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What else the answer says in its head."""
     errors: tuple[LocatedError, ...] = ()
 
     def __init__(self, detail: str) -> None:
@@ -60,13 +65,17 @@ class ServiceError(Exception):
 
 
 class MalformedBody(ServiceError):
-    """The body is not JSON."""
+    """The body is not what its Content-Type says.
+
+    Args:
+        expected: What it should be, in words.
+    """
 
     status = HTTPStatus.BAD_REQUEST
-    title = "Body is not JSON"
+    title = "Malformed body"
 
-    def __init__(self) -> None:
-        super().__init__("The body is not valid JSON in UTF-8.")
+    def __init__(self, expected: str = "valid JSON in UTF-8") -> None:
+        super().__init__(f"The body is not {expected}.")
 
 
 class NotFound(ServiceError):
@@ -89,6 +98,7 @@ class MethodNotAllowed(ServiceError):
 
     def __init__(self, allowed: str) -> None:
         super().__init__(f"This path takes {allowed}.")
+        self.headers = {"Allow": allowed}
 
 
 class BodyTimeout(ServiceError):
@@ -122,13 +132,15 @@ class BatchTooLarge(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """The body is declared to be something other than plain JSON."""
+    """The body is declared to be neither plain JSON nor npy."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     title = "Unsupported media type"
 
     def __init__(self) -> None:
-        super().__init__("Send JSON as Content-Type: application/json, without a Content-Encoding.")
+        super().__init__(
+            "Send JSON as Content-Type: application/json, or an array as application/x-npy, without a Content-Encoding."
+        )
 
 
 class InvalidRequest(ServiceError):
@@ -171,7 +183,7 @@ class ModelNotReady(ServiceError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Not ready"
-    retry_after_seconds = 1
+    headers = RETRY_SOON
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Not ready: {reason}.")
@@ -182,7 +194,7 @@ class QueueFull(ServiceError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Queue full"
-    retry_after_seconds = 1
+    headers = RETRY_SOON
 
     def __init__(self, limit_rows: int) -> None:
         super().__init__(f"The queue is full: {limit_rows} windows may wait. Try again later.")

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import structlog
 
+from app.logs import request_log
 from app.metrics import READY
 
 log = structlog.get_logger()
@@ -79,6 +80,6 @@ class Lifecycle:
 
 def exit_now(code: int) -> NoReturn:
     """Ends the process without waiting for threads that cannot be interrupted."""
-    sys.stdout.flush()
+    request_log.flush()
     sys.stderr.flush()
     os._exit(code)

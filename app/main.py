@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from app import __version__
 from app.api import docs, health, native
+from app.api.direct import Front
 from app.api.problems import add_problem_handlers
 from app.logs import configure_logs
 from app.middleware import ExchangeMiddleware
@@ -17,7 +18,7 @@ from app.settings import Settings
 DESCRIPTION = "Forecasts from a stacked LSTM: a window of rows in, the rows that follow out, both in raw units."
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None) -> Front:
     """Builds the application; its lifespan starts the service.
 
     Args:
@@ -50,12 +51,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url="/openapi.json" if settings.docs else None,
         generate_unique_id_function=lambda route: route.name,
     )
+    predictions = (native.Predict(service), native.PredictBatch(service))
     app.state.service = service
-    app.openapi = partial(docs.describe, app, service)  # type: ignore[method-assign]
+    app.openapi = partial(docs.describe, app, service, predictions)  # type: ignore[method-assign]
     app.include_router(native.router)
     app.include_router(health.router)
     if settings.docs:
         app.include_router(docs.router)
     add_problem_handlers(app)
     app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
-    return app
+    direct = {settings.root_path + route.path: ExchangeMiddleware(route, service.lifecycle) for route in predictions}
+    return Front(app, direct)

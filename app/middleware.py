@@ -3,24 +3,29 @@
 Written against ASGI itself: Starlette's `BaseHTTPMiddleware` costs a task and a stream per request.
 """
 
+import asyncio
+import logging
+import os
 import re
 import time
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import count
+from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
-from app.errors import InternalError
+from app.errors import InternalError, ServiceError
 from app.lifecycle import Lifecycle, Phase
-from app.metrics import REQUEST_SECONDS, REQUESTS
+from app.logs import request_log
+from app.metrics import count_request
 from app.repository import LoadedVersion
 
-log = structlog.get_logger("app.requests")
+log = structlog.get_logger()
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 QUIET_ROUTES = {"/livez", "/readyz", "/healthz", "/metrics"}
@@ -29,62 +34,66 @@ MAX_PATH_CHARACTERS = 200
 CLIENT_LEFT = 499
 """Logged for a client that left before its answer; a convention of nginx, never sent."""
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+CLOSE = (b"connection", b"close")
+
 
 class Exchange:
     """One request and what becomes of it.
 
     Args:
         scope: The request's ASGI scope; handlers leave the version that answers in `scope["state"]["loaded"]`.
+        send: The request's ASGI `send`.
         lifecycle: Tells whether the connection should end with the answer.
     """
 
-    def __init__(self, scope: Scope, lifecycle: Lifecycle) -> None:
+    __slots__ = ("_lifecycle", "_send", "_started", "request_id", "scope", "status")
+
+    def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle) -> None:
+        self._started = time.perf_counter()
         self.scope = scope
         self.status = 0
+        self._send = send
         self._lifecycle = lifecycle
-        self._started = time.perf_counter()
         self.request_id = scope["state"]["request_id"] = _request_id(scope)
 
-    def add_headers(self, message: Message) -> None:
-        """Completes the head of the answer."""
-        self.status = int(message["status"])
-        headers = MutableHeaders(scope=message)
-        for name, value in self._headers():
-            headers[name] = value
+    async def send(self, message: Message) -> None:
+        """Passes a part of the answer on, its head with what every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            message["headers"] = [*message["headers"], *self._headers()]
+        await self._send(message)
 
-    def _headers(self) -> Iterator[tuple[str, str]]:
-        yield "X-Request-ID", self.request_id
-        yield "X-Content-Type-Options", "nosniff"
+    def _headers(self) -> Iterator[tuple[bytes, bytes]]:
+        yield b"x-request-id", self.request_id.encode()
+        yield NO_SNIFFING
         loaded: LoadedVersion | None = self.scope["state"].get("loaded")
         if loaded is not None:
-            yield "X-Windowcast-Model", loaded.name
-            yield "X-Windowcast-Version", str(loaded.version)
+            yield b"x-windowcast-model", loaded.name.encode()
+            yield b"x-windowcast-version", b"%d" % loaded.version
         if self._lifecycle.phase is Phase.DRAINING:  # now, not when the request began
-            yield "Connection", "close"
+            yield CLOSE
 
     def finish(self) -> None:
         """Counts the exchange and logs it; probes are logged for debugging only."""
         seconds = time.perf_counter() - self._started
         route = getattr(self.scope.get("route"), "path", "none")
-        REQUESTS.labels(route, str(self.status)).inc()
-        REQUEST_SECONDS.labels(route).observe(seconds)
-        write = log.debug if route in QUIET_ROUTES else log.info
-        write("request", **self._facts(), status=self.status, milliseconds=round(seconds * 1000, 3))
-
-    def _facts(self) -> dict[str, str]:
-        loaded: LoadedVersion | None = self.scope["state"].get("loaded")
-        facts = {
+        count_request(route, self.status, seconds)
+        facts: dict[str, Any] = {
             "request_id": self.request_id,
             "method": self.scope["method"],
-            "path": quote(self.scope["path"][:MAX_PATH_CHARACTERS]),
+            "path": _shown(self.scope["path"][:MAX_PATH_CHARACTERS]),
+            "status": self.status,
+            "milliseconds": round(seconds * 1000, 3),
         }
+        loaded: LoadedVersion | None = self.scope["state"].get("loaded")
         if loaded is not None:
-            facts |= {"model": loaded.name, "version": str(loaded.version)}
-        return facts
+            facts |= {"model": loaded.name, "version": loaded.version}
+        request_log.write(logging.DEBUG if route in QUIET_ROUTES else logging.INFO, facts)
 
 
 class ExchangeMiddleware:
-    """Wraps every HTTP exchange in an `Exchange`."""
+    """Wraps every HTTP exchange in an `Exchange`, and answers whatever goes wrong in it with a problem."""
 
     def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
         self.app = app
@@ -96,24 +105,31 @@ class ExchangeMiddleware:
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        exchange = Exchange(scope, self.lifecycle)
-
-        async def send_completed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.add_headers(message)
-            await send(message)
-
+        exchange = Exchange(scope, send, self.lifecycle)
         try:
-            await self.app(scope, receive, send_completed)
-        except ClientDisconnect:
+            await self.app(scope, receive, exchange.send)
+        except ServiceError as error:
+            await problem_response(error, exchange.request_id)(scope, receive, exchange.send)
+        except (ClientDisconnect, asyncio.CancelledError):  # the protocol cancels what nobody waits for
             exchange.status = CLIENT_LEFT
         except Exception:
             log.exception("unexpected error", request_id=exchange.request_id)
             if exchange.status:  # the head is out: all that is left is to break the connection
                 raise
-            await problem_response(InternalError(), exchange.request_id)(scope, receive, send_completed)
+            await problem_response(InternalError(), exchange.request_id)(scope, receive, exchange.send)
         finally:
             exchange.finish()
+
+
+@lru_cache
+def _shown(path: str) -> str:
+    """A path as it may stand in a log, on a terminal too."""
+    return quote(path)
+
+
+_ID_PREFIX = os.urandom(10).hex()
+"""Tells the request ids of this process from those of all others."""
+_ID_NUMBERS = count(1)
 
 
 def _request_id(scope: Scope) -> str:
@@ -121,4 +137,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))
-    return uuid4().hex
+    return f"{_ID_PREFIX}{next(_ID_NUMBERS):012x}"

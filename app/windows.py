@@ -105,7 +105,7 @@ class Records:
         if contract is None:
             raise PydanticCustomError("records", "records can only be read with a model's contract")
         names = contract.feature_names
-        axes = [_axis("steps", contract), _axis("features", contract)]
+        axes = window_axes(contract)
         _refuse(_locate_in_records(value, names, axes[0]))
         rows = [[record[name] for name in names] for record in value]  # type: ignore[attr-defined]
         return _tensor(rows, axes, rename=lambda place: (*place[:1], *(names[int(index)] for index in place[1:])))
@@ -137,6 +137,11 @@ def _axis(name: str, contract: Contract | None) -> Axis:
     if contract is not None and name == "features":
         return Axis(name, len(contract.features), contract.feature_names)
     return Axis(name)
+
+
+def window_axes(contract: Contract) -> tuple[Axis, Axis]:
+    """The axes of the contract's windows."""
+    return _axis("steps", contract), _axis("features", contract)
 
 
 def _is_flat(value: object, depth: int) -> bool:
@@ -173,15 +178,20 @@ def _to_array(value: object, sizes: Sequence[int | None]) -> Array | None:
         numbers = np.array(rows, dtype=np.float64)
     except OverflowError:  # an integer that even float64 cannot hold
         return None
-    if not (np.abs(numbers) <= FLOAT32_MAX).all():  # NaN compares false
-        return None
-    return numbers.astype(np.float32).reshape(shape)
+    tensor = to_float32(numbers)
+    return None if tensor is None else tensor.reshape(shape)
+
+
+def to_float32(numbers: NDArray[Any]) -> Array | None:
+    """Numbers as float32; None if there is one that is not finite there. There must be at least one."""
+    largest = float(np.maximum.reduce(np.abs(numbers), axis=None))
+    return numbers.astype(np.float32) if largest <= FLOAT32_MAX else None  # NaN compares false
 
 
 def _locate(value: object, axes: Sequence[Axis], implied: Sequence[int | None] | None = None) -> Iterator[Mistake]:
     """Walks nested lists in order and yields every mistake; a sound row is passed over at C speed."""
     if not axes:
-        if problem := _number_problem(value):
+        if problem := number_problem(value):
             yield (), problem
         return
     implied = _first_sizes(value, axes) if implied is None else implied
@@ -208,7 +218,8 @@ def _first_sizes(value: object, axes: Sequence[Axis]) -> list[int | None]:
     return sizes
 
 
-def _number_problem(value: object) -> str | None:
+def number_problem(value: object) -> str | None:
+    """What is wrong with a number, as it stands in JSON; None if nothing is."""
     if type(value) not in NUMBER_TYPES:
         return f"expected a number, got {_kind(value)}"
     if value != value:  # noqa: PLR0124 (NaN is the one number that differs from itself)

@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import orjson
 
+from app.logs import FLUSH_SECONDS
+
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 30
@@ -84,19 +86,25 @@ class Server:
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """Its log lines, of one event or of all."""
-        self.status_of("/livez")  # answered after the line of whatever was answered before it
+        time.sleep(2 * FLUSH_SECONDS)
         lines: list[dict[str, Any]] = [orjson.loads(line) for line in self.output.read_bytes().splitlines()]
         return lines if event is None else [line for line in lines if line["event"] == event]
 
 
 @contextmanager
-def running(folder: Path, **settings: object) -> Iterator[Server]:
-    """Starts the service in a folder, where it looks for `.env` and `models`; it does not outlive the block."""
+def running(folder: Path, *arguments: str, **settings: object) -> Iterator[Server]:
+    """Starts the service in a folder, where it looks for `.env` and `models`; it does not outlive the block.
+
+    Args:
+        folder: Where it runs.
+        arguments: For Python, in place of `-m app`.
+        settings: Of the service, and other environment variables.
+    """
     port = free_port()
     output = folder / f"output-{port}.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app"],
+            [sys.executable, *(arguments or ("-m", "app"))],
             cwd=folder,
             env=environment(**{"port": port, "max_batch_rows": 8, "drain_seconds": 0, **settings}),
             stdout=file,

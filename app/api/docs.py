@@ -1,5 +1,6 @@
 """`/docs` with assets from an installed package, and an OpenAPI document that shows the served model's own shapes."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -10,9 +11,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.responses import RedirectResponse, Response
 
-from app.api.native import BatchRequest, WindowRequest
+from app.api.native import PredictionRoute, Selection
 from app.api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from app.api.problems import Problem
+from app.body import MediaType
 from app.lifecycle import Phase
 from app.manifest import Contract, Feature
 from app.repository import LoadedVersion
@@ -61,16 +63,48 @@ def _root_path(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
-def describe(app: FastAPI, service: Service) -> dict[str, Any]:
+def describe(app: FastAPI, service: Service, predictions: Sequence[PredictionRoute]) -> dict[str, Any]:
     """The OpenAPI document, with the default model's shapes and an example once it is loaded."""
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    document["paths"] = {route.path: {"post": _operation(route)} for route in predictions} | document["paths"]
     schemas = document["components"]["schemas"]
-    described: list[tuple[type[Any], Any]] = [(model, "validation") for model in (WindowRequest, BatchRequest, Problem)]
-    schemas.update(models_json_schema(described, ref_template=SCHEMA_REFERENCE)[1]["$defs"])
+    schemas.update(_schemas(predictions))
     _show_problems(document)
     if service.lifecycle.phase is not Phase.LOADING:
         _show_model(schemas, service.repository.get())
     return document
+
+
+def _operation(route: PredictionRoute) -> dict[str, Any]:
+    """Describes a route that is answered in front of the framework."""
+    array = {MediaType.NPY.value.decode(): {"schema": {"type": "string", "format": "binary"}}}
+    answer = {"description": "The forecasts.", "content": _json_content(route.answer_model) | array}
+    return {
+        "tags": ["forecast"],
+        "summary": route.summary,
+        "operationId": type(route).__name__,
+        "parameters": list(_parameters()),
+        "requestBody": {"required": True, "content": _json_content(route.body_model) | array},
+        "responses": {"200": answer},
+    }
+
+
+def _json_content(model: type[Any]) -> dict[str, Any]:
+    return {MediaType.JSON.value.decode(): {"schema": {"$ref": SCHEMA_REFERENCE.format(model=model.__name__)}}}
+
+
+def _parameters() -> Iterator[dict[str, Any]]:
+    for name, schema in Selection.model_json_schema()["properties"].items():
+        description = schema.pop("description")
+        yield {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
+
+
+def _schemas(predictions: Sequence[PredictionRoute]) -> dict[str, Any]:
+    bodies: list[tuple[type[Any], Any]] = [(route.body_model, "validation") for route in predictions]
+    answers: list[tuple[type[Any], Any]] = [(route.answer_model, "serialization") for route in predictions]
+    described: list[tuple[type[Any], Any]] = [*bodies, *answers, (Problem, "serialization")]
+    schemas: dict[str, Any] = models_json_schema(described, ref_template=SCHEMA_REFERENCE)[1]["$defs"]
+    return schemas
 
 
 def _show_problems(document: dict[str, Any]) -> None:

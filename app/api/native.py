@@ -1,23 +1,29 @@
 """The native routes: forecasts for one window or many, and what the models say about themselves."""
 
 import gc
-from dataclasses import dataclass
+from abc import abstractmethod
 from datetime import datetime
-from typing import Annotated, Any, Self, TypeVar
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+from urllib.parse import parse_qsl
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path
+from fastapi import Request as FrameworkRequest
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
 from starlette.responses import Response
 
-from app.api.problems import invalid_body
-from app.body import read_json_body
+from app import npy
+from app.api.direct import DirectRoute, Request
+from app.api.problems import invalid_body, invalid_query
+from app.body import MediaType, declared_type, wanted_type
 from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.manifest import NAME_PATTERN, Contract, DataFingerprint, Score
 from app.repository import LoadedVersion
 from app.service import Service
+from app.skeleton import reader_of
 from app.windows import Array, RecordsWindow, Tensor, Window, Windows
 
 router = APIRouter()
@@ -60,8 +66,7 @@ class BatchRequest(BaseModel):
     windows: Windows
 
 
-@dataclass(frozen=True, slots=True)
-class ForecastResponse:
+class ForecastResponse(BaseModel):
     """The forecast for one window, in the targets' units."""
 
     model: str
@@ -70,8 +75,7 @@ class ForecastResponse:
     prediction: Annotated[NDArray[Any], Tensor("horizon", "targets")]
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResponse:
+class BatchResponse(BaseModel):
     """The forecasts for the windows of a batch, in their order and in the targets' units."""
 
     model: str
@@ -110,6 +114,16 @@ class ModelDescription(BaseModel):
         )
 
 
+class Selection(BaseModel):
+    """The query of a prediction: which model is asked."""
+
+    model: Annotated[str | None, Field(pattern=NAME_PATTERN, description="Another model than the default one.")] = None
+    version: Annotated[int | None, Field(ge=1, description="The version that must answer.")] = None
+
+
+DEFAULT_MODEL = Selection()
+
+
 class ModelList(BaseModel):
     """The models that serve, the default one first, and those that could not be loaded."""
 
@@ -117,58 +131,113 @@ class ModelList(BaseModel):
     failures: dict[str, str]
 
 
+class PredictionRoute(DirectRoute):
+    """What `/predict` and `/predict/batch` have in common.
+
+    A request goes from query to version, from body to tensor (batch, steps, features), through the engine, and from
+    forecasts (batch, horizon, targets) to an answer.
+    """
+
+    summary: ClassVar[str]
+    body_model: ClassVar[type[BaseModel]]
+    answer_model: ClassVar[type[BaseModel]]
+    answer_field: ClassVar[bytes]
+    """The field of `answer_model` that holds the forecasts."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def answer(self, request: Request) -> tuple[bytes, bytes]:
+        """Forecasts the windows of a request."""
+        service = self._service
+        loaded = _select(service, request)
+        media_type = declared_type(request.headers)
+        service.refuse_if_full(loaded)
+        body = await request.body(service.settings)
+        if media_type is MediaType.NPY:
+            windows = self._read_npy(body, loaded.contract)
+        else:
+            windows = self._read_json(body, loaded.contract)
+        forecasts = await service.forecast(loaded, windows)
+        answer = self._answer_part(forecasts)
+        wanted = wanted_type(request.headers.get(b"accept", b""))
+        return npy.write(answer) if wanted is MediaType.NPY else self._write_json(loaded, answer), wanted.value
+
+    @abstractmethod
+    def _read_json(self, body: bytes, contract: Contract) -> Array:
+        """The windows in a JSON body."""
+
+    @abstractmethod
+    def _read_npy(self, body: bytes, contract: Contract) -> Array:
+        """The windows in an npy body."""
+
+    @abstractmethod
+    def _answer_part(self, forecasts: Array) -> Array:
+        """What the answer holds of the forecasts (batch, horizon, targets)."""
+
+    def _write_json(self, loaded: LoadedVersion, answer: Array) -> bytes:
+        head = _json_head(loaded.name, loaded.version, loaded.contract.target_names)
+        return b'%s"%s":%s}' % (head, self.answer_field, _dump(answer))
+
+
+class Predict(PredictionRoute):
+    """One window in, the rows that follow it out."""
+
+    path = "/predict"
+    summary = "Forecasts the rows that follow one window."
+    body_model = WindowRequest
+    answer_model = ForecastResponse
+    answer_field = b"prediction"
+
+    def _read_json(self, body: bytes, contract: Contract) -> Array:
+        windows = reader_of(contract.window_shape).read_window(body)
+        if windows is None:
+            windows = _validate(WindowRequest, _parse(body), contract, takes="window or records").windows
+        return windows
+
+    def _read_npy(self, body: bytes, contract: Contract) -> Array:
+        return npy.read_window(body, contract)
+
+    def _answer_part(self, forecasts: Array) -> Array:
+        forecast: Array = forecasts[0]
+        return forecast
+
+
+class PredictBatch(PredictionRoute):
+    """Windows in, the rows that follow each of them out."""
+
+    path = "/predict/batch"
+    summary = "Forecasts the rows that follow each of several windows."
+    body_model = BatchRequest
+    answer_model = BatchResponse
+    answer_field = b"predictions"
+
+    def _read_json(self, body: bytes, contract: Contract) -> Array:
+        max_rows = self._service.settings.max_batch_rows
+        windows = reader_of(contract.window_shape).read_windows(body)
+        if windows is None:
+            content = _parse(body)
+            _check_rows(content, max_rows)
+            return _validate(BatchRequest, content, contract, takes="windows").windows
+        if len(windows) > max_rows:
+            raise BatchTooLarge(len(windows), max_rows)
+        return windows
+
+    def _read_npy(self, body: bytes, contract: Contract) -> Array:
+        return npy.read_windows(body, contract, self._service.settings.max_batch_rows)
+
+    def _answer_part(self, forecasts: Array) -> Array:
+        return forecasts
+
+
 # Coroutines, although they wait for nothing: FastAPI would run plain functions in its thread pool.
-async def get_service(request: Request) -> Service:
+async def get_service(request: FrameworkRequest) -> Service:
     """The running service."""
     service: Service = request.app.state.service
     return service
 
 
 RunningService = Annotated[Service, Depends(get_service)]
-
-
-async def resolve_by_query(
-    request: Request,
-    service: RunningService,
-    *,
-    model: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Another model than the default one.")] = None,
-    version: Annotated[int | None, Query(ge=1, description="The version that must answer.")] = None,
-) -> LoadedVersion:
-    """The version that a prediction asks for; its name goes into the headers of any answer."""
-    unknown = set(request.query_params) - {"model", "version"}
-    loaded = service.resolve(model, version)
-    request.state.loaded = loaded
-    if unknown:
-        raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model and version")])
-    return loaded
-
-
-AskedVersion = Annotated[LoadedVersion, Depends(resolve_by_query)]
-
-
-def _takes(model: type[BaseModel]) -> dict[str, Any]:
-    """Describes a JSON body that the route reads by itself."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-@router.post("/predict", response_model=ForecastResponse, openapi_extra=_takes(WindowRequest), tags=["forecast"])
-async def predict(request: Request, service: RunningService, loaded: AskedVersion) -> Response:
-    """Forecasts the rows that follow one window."""
-    content = await _read_content(request, service)
-    windows = _validate(WindowRequest, content, loaded.contract, takes="window or records").windows
-    forecasts = await service.forecast(loaded, windows)
-    return _json(ForecastResponse(loaded.name, loaded.version, loaded.contract.target_names, forecasts[0]))
-
-
-@router.post("/predict/batch", response_model=BatchResponse, openapi_extra=_takes(BatchRequest), tags=["forecast"])
-async def predict_batch(request: Request, service: RunningService, loaded: AskedVersion) -> Response:
-    """Forecasts the rows that follow each of several windows."""
-    content = await _read_content(request, service)
-    _check_rows(content, service.settings.max_batch_rows)
-    windows = _validate(BatchRequest, content, loaded.contract, takes="windows").windows
-    forecasts = await service.forecast(loaded, windows)
-    return _json(BatchResponse(loaded.name, loaded.version, loaded.contract.target_names, forecasts))
 
 
 @router.get("/models", tags=["models"])
@@ -194,16 +263,11 @@ async def describe_version(service: RunningService, name: ModelName, version: Ve
 @router.get("/models/{name}/example", response_model=WindowRequest, tags=["models"])
 async def example(service: RunningService, name: ModelName) -> Response:
     """Gives a body for `/predict` that works: a window recorded when the model was exported."""
-    return _json({"window": service.resolve(name, None).golden.windows[0]})
+    window = service.resolve(name, None).golden.windows[0]
+    return Response(_dump({"window": window}), media_type="application/json")
 
 
-async def _read_content(request: Request, service: Service) -> object:
-    body = await read_json_body(
-        request.scope,
-        request.receive,
-        max_bytes=service.settings.max_body_bytes,
-        timeout_seconds=service.settings.receive_timeout_seconds,
-    )
+def _parse(body: bytes) -> object:
     gc.disable()  # JSON makes no cycles, and the collector would go through millions of lists again and again
     try:
         return from_json(body)
@@ -211,6 +275,21 @@ async def _read_content(request: Request, service: Service) -> object:
         raise MalformedBody from None
     finally:
         gc.enable()
+
+
+def _select(service: Service, request: Request) -> LoadedVersion:
+    """The version that a prediction asks for; its name goes into the headers of any answer."""
+    query = request.scope["query_string"]
+    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
+    try:
+        selection = Selection.model_validate(given) if given else DEFAULT_MODEL
+    except ValidationError as error:
+        raise invalid_query(error) from None
+    loaded = service.resolve(selection.model, selection.version)
+    request.scope["state"]["loaded"] = loaded
+    if given.keys() - Selection.model_fields.keys():
+        raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model and version")])
+    return loaded
 
 
 def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:
@@ -229,5 +308,11 @@ def _check_rows(content: object, limit_rows: int) -> None:
         raise BatchTooLarge(len(windows), limit_rows)
 
 
-def _json(content: object) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+@lru_cache
+def _json_head(model: str, version: int, targets: tuple[str, ...]) -> bytes:
+    """The start of every JSON answer of a version."""
+    return orjson.dumps({"model": model, "version": version, "targets": targets})[:-1] + b","
+
+
+def _dump(content: object) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -56,8 +56,7 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         problem["request_id"] = request_id
     else:
         problem["detail"] = error.detail
-    headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
-    return Response(_bounded(problem, error.errors), error.status, headers, MEDIA_TYPE)
+    return Response(_bounded(problem, error.errors), error.status, error.headers, MEDIA_TYPE)
 
 
 def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> bytes:
@@ -94,35 +93,30 @@ def invalid_body(error: ValidationError, takes: str) -> ServiceError:
     return InvalidRequest(list(dict.fromkeys(located)))
 
 
+def invalid_query(error: ValidationError | RequestValidationError) -> ServiceError:
+    """What is wrong with a query, parameter by parameter."""
+    return InvalidRequest([LocatedError(f"?{finding['loc'][-1]}", finding["msg"]) for finding in error.errors()])
+
+
 def _pointer(place: tuple[int | str, ...]) -> str:
     """A location as JSON pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
-
-
-async def _handle_service_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ServiceError):
-        raise error
-    return problem_response(error, request.state.request_id)
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> Response:
     """What the framework itself raises: no such path, or not for this method."""
     allowed = getattr(error, "headers", None) or {}
     problem = MethodNotAllowed(allowed["Allow"]) if "Allow" in allowed else NotFound()
-    response = problem_response(problem, request.state.request_id)
-    response.headers.update(allowed)
-    return response
+    return problem_response(problem, request.state.request_id)
 
 
 async def _handle_invalid_query(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    located = [LocatedError(f"?{finding['loc'][-1]}", finding["msg"]) for finding in error.errors()]
-    return problem_response(InvalidRequest(located), request.state.request_id)
+    return problem_response(invalid_query(error), request.state.request_id)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Has every error of the app answered as a problem."""
-    app.add_exception_handler(ServiceError, _handle_service_error)
+    """Has the framework's own errors answered as problems; `ServiceError` is left to `ExchangeMiddleware`."""
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(RequestValidationError, _handle_invalid_query)

@@ -19,6 +19,10 @@ class Engine(Protocol):
     def name(self) -> str:
         """`onnx` or `tensorflow`."""
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether a call takes as long for any windows as for others: one that was short will be short again."""
+
     def warm_up(self) -> None:
         """Does everything that would make the first requests slow. Must be called once, before `predict`.
 

@@ -48,6 +48,7 @@ class OnnxEngine:
     """
 
     name = "onnx"
+    is_steady = True  # a twin has no loop whose length its input could change
 
     def __init__(self, version_dir: Path, contract: Contract, max_rows: int, threads: int) -> None:
         self._path = path = version_dir / TWIN_FILE

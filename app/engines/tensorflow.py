@@ -45,6 +45,7 @@ class TensorFlowEngine:
     """
 
     name = "tensorflow"
+    is_steady = False
 
     def __init__(self, version_dir: Path, contract: Contract, max_rows: int) -> None:
         self._version_dir = version_dir

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from app.batching import Batcher
+from app.batching import Batcher, Limits
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
 from app.golden import Array
 
@@ -42,19 +42,21 @@ def batcher_of(
     predict: Callable[[Array], Array],
     *,
     max_call_rows: int = 256,
+    max_inline_rows: int = 0,
     max_queue_rows: int = 100,
     timeout_seconds: float = SOON_SECONDS,
     on_batch: Callable[[int, float], None] = lambda *_: None,
     executor: ThreadPoolExecutor | None = None,
 ) -> Batcher:
-    return Batcher(
-        predict,
-        executor or ThreadPoolExecutor(max_workers=1),
-        max_call_rows=max_call_rows,
-        max_queue_rows=max_queue_rows,
-        timeout_seconds=timeout_seconds,
-        on_batch=on_batch,
-    )
+    """A batcher at work; must be called on an event loop."""
+    limits = Limits(max_call_rows, max_inline_rows, max_queue_rows, timeout_seconds)
+    batcher = Batcher(predict, executor or ThreadPoolExecutor(max_workers=1), limits, on_batch)
+    at_work.append(asyncio.get_running_loop().create_task(batcher.run()))
+    return batcher
+
+
+at_work: list[asyncio.Task[None]] = []
+"""Tasks must be held on to; each ends with its loop."""
 
 
 def windows_of(*rows: float) -> Array:
@@ -138,7 +140,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
     tasks += await submitted(batcher, windows_of(1, 2, 3))
     with pytest.raises(QueueFull) as caught:
         await batcher.submit(windows_of(4, 5))
-    assert caught.value.retry_after_seconds
+    assert caught.value.headers["Retry-After"] == "1"
     tasks += await submitted(batcher, windows_of(4))
     engine.gate.set()
     assert [await outcome(task) for task in tasks] == [[1], [2, 3, 4], [5]]
@@ -251,14 +253,6 @@ async def test_an_engine_that_loses_rows_is_not_believed() -> None:
 
 
 @in_loop
-async def test_forecasts_are_the_callers_own() -> None:
-    kept = windows_of(1, 2, 3)
-    forecasts = await batcher_of(lambda _: kept).submit(windows_of(0, 0, 0))
-    forecasts[:] = -1
-    assert_array_equal(kept, windows_of(1, 2, 3))
-
-
-@in_loop
 async def test_every_call_is_reported_with_its_rows_and_seconds() -> None:
     calls: list[tuple[int, float]] = []
     batcher = batcher_of(GatedEngine().predict, on_batch=lambda rows, seconds: calls.append((rows, seconds)))
@@ -281,3 +275,86 @@ async def test_the_event_loop_turns_during_a_call() -> None:
     assert not task.done()
     engine.gate.set()
     assert await outcome(task) == [2]
+
+
+@in_loop
+async def test_a_short_call_is_computed_on_the_event_loop_and_a_long_one_in_the_engines_thread() -> None:
+    threads: list[threading.Thread] = []
+
+    def predict(windows: Array) -> Array:
+        threads.append(threading.current_thread())
+        return windows
+
+    batcher = batcher_of(predict, max_inline_rows=2)
+    await batcher.submit(windows_of(1, 2))
+    await batcher.submit(windows_of(1, 2, 3))
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+@pytest.mark.parametrize("max_inline_rows", [0, 256])
+def test_requests_of_one_turn_of_the_event_loop_share_a_call(max_inline_rows: int) -> None:
+    @in_loop
+    async def ask() -> None:
+        batcher = batcher_of(engine.predict, max_inline_rows=max_inline_rows)
+        await asyncio.sleep(0)
+        tasks = await submitted(batcher, *(windows_of(number) for number in range(20)))
+        assert [await outcome(task) for task in tasks] == [[number + 1] for number in range(20)]
+
+    engine = GatedEngine()
+    ask()
+    assert engine.calls == [20]
+
+
+@in_loop
+async def test_the_event_loop_turns_between_short_calls() -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    batcher = batcher_of(GatedEngine().predict, max_call_rows=1, max_inline_rows=1)
+    turning = asyncio.create_task(turn())
+    await asyncio.gather(*await submitted(batcher, *(windows_of(number) for number in range(20))))
+    turning.cancel()
+    assert turns >= 20
+
+
+@in_loop
+async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, max_queue_rows=2, timeout_seconds=0.2)
+    engine.gate.clear()
+    await submitted(batcher, windows_of(0))
+    await until(lambda: engine.calls == [1])
+    left, expired = await submitted(batcher, windows_of(1), windows_of(2))
+    with pytest.raises(QueueFull):
+        batcher.refuse_if_full()
+    left.cancel()
+    await asyncio.sleep(0)
+    assert batcher.queued_rows == 1
+    batcher.refuse_if_full()
+    assert await outcome(expired) is DeadlinePassed
+    assert batcher.queued_rows == 0
+    engine.gate.set()
+
+
+@in_loop
+async def test_every_request_has_a_deadline_of_its_own() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, timeout_seconds=0.2)
+    engine.gate.clear()
+    waits: list[float] = []
+
+    async def ask() -> None:
+        asked = time.monotonic()
+        assert await outcome(batcher.submit(windows_of(1))) is DeadlinePassed
+        waits.append(time.monotonic() - asked)
+
+    first = asyncio.create_task(ask())
+    await asyncio.sleep(0.1)
+    await asyncio.gather(first, ask())
+    engine.gate.set()
+    assert all(0.2 <= wait < 0.3 for wait in waits), waits

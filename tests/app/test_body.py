@@ -8,7 +8,7 @@ import orjson
 import pytest
 from starlette.requests import ClientDisconnect
 
-from app.body import read_json_body
+from app.body import declared_type, read_body
 from app.errors import BodyTooLarge, UnsupportedMediaType
 from tests.servers import Server, is_closed, read_answer
 
@@ -109,8 +109,7 @@ def read(*messages: dict[str, Any], headers: dict[bytes, bytes] | None = None) -
         return next(remaining)
 
     remaining = iter(messages)
-    scope = {"headers": [*({b"content-type": b"application/json"} | (headers or {})).items()]}
-    return asyncio.run(read_json_body(scope, receive, max_bytes=10, timeout_seconds=60))
+    return asyncio.run(read_body(headers or {}, receive, max_bytes=10, timeout_seconds=60))
 
 
 def test_pieces_are_joined() -> None:
@@ -130,7 +129,7 @@ def test_the_limit_itself_is_taken_and_a_byte_more_is_not() -> None:
 
 def test_the_headers_are_judged_before_a_byte_is_read() -> None:
     with pytest.raises(UnsupportedMediaType):
-        read(headers={b"content-type": b"text/csv"})
+        declared_type({b"content-type": b"text/csv"})
 
 
 def test_a_client_that_leaves_is_noticed() -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +28,9 @@ FORECAST = [[3.0], [4.0]]
 LONG_ROUNDS = 200_000
 """Keeps the model `slow` busy for about a second."""
 CLIENTS = 8
+
+JSON = {"Content-Type": "application/json"}
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture
@@ -231,6 +235,41 @@ def test_a_full_queue_is_told_at_once(strict_server: Server) -> None:
         assert answer.elapsed < first.elapsed / 2
     with strict_server.client() as client:
         wait_until(lambda: client.post("/predict?model=slow", json={"window": WINDOW}).status_code == 200)
+
+
+def test_what_a_client_that_left_asked_for_is_not_computed(models_dir: Path, tmp_path: Path) -> None:
+    def body_of(rounds: int) -> bytes:
+        return orjson.dumps({"window": [[rounds, 0]] * 4})
+
+    def send(sock: socket.socket, body: bytes) -> None:
+        sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    shutil.copytree(models_dir / "slow", tmp_path / "models" / "slow")
+    with running(tmp_path, model="slow", max_batch_rows=1) as server:
+        server.wait_for("/readyz")
+        with server.connect() as staying:
+            send(staying, body_of(LONG_ROUNDS))
+            time.sleep(0.2)
+            with server.connect() as leaving:
+                send(leaving, body_of(LONG_ROUNDS))
+                time.sleep(0.2)
+            assert read_answer(staying).status == 200
+        with server.client() as client:
+            assert client.post("/predict", content=body_of(1), headers=JSON).status_code == 200
+            text = client.get("/metrics").text
+        assert samples(text, "windowcast_batch_rows_sum") == 2
+        assert [line["status"] for line in server.log("request") if line["path"] == "/predict"] == [499, 200, 200]
+
+
+def test_when_batching_dies_the_process_stops(folder: Path) -> None:
+    broken = "import runpy; from app.batching import Batcher; Batcher._take_batch = lambda self: 1 / 0; "
+    with running(folder, "-c", broken + "runpy.run_module('app', run_name='__main__')", max_batch_rows=1) as server:
+        server.wait_for("/readyz")
+        with server.client() as client, pytest.raises(httpx.TransportError):
+            client.post("/predict", json={"window": WINDOW})
+        assert server.wait() == 3
+        [line] = server.log("batching ended")
+        assert "ZeroDivisionError" in line["exception"]
 
 
 def samples(text: str, name: str) -> float:

@@ -20,7 +20,7 @@ def test_every_request_has_one_line_with_what_an_operator_asks_for(server: Serve
         "path": "/predict",
         "status": 200,
         "model": "default",
-        "version": "2",
+        "version": 2,
     }
 
 

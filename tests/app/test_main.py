@@ -119,7 +119,9 @@ def run_without_tensorflow(folder: Path, script: str, **settings: object) -> sub
 def test_without_tensorflow_the_start_ends_with_the_extra_to_install(version_dir: Path, tmp_path: Path) -> None:
     stopped = run_without_tensorflow(tmp_path, "sys.argv = ['app']; runpy.run_module('app', run_name='__main__')")
     assert stopped.returncode == 3
-    assert "which is not installed; pip install -r requirements/tensorflow.txt." in last_words(stopped)
+    reason = last_words(stopped)
+    assert "TensorFlow is not installed" in reason
+    assert "pip install -r requirements/tensorflow.txt" in reason
 
 
 @pytest.mark.parametrize(("docs", "statuses"), [(True, [200, 503, 200, 200]), (False, [200, 503, 404, 404])])

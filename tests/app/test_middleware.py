@@ -1,17 +1,23 @@
 """What every exchange gets, whatever its route."""
 
 import asyncio
+import io
+import logging
 import re
+from contextlib import redirect_stdout
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from app.errors import QueueFull
 from app.lifecycle import Lifecycle, Phase
+from app.logs import request_log
 from app.middleware import CLIENT_LEFT, ExchangeMiddleware
 
 NEW_ID = re.compile(r"[0-9a-f]{32}")
@@ -55,10 +61,14 @@ def exchange(app: Any, path: str = "/predict", phase: Phase = Phase.READY, **sco
     lifecycle = Lifecycle(0)
     lifecycle.phase = phase
     sent: Messages = []
-    with capture_logs() as logged:
+    logging.getLogger("app.requests").setLevel(logging.DEBUG)
+    output = io.StringIO()
+    with redirect_stdout(output), capture_logs() as logged:
         wrapped = ExchangeMiddleware(app, lifecycle)
         asyncio.run(wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send))
-    return sent, [dict(line) for line in logged]
+        request_log.flush()
+    lines = [orjson.loads(line) for line in output.getvalue().splitlines()]
+    return sent, [*map(dict, logged), *(line for line in lines if line["event"] == "request")]
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,6 +88,24 @@ def test_an_unexpected_error_is_a_problem_and_its_story_stays_in_the_log() -> No
     assert logged[1]["status"] == 500
 
 
+def test_a_service_error_is_the_problem_it_is() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        raise QueueFull(8)
+
+    sent, [line] = exchange(refuse)
+    assert (sent[0]["status"], line["status"]) == (503, 503)
+    assert (b"retry-after", b"1") in sent[0]["headers"]
+    assert b"urn:windowcast:queue-full" in sent[1]["body"]
+
+
+def test_a_request_that_is_cancelled_had_a_client_that_left() -> None:
+    async def wait(scope: Scope, receive: Receive, send: Send) -> None:
+        raise asyncio.CancelledError
+
+    sent, [line] = exchange(wait)
+    assert (sent, line["status"]) == ([], CLIENT_LEFT)
+
+
 def test_an_error_after_the_head_breaks_the_connection() -> None:
     async def fail_late(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(scope, receive, send)
@@ -93,7 +121,7 @@ def test_a_client_that_leaves_is_no_error() -> None:
 
     sent, [line] = exchange(leave)
     assert sent == []
-    assert (line["event"], line["status"], line["log_level"]) == ("request", CLIENT_LEFT, "info")
+    assert (line["event"], line["status"], line["level"]) == ("request", CLIENT_LEFT, "info")
 
 
 def test_answers_close_the_connection_during_the_drain_only() -> None:
@@ -107,7 +135,7 @@ def test_answers_close_the_connection_during_the_drain_only() -> None:
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics"])
 def test_probes_are_logged_for_debugging_only(path: str) -> None:
     _, [line] = exchange(answer, f"/published/under{path}", route=APIRoute(path, lambda: None))
-    assert line["log_level"] == "debug"
+    assert line["level"] == "debug"
 
 
 def test_a_long_path_is_logged_in_part() -> None:

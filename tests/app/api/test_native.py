@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from app import npy
 from app.api.problems import MAX_BYTES, MEDIA_TYPE
 from app.manifest import Contract
 from tests.servers import Server
@@ -348,7 +350,10 @@ def test_a_model_tells_its_contract_scores_and_engine(client: httpx.Client, cont
     assert described["scores"] == [{"forecaster": "model", "mae": 1.0, "rmse": 2.0}]
     assert described["verdict"] == "It answers with the mean."
     assert described["engine"] == "tensorflow"
-    assert described["engine_remark"] == "XLA, compiled for batches of 1, 2, 4, 8"
+    assert (
+        described["engine_remark"]
+        == "XLA, compiled for batches of 1, 2, 4, 8; not by a twin: the version has no fused twin"
+    )
     assert client.get("/models/default/versions/2").json() == described
 
 
@@ -381,3 +386,77 @@ def test_an_unknown_query_parameter_is_refused(client: httpx.Client) -> None:
     answer = client.post("/predict", params={"modle": "flat"}, json={"window": WINDOW})
     assert answer.status_code == 422
     assert problem_of(answer)["errors"][0]["message"] == "unknown query parameter; this takes model and version"
+
+
+NPY = {"Content-Type": "application/x-npy"}
+
+
+def test_an_array_is_forecast_alone_and_in_a_batch(client: httpx.Client, contract: Contract) -> None:
+    windows = some_windows(3, contract, seed=4)
+    expected = expected_forecasts(windows, contract)
+    answer = client.post("/predict", content=npy.write(windows[0]), headers={**NPY, "Accept": "application/x-npy"})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/x-npy")
+    assert (answer.headers["X-Windowcast-Model"], answer.headers["X-Windowcast-Version"]) == ("default", "2")
+    assert_allclose(np.load(io.BytesIO(answer.content), allow_pickle=False), expected[0], atol=1e-6)
+    answer = client.post("/predict/batch", content=npy.write(windows), headers={**NPY, "Accept": "application/x-npy"})
+    assert_allclose(np.load(io.BytesIO(answer.content), allow_pickle=False), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/x-npy", "x-npy"),
+        ("APPLICATION/X-NPY", "x-npy"),
+        ("application/x-npy, application/json;q=0.5", "x-npy"),
+        ("application/json;q=0.5, application/x-npy ; q=0.6", "x-npy"),
+        ("*/*", "json"),
+        ("application/json", "json"),
+        ("application/json, application/x-npy;q=0.5", "json"),
+        ("application/x-npy;q=0", "json"),
+        ("application/x-npy;q=high", "json"),
+        ("text/html, */*;q=0.1", "json"),
+        (",;=", "json"),
+    ],
+)
+@pytest.mark.parametrize("sent", ["json", "x-npy"])
+def test_the_answer_is_what_the_caller_accepts_whatever_it_sent(
+    sent: str, accept: str, kind: str, client: httpx.Client
+) -> None:
+    window = np.array(WINDOW, np.float32)
+    content = npy.write(window) if sent == "x-npy" else orjson.dumps({"window": WINDOW})
+    answer = client.post("/predict", content=content, headers={"Content-Type": f"application/{sent}", "Accept": accept})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, f"application/{kind}")
+
+
+@pytest.mark.parametrize(
+    ("path", "array", "status", "pointer"),
+    [
+        ("/predict", np.zeros((3, 2)), 422, ""),
+        ("/predict", np.zeros((2, 4, 2)), 422, ""),
+        ("/predict/batch", np.zeros((2, 4, 3)), 422, ""),
+        ("/predict/batch", np.full((2, 4, 2), np.nan), 422, "/0/0/0"),
+        ("/predict/batch", np.zeros((9, 4, 2)), 413, None),
+        ("/predict/batch", np.array([["hunter2"]], object), 422, ""),
+    ],
+)
+def test_an_array_that_breaks_the_contract_is_a_problem_even_where_an_array_is_wanted(
+    path: str, array: Any, status: int, pointer: str | None, client: httpx.Client
+) -> None:
+    file = io.BytesIO()
+    np.save(file, array)
+    answer = client.post(path, content=file.getvalue(), headers={**NPY, "Accept": "application/x-npy"})
+    assert answer.status_code == status
+    problem = problem_of(answer)
+    assert (problem["errors"][0]["pointer"] if "errors" in problem else None) == pointer
+
+
+def test_json_that_is_declared_to_be_an_array_is_not_one(client: httpx.Client) -> None:
+    answer = client.post("/predict", content=b"{}", headers=NPY)
+    assert answer.status_code == 400
+    assert problem_of(answer)["detail"] == "The body is not an array in NumPy's npy format."
+
+
+def test_a_batch_of_usual_json_beyond_the_limit_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/predict/batch", json={"windows": [WINDOW] * 9})
+    assert answer.status_code == 413
+    assert problem_of(answer)["detail"].startswith("The batch has 9 windows; this service takes at most 8")

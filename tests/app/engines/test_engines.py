@@ -20,6 +20,7 @@ class Calculator:
     """Answers in the head, `error` beside the truth; with `alone`, for single windows only."""
 
     name = "calculator"
+    is_steady = True
     remark = "in the head"
 
     def __init__(self, contract: Contract, error: float = 0, *, alone: bool = False) -> None:

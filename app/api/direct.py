@@ -1,0 +1,80 @@
+"""Routes that are answered in front of the web framework, for requests where its own share of the time would count.
+
+They speak ASGI themselves. `Front` finds them by their path; everything else goes to the framework. What a caller sees
+is the same either way: the same headers, log lines, metrics and problems, from the same `ExchangeMiddleware`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.body import BODY_IS_HERE, read_body
+from app.errors import MethodNotAllowed
+from app.settings import Settings
+
+
+class Request:
+    """One request to a direct route."""
+
+    __slots__ = ("_receive", "headers", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self._receive = receive
+
+    async def body(self, settings: Settings) -> bytes:
+        """The whole body; see `read_body`."""
+        return await read_body(
+            self.headers,
+            self._receive,
+            max_bytes=settings.max_body_bytes,
+            timeout_seconds=settings.receive_timeout_seconds,
+            is_here=self.scope["state"].get(BODY_IS_HERE, False),
+        )
+
+
+class DirectRoute(ABC):
+    """A route that takes POST requests and answers each with one body."""
+
+    path: ClassVar[str]
+
+    @abstractmethod
+    async def answer(self, request: Request) -> tuple[bytes, bytes]:
+        """Answers a request.
+
+        Returns:
+            The body of the answer, and its media type.
+
+        Raises:
+            ServiceError: There is a problem to answer instead.
+        """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one ASGI connection."""
+        scope["route"] = self
+        if scope["method"] != "POST":
+            raise MethodNotAllowed("POST")
+        body, media_type = await self.answer(Request(scope, receive))
+        headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Front:
+    """Sends each request to the direct route of its path, or else to the framework.
+
+    Args:
+        app: The framework's application.
+        routes: Direct routes by their whole path.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Mapping[str, ASGIApp]) -> None:
+        self.app = app
+        self.routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one ASGI connection."""
+        await self.routes.get(scope.get("path", ""), self.app)(scope, receive, send)
