@@ -80,10 +80,13 @@ def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> flo
 
 
 def training_ranges(contract: Contract) -> tuple[Array, Array]:
-    """The smallest and the largest value of each feature in training, each of shape (features,), in raw units."""
-    minima = np.array([feature.minimum for feature in contract.features], np.float32)
-    maxima = np.array([feature.maximum for feature in contract.features], np.float32)
-    return minima, maxima
+    """The smallest and the largest value of each feature in training, each of shape (features,), in raw units.
+
+    Where they are not known, -1 and 1: a model whose maker scaled its inputs outside saw numbers of that size.
+    """
+    minima = [-1.0 if feature.minimum is None else feature.minimum for feature in contract.features]
+    maxima = [1.0 if feature.maximum is None else feature.maximum for feature in contract.features]
+    return np.array(minima, np.float32), np.array(maxima, np.float32)
 
 
 def probe_windows(contract: Contract, rows: int) -> Array:

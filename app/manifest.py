@@ -34,10 +34,10 @@ class Feature(Record):
 
     name: str
     unit: str | None = None
-    minimum: float
-    """Smallest value in the training part, in the column's unit."""
-    maximum: float
-    """Largest value in the training part, in the column's unit."""
+    minimum: float | None = None
+    """Smallest value in the training part, in the column's unit; None where the model was made elsewhere."""
+    maximum: float | None = None
+    """Largest value in the training part, in the column's unit; None where the model was made elsewhere."""
 
 
 class Target(Record):
@@ -46,7 +46,10 @@ class Target(Record):
     name: str
     unit: str | None = None
     scale: float = Field(gt=0)
-    """Standard deviation of the target in the training part, in its unit: the yardstick of numeric agreement."""
+    """Standard deviation of the target in the training part, in its unit: the yardstick of numeric agreement.
+
+    Where the model was made elsewhere, the root mean square of its golden forecasts.
+    """
 
 
 class Contract(Record):
@@ -89,19 +92,19 @@ class Contract(Record):
 
 
 class DataFingerprint(Record):
-    """Which table the version was trained on."""
+    """Which table the version was trained on; of a model made elsewhere nothing but that is known."""
 
     source: str
     """File name, or the name of a built-in series."""
-    sha256: str
+    sha256: str | None = None
     """Of the ordered, cleaned table's numbers as little-endian float64, row by row."""
-    rows: int
-    columns: tuple[str, ...]
+    rows: int | None = None
+    columns: tuple[str, ...] = ()
     first_time: str | None = None
     last_time: str | None = None
-    training_rows: int
-    validation_rows: int
-    test_rows: int
+    training_rows: int | None = None
+    validation_rows: int | None = None
+    test_rows: int | None = None
     notices: tuple[str, ...] = ()
     """What training had to say about the data: gaps, missing values, re-ordered rows."""
 

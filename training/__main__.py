@@ -1,10 +1,11 @@
-"""`python -m training`: train, inspect and verify model versions."""
+"""`python -m training`: train, inspect, verify and fuse model versions."""
 
 import inspect as signatures
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -100,18 +101,13 @@ def train(config: Path | None, **options: Any) -> None:
     # TensorFlow takes seconds to import; `--help` and a mistake in the options or the data should not.
     from training.train import train as run  # noqa: PLC0415
 
-    state = NOTHING_EXPORTED
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there may be a folder to clear away
+    with _clearing_away_on_ctrl_c() as published:
         outcome = run(settings, dataset, console)
-        state = f"the version is {outcome.version_dir}"
+        published.append(outcome.version_dir)
         console.print(_score_table(outcome.scores))
         console.print(outcome.verdict, highlight=False, markup=False, soft_wrap=True)
         _say_why_no_twin(Manifest.read(outcome.version_dir))
         console.print(f"Version: {outcome.version_dir}", highlight=False, markup=False, soft_wrap=True)
-    except KeyboardInterrupt as interrupt:
-        error_console.print(f"Interrupted; {str(interrupt) or state}.", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
 
 
 @app.command()
@@ -119,8 +115,33 @@ def inspect(path: VersionPath) -> None:
     """Shows what a version says about itself."""
     manifest = Manifest.read(path)
     console.print(_manifest_table(manifest))
-    console.print(_score_table(manifest.scores))
+    if manifest.scores:
+        console.print(_score_table(manifest.scores))
     console.print(manifest.verdict, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def fuse(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="Folder of a version, or of a SavedModel from elsewhere.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model; that of the version, or of the folder.")
+    ] = None,
+    models_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder that holds the models; that of the version, or models.")
+    ] = None,
+) -> None:
+    """Publishes a model again, with a fused twin that is served many times faster.
+
+    PATH is a version that was exported without one, or a SavedModel of LSTM, GRU or SimpleRNN layers and one Dense
+    layer that Keras wrote. The twin is published only if it computes what the SavedModel does.
+    """
+    from training.fusion import fuse as run  # noqa: PLC0415
+
+    with _clearing_away_on_ctrl_c() as published:
+        published.append(run(path, name, models_dir))
+        console.print(f"Version: {published[0]}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -145,6 +166,19 @@ def verify(path: VersionPath) -> None:
         soft_wrap=True,
     )
     _say_why_no_twin(manifest)
+
+
+@contextmanager
+def _clearing_away_on_ctrl_c() -> Iterator[list[Path]]:
+    """Ends the command after Ctrl-C with a word on what is published, which the caller puts into the list."""
+    published: list[Path] = []
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on there may be a folder to clear away
+        yield published
+    except KeyboardInterrupt as interrupt:
+        state = f"the version is {published[0]}" if published else NOTHING_EXPORTED
+        error_console.print(f"Interrupted; {str(interrupt) or state}.", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _tell(dataset: Dataset) -> None:
@@ -195,11 +229,15 @@ def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "window", f"{contract.steps} steps{apart}, of {', '.join(contract.feature_names)}"
     for feature in contract.features:
         unit = f" {feature.unit}" if feature.unit else ""
-        yield "  feature", f"{feature.name}: {feature.minimum:g} to {feature.maximum:g}{unit} in training"
+        if feature.minimum is not None and feature.maximum is not None:
+            yield "  feature", f"{feature.name}: {feature.minimum:g} to {feature.maximum:g}{unit} in training"
     yield "forecast", f"{contract.horizon} steps of {', '.join(contract.target_names)}"
     period = f", {data.first_time} to {data.last_time}" if data.first_time else ""
-    yield "data", f"{data.source}: {data.rows} rows{period}"
-    yield "", f"{data.training_rows} to train, {data.validation_rows} to validate, {data.test_rows} to test"
+    if data.rows is None:
+        yield "data", data.source
+    else:
+        yield "data", f"{data.source}: {data.rows} rows{period}"
+        yield "", f"{data.training_rows} to train, {data.validation_rows} to validate, {data.test_rows} to test"
     for notice in data.notices:
         yield "", notice
     yield "versions", ", ".join(f"{package} {release}" for package, release in manifest.versions.items())

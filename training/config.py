@@ -137,10 +137,12 @@ class TrainingConfig(BaseModel):
         return self
 
 
+NAME_IN_WORDS = (
+    "letters, digits, points, dashes and underscores, at most 64, the first a letter or digit, for example default"
+)
 _EXPECTED = {
     "units": "expected whole numbers from 1, one per layer, for example 64,64",
-    "name": "expected letters, digits, points, dashes and underscores, at most 64, the first a letter or digit, for "
-    "example default",
+    "name": f"expected {NAME_IN_WORDS}",
     "measured_in": "expected a unit for each column named, for example temp=°C,load=MW",
 }
 """What a good value looks like, where pydantic's words would tell of patterns and types."""

@@ -1,5 +1,7 @@
 """The mistakes a user of `training` can make, told in one sentence each."""
 
+from pathlib import Path
+
 
 class TrainingError(Exception):
     """Something in the data, the configuration or the folder stops the run; says what, where and the remedy."""
@@ -15,3 +17,15 @@ class ConfigError(TrainingError):
 
 class ExportError(TrainingError):
     """The version could not be published; nothing is left of it."""
+
+
+class FusionError(TrainingError):
+    """A model gets no fused twin.
+
+    Args:
+        path: The folder it is in.
+        problem: Why.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}; nothing was published.")

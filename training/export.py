@@ -46,7 +46,7 @@ def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores:
         engine = TensorFlowEngine(building, contract, max(PARITY_BATCHES))
         golden = _record_golden_rows(engine, model, contract, dataset)
         golden.save(building)
-        no_twin = add_twin(engine, model, contract, golden, building)
+        no_twin = _try_twin(engine, model, contract, golden, building)
         manifest = Manifest(
             name=config.name,
             created=datetime.now(UTC),
@@ -115,21 +115,10 @@ def _record_golden_rows(engine: TensorFlowEngine, model: keras.Model, contract: 
     return Golden(golden_windows, engine.predict(golden_windows))
 
 
-def add_twin(
+def _try_twin(
     engine: TensorFlowEngine, model: keras.Model, contract: Contract, golden: Golden, folder: Path
 ) -> str | None:
-    """Writes the fused twin of a model, once it is proved, into the folder of its SavedModel.
-
-    Args:
-        engine: The SavedModel as it is: loaded, not warmed up.
-        model: The same in memory.
-        contract: Of both.
-        golden: Of the SavedModel.
-        folder: Where the version is being built.
-
-    Returns:
-        Why there can be no twin; None where it was written.
-    """
+    """Adds the fused twin to the folder of the SavedModel; returns why not, where there can be none."""
     try:
         twin = build_twin(model, contract)
         check_twin(twin, engine.predict, contract, golden)
@@ -151,13 +140,17 @@ def _refuse_operators(folder: Path) -> None:
 
 
 def _golden_windows(contract: Contract, dataset: Dataset) -> Array:
-    """Real windows, the latest first, and flat ones at and beyond the ends of the training ranges."""
+    """Real windows, the latest first, and flat ones."""
     real = dataset.test.windows[:: -max(1, len(dataset.test.windows) // GOLDEN_REAL_WINDOWS)][:GOLDEN_REAL_WINDOWS]
+    return np.concatenate([real, flat_windows(contract)]).astype(np.float32)
+
+
+def flat_windows(contract: Contract) -> Array:
+    """Four windows that never change, at and beyond the ends of the training ranges: (4, steps, features)."""
     minima, maxima = training_ranges(contract)
     spreads = maxima - minima
     levels = (minima, maxima, minima - spreads, maxima + spreads)
-    flat = [np.broadcast_to(level, contract.window_shape) for level in levels]
-    return np.concatenate([real, np.stack(flat)]).astype(np.float32)
+    return np.stack([np.broadcast_to(level, contract.window_shape) for level in levels])
 
 
 def _fingerprint(dataset: Dataset) -> DataFingerprint:

@@ -219,11 +219,9 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
     """
     windows, targets = dataset.train.windows, dataset.train.targets
     selection = np.array([[f == t for t in dataset.target_names] for f in dataset.feature_names], np.float32)
-    kinds = _kinds(scale, output)
+    kinds = kinds_of(scale, output)
     if scale == "none":
-        zeros, ones = np.zeros(len(dataset.feature_names), np.float32), np.ones(len(dataset.feature_names), np.float32)
-        unit = np.ones(len(dataset.target_names), np.float32)
-        return Scaling(kinds, zeros, ones, selection, 0 * unit, unit - selection.max(axis=0), unit, unit)
+        return no_scaling(selection)
 
     absent = ~selection.any(axis=0)
     centre = _mean(windows)
@@ -253,7 +251,28 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
     return Scaling(kinds, centre, spread, selection, fixed_centre, fixed_spread, ratio, yardstick)
 
 
-def _kinds(scale: Scale, output: Output) -> Kinds:
+def no_scaling(selection: NDArray[np.float32]) -> Scaling:
+    """Constants that change nothing.
+
+    Args:
+        selection: As for `Restore`, shape (features, targets).
+    """
+    features, targets = selection.shape
+    unit = np.ones(targets, np.float32)
+    return Scaling(
+        kinds=Kinds("constant", "constant", "constant"),
+        centre=np.zeros(features, np.float32),
+        spread=np.ones(features, np.float32),
+        selection=selection,
+        fixed_centre=0 * unit,
+        fixed_spread=unit - selection.max(axis=0),
+        ratio=unit,
+        yardstick=unit,
+    )
+
+
+def kinds_of(scale: Scale, output: Output) -> Kinds:
+    """What a scale means for each of the layers."""
     match scale, output:
         case "window", "last":
             return Kinds("mean", "mean", "mean")

@@ -9,6 +9,7 @@ Every layer has a fixed name, so that whoever reads a trained model, to export o
     forecast                    output, raw units
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.config import TrainingConfig
-from training.layers import Centre, Restore, Spread, Standardise, fit_scaling
+from training.layers import Centre, Restore, Scaling, Spread, Standardise, fit_scaling
 from training.windows import Dataset
 
 Array = NDArray[np.float32]
@@ -42,11 +43,22 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
         `serving_model` gives the first form of both.
     """
     keras.utils.set_random_seed(config.seed)
-    steps, features = dataset.train.windows.shape[1:]
-    horizon, targets = dataset.train.targets.shape[1:]
     scaling = fit_scaling(dataset, config.scale, config.output)
+    return assemble_model(config, dataset.train.windows.shape[1:], dataset.train.targets.shape[1:], scaling)
 
-    windows = keras.Input((steps, features), name="windows")
+
+def assemble_model(
+    config: TrainingConfig, window_shape: tuple[int, ...], forecast_shape: tuple[int, ...], scaling: Scaling
+) -> keras.Model:
+    """Puts the layers of `build_model` together.
+
+    Args:
+        config: The fields under Model.
+        window_shape: (steps, features).
+        forecast_shape: (horizon, targets).
+        scaling: What the scaling layers are made of.
+    """
+    windows = keras.Input(window_shape, name="windows")
     centre = target_centre = Centre(scaling.kinds.centre, scaling.centre, name="centre")(windows)
     if scaling.kinds.target_centre != scaling.kinds.centre:
         target_centre = Centre(scaling.kinds.target_centre, scaling.centre, name="target_centre")(windows)
@@ -54,9 +66,9 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
     scaled = Standardise(name="scale")(windows, centre, spread)
 
     hidden = _recurrent_stack(scaled, config)
-    output = keras.layers.Dense(horizon * targets, name="head")(hidden)
-    every_step = (steps,) if config.output == "sequence" else ()
-    output = keras.layers.Reshape((*every_step, horizon, targets), name="rows")(output)
+    output = keras.layers.Dense(math.prod(forecast_shape), name="head")(hidden)
+    every_step = window_shape[:1] if config.output == "sequence" else ()
+    output = keras.layers.Reshape((*every_step, *forecast_shape), name="rows")(output)
 
     restore = Restore(
         selection=scaling.selection,

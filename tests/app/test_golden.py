@@ -100,6 +100,12 @@ def test_probe_windows_reach_beyond_the_training_ranges_and_are_the_same_in_ever
     assert_array_equal(training_ranges(contract), [[10], [20]])
 
 
+def test_windows_of_unknown_ranges_are_probed_around_zero() -> None:
+    contract = contract_of(features=("x0", "x1"))
+    contract = contract.model_copy(update={"features": (Feature(name="x0"), Feature(name="x1", minimum=0, maximum=0))})
+    assert_array_equal(training_ranges(contract), [[-1, 0], [1, 0]])
+
+
 def _refuses_after(version_dir: Path, damage: Callable[[], object]) -> None:
     damage()
     with pytest.raises(ArtifactError, match="does not hold golden rows"):

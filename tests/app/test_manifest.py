@@ -24,6 +24,17 @@ def test_a_manifest_of_a_later_release_may_say_more(version_dir: Path) -> None:
     assert Manifest.read(version_dir).name == "default"
 
 
+def test_a_manifest_of_an_earlier_release_says_nothing_of_twins(version_dir: Path) -> None:
+    assert b"twin" not in (version_dir / MANIFEST_FILE).read_bytes()
+    manifest = Manifest.read(version_dir)
+    assert (manifest.has_twin, manifest.no_twin) == (False, None)
+
+
+def test_a_file_that_the_caller_looks_at_itself_is_passed_over(version_dir: Path) -> None:
+    (version_dir / "saved_model.pb").write_bytes(b"")
+    Manifest.read(version_dir).verify_files(version_dir, but={"saved_model.pb"})
+
+
 def test_every_file_but_the_manifest_has_its_checksum(version_dir: Path) -> None:
     names = {path.relative_to(version_dir).as_posix() for path in version_dir.rglob("*") if path.is_file()}
     manifest = Manifest.read(version_dir)

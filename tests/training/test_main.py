@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -145,6 +146,32 @@ def test_a_folder_without_a_version_is_told(tmp_path: Path) -> None:
         assert "Traceback" not in result.stderr
 
 
+def test_fuse_publishes_a_version_with_a_twin(workplace: Path, tmp_path: Path) -> None:
+    windows = keras.Input((12, 1))
+    model = keras.Model(windows, keras.layers.Dense(1)(keras.layers.LSTM(4)(windows)))
+    model.export(tmp_path / "notebook", verbose=False)
+
+    fused = run("fuse", "notebook", cwd=tmp_path)
+    assert (fused.returncode, fused.stdout) == (0, "Version: models/notebook/1\n"), fused.stderr
+
+    verified = run("verify", "models/notebook/1", cwd=tmp_path)
+    assert verified.returncode == 0, verified.stderr
+    inspected = run("inspect", "models/notebook/1", cwd=tmp_path)
+    assert inspected.returncode == 0, inspected.stderr
+    for fact in ("12 steps, of x0", "1 steps of y0", "fused, for ONNX Runtime", "nknown: made elsewhere"):
+        assert fact in inspected.stdout
+
+
+def test_fuse_exits_with_2_and_one_sentence_where_it_cannot(workplace: Path) -> None:
+    for arguments, fact in ((("nowhere",), "holds no SavedModel"), (("models/default/1",), "has a fused twin already")):
+        result = run("fuse", *arguments, cwd=workplace)
+
+        assert result.returncode == 2
+        assert fact in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert [path.name for path in (workplace / "models/default").iterdir()] == ["1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "fact"),
     [
@@ -225,7 +252,7 @@ def test_help_describes_every_field_of_the_configuration(tmp_path: Path) -> None
 def test_help_is_there_for_every_command(tmp_path: Path) -> None:
     overview = run("--help", cwd=tmp_path)
     assert overview.returncode == 0
-    for command in ("train", "inspect", "verify"):
+    for command in ("train", "inspect", "verify", "fuse"):
         assert command in overview.stdout
         assert run(command, "--help", cwd=tmp_path).returncode == 0
 
