@@ -1,4 +1,5 @@
 # docker build -t windowcast . && docker run -p 8000:8000 windowcast
+# Without TensorFlow, for versions that have a fused twin: docker build --target slim -t windowcast:slim .
 # Serve your own models: docker run -p 8000:8000 -v ./models:/srv/models:ro windowcast
 
 ARG BASE_IMAGE=python:3.12-slim-bookworm
@@ -14,6 +15,12 @@ RUN python3 -m venv /opt/venv \
  # C++ headers and a compiler's library that nothing here loads: 300 MB.
  && rm -rf /opt/venv/lib/python3*/site-packages/tensorflow/include /opt/venv/lib/python3*/site-packages/clang
 
+FROM base AS serving-slim
+COPY requirements/onnx.txt /tmp/requirements.txt
+RUN python3 -m venv /opt/venv \
+ && pip install --no-cache-dir --require-hashes --requirement /tmp/requirements.txt \
+ && pip uninstall --yes pip
+
 # Trains the default model, so that the image serves something from the first minute.
 FROM serving AS trained
 COPY requirements/training.txt /tmp/requirements.txt
@@ -23,13 +30,14 @@ COPY app app
 COPY training training
 RUN python -m training train --config training/default.toml
 
-FROM base AS full
+FROM base AS service
 LABEL org.opencontainers.image.title="windowcast" \
       org.opencontainers.image.description="Serves forecasts of a stacked LSTM over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /srv
-COPY --from=serving /opt/venv /opt/venv
 COPY app app
+# The service's user may not write, so it would compile every module at every start.
+RUN python3 -m compileall -q app
 COPY --from=trained /srv/models models
 ENV WINDOWCAST_HOST=0.0.0.0 WINDOWCAST_PORT=8000 WINDOWCAST_MODELS_DIR=/srv/models
 # TensorFlow will not be imported without a folder for temporary files; this one is there on a read-only root too.
@@ -38,3 +46,9 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "app.healthcheck"]
 CMD ["python", "-m", "app"]
+
+FROM service AS slim
+COPY --from=serving-slim /opt/venv /opt/venv
+
+FROM service AS full
+COPY --from=serving /opt/venv /opt/venv

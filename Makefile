@@ -52,7 +52,8 @@ tests: $(VENV)/development ## Run the tests
 requirements: $(VENV)/development ## Pin the newest releases that pyproject.toml allows, with hashes
 	$(COMPILE) --upgrade --extra dev --output-file requirements/development.txt >/dev/null
 	$(COMPILE) --constraint requirements/development.txt --extra training --output-file requirements/training.txt >/dev/null
-	$(COMPILE) --constraint requirements/development.txt --extra tensorflow --output-file requirements/tensorflow.txt >/dev/null
+	$(COMPILE) --constraint requirements/development.txt --extra onnx --extra tensorflow --output-file requirements/tensorflow.txt >/dev/null
+	$(COMPILE) --constraint requirements/development.txt --extra onnx --output-file requirements/onnx.txt >/dev/null
 	$(COMPILE) --constraint requirements/development.txt --output-file requirements/serving.txt >/dev/null
 
 image: ## Build the container image

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -116,6 +117,26 @@ def test_inspect_and_verify_run_as_written(trained: Path) -> None:
         result = run(command, trained)
 
         assert result.returncode == 0, result.stderr
+
+
+def test_fuse_makes_a_version_of_a_saved_model_from_elsewhere_as_shown(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((5, 2)), keras.layers.LSTM(4), keras.layers.Dense(1)])
+    (command,) = readme_commands(".venv/bin/python -m training fuse")
+    model.export(tmp_path / command[-1], verbose=False)
+
+    result = run(command, tmp_path)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() in README
+    assert (tmp_path / result.stdout.split()[-1] / "manifest.json").is_file()
+
+
+def test_every_docker_target_that_is_named_exists() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    stages = re.findall(r"^FROM \S+ AS (\S+)$", dockerfile, flags=re.MULTILINE)
+
+    assert stages[-1] == "full"
+    assert set(re.findall(r"docker build --target (\S+)", README)) == {"slim"} < set(stages)
 
 
 def test_missing_values_are_told_as_shown(tmp_path: Path) -> None:
