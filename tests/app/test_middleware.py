@@ -62,6 +62,7 @@ def exchange(app: Any, path: str = "/predict", phase: Phase = Phase.READY, **sco
     lifecycle.phase = phase
     sent: Messages = []
     logging.getLogger("app.requests").setLevel(logging.DEBUG)
+    request_log.flush()
     output = io.StringIO()
     with redirect_stdout(output), capture_logs() as logged:
         wrapped = ExchangeMiddleware(app, lifecycle)
