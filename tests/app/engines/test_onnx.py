@@ -15,7 +15,8 @@ from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, OnnxEngine
 from app.errors import ArtifactError, EngineNotInstalled
 from app.golden import Array
 from app.manifest import TWIN_FILE, Contract
-from tests.versions import contract_of, expected_forecasts, mean_twin, some_windows
+from tests.servers import ROOT, running
+from tests.versions import add_twin, contract_of, expected_forecasts, make_version, mean_twin, some_windows
 
 
 def put(twin: ModelProto, version_dir: Path) -> Path:
@@ -192,3 +193,21 @@ def test_missing_onnxruntime_is_told_with_what_to_do(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(EngineNotInstalled, match=r"needs ONNX Runtime, .*; pip install -r requirements/onnx\.txt\.$"):
         importlib.import_module("app.engines.onnx")
+
+
+def test_a_service_without_tensorflow_forecasts_by_the_twin(contract: Contract, tmp_path: Path) -> None:
+    version_dir = make_version(tmp_path / "models", contract)
+    add_twin(version_dir, contract, mean_twin())
+    missing = tmp_path / "without"
+    missing.mkdir()
+    (missing / "tensorflow.py").write_text("raise ModuleNotFoundError('not installed')")
+    windows = some_windows(5, contract)
+
+    with running(tmp_path, PYTHONPATH=f"{missing}:{ROOT}") as server:
+        server.wait_for("/readyz")
+        with server.client() as client:
+            answer = client.post("/predict/batch", json={"windows": windows.tolist()}).json()
+            engine = client.get("/models/default").json()["engine"]
+
+    assert_allclose(answer["predictions"], expected_forecasts(windows, contract), rtol=1e-6)
+    assert engine == "onnx"
