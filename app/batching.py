@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import structlog
@@ -62,7 +63,7 @@ class Limits:
 
 
 class Batcher:
-    """Queues jobs and computes them together.
+    """Queues jobs and computes them together; lives on the event loop on which it is made.
 
     Args:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
@@ -82,7 +83,8 @@ class Batcher:
         self._queued_rows = 0
         self._unanswered: deque[Job] = deque()
         self._alarm: asyncio.TimerHandle | None = None
-        self._arrival = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._arrival: asyncio.Future[None] | None = None
 
     @property
     def queued_rows(self) -> int:
@@ -113,11 +115,12 @@ class Batcher:
             PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
         """
         self.refuse_if_full(len(windows))
-        loop = asyncio.get_running_loop()
-        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future())
+        job = Job(windows, self._loop.time() + self._limits.seconds, self._loop.create_future())
         self._queue.append(job)
         self._queued_rows += job.rows
-        self._arrival.set()
+        if self._arrival is not None:
+            self._arrival.set_result(None)
+            self._arrival = None
         self._watch(job)
         try:
             return await job.forecasts
@@ -127,8 +130,9 @@ class Batcher:
     async def run(self) -> None:
         """Computes batch after batch, for as long as the service lives."""
         while True:
-            await self._arrival.wait()
-            self._arrival.clear()
+            if not self._queue:
+                self._arrival = self._loop.create_future()
+                await self._arrival
             while batch := self._take_batch():
                 await self._compute(batch)
                 await asyncio.sleep(0)  # answers leave and requests come in before the next call
@@ -137,7 +141,7 @@ class Batcher:
         """Everything that waits and is still wanted, up to the cap; a single job may be larger than the cap."""
         batch: list[Job] = []
         rows = 0
-        now = asyncio.get_running_loop().time()  # after a busy turn of the loop the alarm may still be due
+        now = self._loop.time()  # after a busy turn of the loop the alarm may still be due
         while self._queue and (not batch or rows + self._queue[0].rows <= self._limits.call_rows):
             job = self._queue.popleft()
             self._leave_queue(job)
@@ -170,8 +174,7 @@ class Batcher:
     async def _call(self, batch: list[Job]) -> tuple[list[Job], Array, float]:
         if sum(job.rows for job in batch) <= self._limits.inline_rows:
             return self._predict_wanted(batch)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._predict_wanted, batch)
+        return await self._loop.run_in_executor(self._executor, self._predict_wanted, batch)
 
     def _predict_wanted(self, batch: list[Job]) -> tuple[list[Job], Array, float]:
         """Runs perhaps in the engine's thread, after a wait behind another model's batch, in which callers may leave.
@@ -199,11 +202,10 @@ class Batcher:
             self._set_alarm()
 
     def _set_alarm(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._alarm = loop.call_at(self._unanswered[0].deadline, self._expire)
+        self._alarm = self._loop.call_at(self._unanswered[0].deadline, self._expire)
 
     def _expire(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self._alarm = None
         while self._unanswered and (self._unanswered[0].deadline <= now or not self._unanswered[0].is_wanted):
             job = self._unanswered.popleft()
@@ -214,7 +216,7 @@ class Batcher:
 
 
 def _share_out(jobs: list[Job], forecasts: Array) -> None:
-    is_sound = np.isfinite(forecasts).all()
+    is_sound = isfinite(np.add.reduce(forecasts, axis=None)) or np.isfinite(forecasts).all()
     start = 0
     for job in jobs:
         own = forecasts[start : start + job.rows]

@@ -13,13 +13,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from types import FrameType
 from typing import Any, NoReturn
 
 import structlog
 
-from app.logs import request_log
+from app.journal import flush_all
 from app.metrics import READY
 
 log = structlog.get_logger()
@@ -80,6 +81,8 @@ class Lifecycle:
 
 def exit_now(code: int) -> NoReturn:
     """Ends the process without waiting for threads that cannot be interrupted."""
-    request_log.flush()
+    flush_all()
+    with suppress(OSError, ValueError):  # nobody reads the log any more
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

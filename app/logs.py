@@ -3,11 +3,11 @@
 The lines of uvicorn and of other libraries go through the same renderer. Payloads are never logged.
 """
 
-import asyncio
 import logging
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -56,42 +56,30 @@ def _to_json(event: Any, **options: Any) -> str:
     return orjson.dumps(event, default=options.get("default", str)).decode()
 
 
-FLUSH_SECONDS = 0.05
-"""Longest time for which the line of a request is held back."""
+LEVEL_NAMES = {logging.DEBUG: "debug", logging.INFO: "info"}
 
 
 class RequestLog:
-    """Logs a line per request: the same lines as any other event's, at a tenth of the time on the way to a file.
-
-    They are held back for a moment and written together: a call to the kernel for each would take longer than all else.
-    """
+    """Logs requests: the same lines as any other event's, at a tenth of the time where they need no colours."""
 
     def __init__(self) -> None:
         self._logger = structlog.get_logger("app.requests")
         self._levels = logging.getLogger("app.requests")
-        self._lines: list[bytes] = []
 
-    def write(self, level: int, facts: dict[str, Any]) -> None:
-        """Logs one request; must be called on an event loop."""
-        if not self._levels.isEnabledFor(level):
-            return
+    def write(self, requests: Iterable[tuple[int, datetime, dict[str, Any]]]) -> None:
+        """Writes a line for each request: its level, when it ended, and what is to be told of it."""
+        shown = [request for request in requests if self._levels.isEnabledFor(request[0])]
         if sys.stdout.isatty():
-            self._logger.log(level, "request", **facts)
+            for level, _, facts in shown:
+                self._logger.log(level, "request", **facts)
             return
-        if not self._lines:
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        facts |= {"event": "request", "level": LEVEL_NAMES[level], "timestamp": datetime.now(UTC)}
-        self._lines.append(orjson.dumps(facts, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
-
-    def flush(self) -> None:
-        """Writes what is held back."""
-        lines, self._lines = self._lines, []
+        lines = [
+            orjson.dumps(
+                {**facts, "event": "request", "level": LEVEL_NAMES[level], "timestamp": ended},
+                option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE,
+            )
+            for level, ended, facts in shown
+        ]
         with suppress(OSError, ValueError):  # nobody reads the log any more
             sys.stdout.write(b"".join(lines).decode())
             sys.stdout.flush()
-
-
-LEVEL_NAMES = {logging.DEBUG: "debug", logging.INFO: "info"}
-
-request_log = RequestLog()
-"""The one of this process."""

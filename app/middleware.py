@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -20,9 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.errors import InternalError, ServiceError
+from app.journal import Journal
 from app.lifecycle import Lifecycle, Phase
-from app.logs import request_log
-from app.metrics import count_request
+from app.logs import RequestLog
+from app.metrics import count_requests
 from app.repository import LoadedVersion
 
 log = structlog.get_logger()
@@ -47,15 +48,28 @@ class Exchange:
         lifecycle: Tells whether the connection should end with the answer.
     """
 
-    __slots__ = ("_lifecycle", "_send", "_started", "request_id", "scope", "status")
+    __slots__ = ("_lifecycle", "_send", "_started", "ended", "request_id", "scope", "seconds", "status")
 
     def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle) -> None:
         self._started = time.perf_counter()
         self.scope = scope
         self.status = 0
+        self.seconds = 0.0
+        self.ended = 0.0
         self._send = send
         self._lifecycle = lifecycle
         self.request_id = scope["state"]["request_id"] = _request_id(scope)
+
+    @property
+    def loaded(self) -> LoadedVersion | None:
+        """The version that answers, once it is known."""
+        loaded: LoadedVersion | None = self.scope["state"].get("loaded")
+        return loaded
+
+    @property
+    def route(self) -> str:
+        """The path of the route, of which there are few."""
+        return str(getattr(self.scope.get("route"), "path", "none"))
 
     async def send(self, message: Message) -> None:
         """Passes a part of the answer on, its head with what every answer has."""
@@ -64,32 +78,48 @@ class Exchange:
             message["headers"] = [*message["headers"], *self._headers()]
         await self._send(message)
 
-    def _headers(self) -> Iterator[tuple[bytes, bytes]]:
-        yield b"x-request-id", self.request_id.encode()
-        yield NO_SNIFFING
-        loaded: LoadedVersion | None = self.scope["state"].get("loaded")
-        if loaded is not None:
-            yield b"x-windowcast-model", loaded.name.encode()
-            yield b"x-windowcast-version", b"%d" % loaded.version
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", self.request_id.encode()), NO_SNIFFING]
+        if self.loaded is not None:
+            headers += _version_headers(self.loaded.name, self.loaded.version)
         if self._lifecycle.phase is Phase.DRAINING:  # now, not when the request began
-            yield CLOSE
+            headers.append(CLOSE)
+        return headers
 
-    def finish(self) -> None:
-        """Counts the exchange and logs it; probes are logged for debugging only."""
-        seconds = time.perf_counter() - self._started
-        route = getattr(self.scope.get("route"), "path", "none")
-        count_request(route, self.status, seconds)
+    def end(self) -> None:
+        """Stops the clock."""
+        self.seconds = time.perf_counter() - self._started
+        self.ended = time.time()
+
+    def facts(self) -> dict[str, Any]:
+        """What the log tells of it."""
         facts: dict[str, Any] = {
             "request_id": self.request_id,
             "method": self.scope["method"],
             "path": _shown(self.scope["path"][:MAX_PATH_CHARACTERS]),
             "status": self.status,
-            "milliseconds": round(seconds * 1000, 3),
+            "milliseconds": round(self.seconds * 1000, 3),
         }
-        loaded: LoadedVersion | None = self.scope["state"].get("loaded")
-        if loaded is not None:
-            facts |= {"model": loaded.name, "version": loaded.version}
-        request_log.write(logging.DEBUG if route in QUIET_ROUTES else logging.INFO, facts)
+        if self.loaded is not None:
+            facts |= {"model": self.loaded.name, "version": self.loaded.version}
+        return facts
+
+
+def _write_down(exchanges: list[Exchange]) -> None:
+    """Counts exchanges and logs them; probes are logged for debugging only."""
+    count_requests((exchange.route, exchange.status, exchange.seconds) for exchange in exchanges)
+    request_log.write(
+        (
+            logging.DEBUG if exchange.route in QUIET_ROUTES else logging.INFO,
+            datetime.fromtimestamp(exchange.ended, UTC),
+            exchange.facts(),
+        )
+        for exchange in exchanges
+    )
+
+
+request_log = RequestLog()
+journal = Journal(_write_down)
 
 
 class ExchangeMiddleware:
@@ -118,7 +148,13 @@ class ExchangeMiddleware:
                 raise
             await problem_response(InternalError(), exchange.request_id)(scope, receive, exchange.send)
         finally:
-            exchange.finish()
+            exchange.end()
+            journal.add(exchange)
+
+
+@lru_cache
+def _version_headers(model: str, version: int) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"x-windowcast-model", model.encode()), (b"x-windowcast-version", b"%d" % version)
 
 
 @lru_cache

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import structlog
 
@@ -12,9 +11,10 @@ from app.batching import Batcher, Limits
 from app.engines import Engine
 from app.errors import ModelNotReady, StartupError
 from app.golden import Array, probe_windows
+from app.journal import Journal
 from app.lifecycle import STARTUP_FAILURE, Lifecycle, Phase, exit_now
 from app.manifest import Contract
-from app.metrics import count_batch
+from app.metrics import count_batches
 from app.repository import LoadedVersion, Repository
 from app.settings import Settings
 
@@ -40,6 +40,7 @@ class Service:
         self.repository = Repository(settings)
         self._batchers: dict[str, Batcher] = {}
         self._batching: list[asyncio.Task[None]] = []
+        self._batches = Journal(count_batches)
         # One thread: TensorFlow is not promised to be safe in several, and more would only fight for the cores.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._loading: asyncio.Task[None] | None = None
@@ -82,9 +83,15 @@ class Service:
             queue_rows=settings.max_queue_rows,
             seconds=settings.request_timeout_seconds,
         )
-        batcher = Batcher(loaded.engine.predict, self._executor, limits, partial(count_batch, loaded.name))
-        self._batchers[loaded.name] = batcher
-        task = asyncio.get_running_loop().create_task(batcher.run(), name=f"batching {loaded.name}")
+        name = loaded.name
+        batcher = Batcher(
+            loaded.engine.predict,
+            self._executor,
+            limits,
+            on_batch=lambda rows, seconds: self._batches.add((name, rows, seconds)),
+        )
+        self._batchers[name] = batcher
+        task = asyncio.get_running_loop().create_task(batcher.run(), name=f"batching {name}")
         task.add_done_callback(_stop_process)
         self._batching.append(task)
 

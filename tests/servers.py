@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import orjson
 
-from app.logs import FLUSH_SECONDS
+from app.journal import DELAY_SECONDS
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -86,7 +86,7 @@ class Server:
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
         """Its log lines, of one event or of all."""
-        time.sleep(2 * FLUSH_SECONDS)
+        time.sleep(10 * DELAY_SECONDS)
         lines: list[dict[str, Any]] = [orjson.loads(line) for line in self.output.read_bytes().splitlines()]
         return lines if event is None else [line for line in lines if line["event"] == event]
 

@@ -17,8 +17,7 @@ from structlog.testing import capture_logs
 
 from app.errors import QueueFull
 from app.lifecycle import Lifecycle, Phase
-from app.logs import request_log
-from app.middleware import CLIENT_LEFT, ExchangeMiddleware
+from app.middleware import CLIENT_LEFT, ExchangeMiddleware, journal
 
 NEW_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -62,12 +61,12 @@ def exchange(app: Any, path: str = "/predict", phase: Phase = Phase.READY, **sco
     lifecycle.phase = phase
     sent: Messages = []
     logging.getLogger("app.requests").setLevel(logging.DEBUG)
-    request_log.flush()
+    journal.flush()
     output = io.StringIO()
     with redirect_stdout(output), capture_logs() as logged:
         wrapped = ExchangeMiddleware(app, lifecycle)
         asyncio.run(wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send))
-        request_log.flush()
+        journal.flush()
     lines = [orjson.loads(line) for line in output.getvalue().splitlines()]
     return sent, [*map(dict, logged), *(line for line in lines if line["event"] == "request")]
 
