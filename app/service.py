@@ -24,8 +24,8 @@ MAX_CALL_ROWS = 256
 """Most windows of several requests in one call of the engine; more gains nothing and lets the first ones wait."""
 
 
-INLINE_SECONDS = 0.0005
-"""Longest call of an engine that may hold up the event loop; see `docs/decisions/0006`."""
+INLINE_SECONDS = 0.001
+"""Longest call of an engine that may hold up the event loop; see docs/decisions/0006."""
 
 TIMING_ROUNDS = 3
 """Calls of which the quickest counts, so that a busy moment is not taken for a slow engine."""
