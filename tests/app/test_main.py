@@ -129,4 +129,4 @@ def test_without_tensorflow_the_application_is_made_and_answers(
     docs: bool, statuses: list[int], tmp_path: Path
 ) -> None:
     made = run_without_tensorflow(tmp_path, ASK_THE_APPLICATION, docs=docs)
-    assert made.stdout.splitlines()[-1:] == [str(statuses)], made.stderr
+    assert str(statuses) in made.stdout.splitlines(), made.stderr
