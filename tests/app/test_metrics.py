@@ -4,6 +4,11 @@ import re
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
+
+from app.metrics import SECONDS, _observe
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 
@@ -58,3 +63,25 @@ def test_the_format_is_that_of_prometheus(client: httpx.Client) -> None:
     answer = client.get("/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     assert re.search(r"^# TYPE windowcast_request_seconds histogram$", answer.text, re.MULTILINE)
+
+
+@given(st.lists(st.floats(0, 100) | st.sampled_from(SECONDS), min_size=1))
+def test_many_values_at_once_count_as_each_alone(values: list[float]) -> None:
+    registry = CollectorRegistry()
+    together, alone = (Histogram(name, "Seconds.", buckets=SECONDS, registry=registry) for name in ("a", "b"))
+    _observe(together, values)
+    for value in values:
+        alone.observe(value)
+    [first, second] = registry.collect()
+    for one, other in zip(first.samples, second.samples, strict=True):
+        if not one.name.endswith("_created"):
+            assert (one.name[1:], one.labels) == (other.name[1:], other.labels)
+            assert one.value == pytest.approx(other.value)
+
+
+def test_the_metrics_know_of_every_answer_that_was_given_before(client: httpx.Client) -> None:
+    name = 'windowcast_requests_total{route="/livez",status="200"}'
+    for _ in range(5):
+        before = samples(client).get(name, 0)
+        client.get("/livez")
+        assert samples(client)[name] == before + 1

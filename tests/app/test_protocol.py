@@ -1,11 +1,18 @@
-"""Heads of requests that are too long or too slow, over bare connections."""
+"""Heads of requests that are too long or too slow, answers in one write, and idle connections, over bare sockets."""
 
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import orjson
 import pytest
+import uvicorn
 
-from tests.servers import Server, is_closed, read_answer
+from app.protocol import BoundedProtocol
+from tests.servers import HOST, PATIENCE_SECONDS, Server, free_port, is_closed, read_answer, wait_until
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -172,3 +179,133 @@ def test_slow_clients_do_not_slow_others(strict_server: Server) -> None:
     finally:
         for sock in slow:
             sock.close()
+
+
+@contextmanager
+def serving(app: Any, keep_alive_seconds: int = 5) -> Iterator[int]:
+    """An application of the test's own behind the protocol; gives its port."""
+    port = free_port()
+    config = uvicorn.Config(
+        app, port=port, http=BoundedProtocol, lifespan="on", log_config=None, timeout_keep_alive=keep_alive_seconds
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def answering(*messages: dict[str, Any]) -> Any:
+    """An application that sends these messages to everybody."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            scope["state"]["receive_timeout_seconds"] = 5
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        else:
+            for message in messages:
+                await send(dict(message))
+
+    return app
+
+
+def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": [*headers]}
+
+
+def body(content: bytes, **more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": content, **more}
+
+
+LENGTH_2 = (b"content-length", b"2")
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection((HOST, port), timeout=PATIENCE_SECONDS)
+
+
+def test_head_and_body_come_in_one_piece() -> None:
+    with serving(answering(start(LENGTH_2), body(b"ok"))) as port, connect(port) as sock:
+        for _ in range(20):
+            sock.sendall(GET + b"\r\n")
+            answer = sock.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert answer.endswith(b"\r\ncontent-length: 2\r\n\r\nok")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (start(), body(b"ok")),
+        (start(), body(b"o", more_body=True), body(b"k")),
+        (start(LENGTH_2), body(b"o", more_body=True), body(b"k")),
+        (start(LENGTH_2), body(b"ok", more_body=True), body(b"")),
+    ],
+)
+def test_an_answer_in_pieces_or_without_a_length_is_whole(messages: tuple[dict[str, Any], ...]) -> None:
+    with serving(answering(*messages)) as port, connect(port) as sock:
+        for _ in range(2):
+            sock.sendall(GET + b"\r\n")
+            answer = read_answer(sock)
+            assert (answer.status, answer.read()) == (200, b"ok")
+
+
+def test_the_answer_to_head_has_no_body() -> None:
+    with serving(answering(start(LENGTH_2), body(b"ok"))) as port, connect(port) as sock:
+        sock.sendall(b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        received = b"".join(iter(lambda: sock.recv(4096), b""))
+        assert received.endswith(b"\r\n\r\n")
+        assert b"content-length: 2" in received
+
+
+@pytest.mark.parametrize("asked", [b"Connection: close\r\n", b""])
+def test_a_connection_ends_when_either_side_says_so(asked: bytes) -> None:
+    said = () if asked else ((b"connection", b"close"),)
+    with serving(answering(start(LENGTH_2, *said), body(b"ok"))) as port, connect(port) as sock:
+        sock.sendall(GET + asked + b"\r\n")
+        answer = read_answer(sock)
+        assert (answer.getheader("Connection"), answer.read()) == ("close", b"ok")
+        assert is_closed(sock)
+
+
+@pytest.mark.parametrize("header", [(b"x-a", b"1\r\nx-b: 2"), (b"x-a\n", b"1"), (b"x-a", b"1\n\nok")])
+def test_a_line_break_cannot_be_slipped_into_the_head(header: tuple[bytes, bytes]) -> None:
+    with serving(answering(start(LENGTH_2, header), body(b"ok"))) as port, connect(port) as sock:
+        sock.sendall(GET + b"\r\n")
+        answer = read_answer(sock)
+        assert (answer.status, answer.getheader("X-B")) == (500, None)
+
+
+def test_a_wrong_length_is_not_sent_as_if_it_were_right() -> None:
+    with serving(answering(start(LENGTH_2), body(b"longer"))) as port, connect(port) as sock:
+        sock.sendall(GET + b"\r\n")
+        received = b"".join(iter(lambda: sock.recv(4096), b""))
+        assert b"longer" not in received
+
+
+def test_requests_that_come_together_are_answered_in_turn() -> None:
+    with serving(answering(start(LENGTH_2), body(b"ok"))) as port, connect(port) as sock:
+        sock.sendall((GET + b"\r\n") * 5)
+        received = b""
+        while received.count(b"\r\n\r\nok") < 5:
+            received += sock.recv(4096)
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == 5
+
+
+def test_a_connection_is_closed_once_it_has_been_idle_for_the_whole_time() -> None:
+    with serving(answering(start(LENGTH_2), body(b"ok")), keep_alive_seconds=1) as port, connect(port) as sock:
+        for _ in range(4):
+            sock.sendall(GET + b"\r\n")
+            answer = read_answer(sock)
+            assert (answer.status, answer.read()) == (200, b"ok")
+            answered = time.monotonic()
+            time.sleep(0.4)
+        assert is_closed(sock)
+        assert 0.9 < time.monotonic() - answered < 3
