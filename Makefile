@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make requirements"
-CODE := app training tests
+CODE := app training tests benchmarks
 DEFAULT_MODEL := models/default/*/manifest.json
 # Some shells and compilers put a HOST into the environment that is no address.
 IS_ADDRESS = $(filter command% ,$(origin HOST))$(findstring .,$(HOST))$(findstring :,$(HOST))

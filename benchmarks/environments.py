@@ -1,0 +1,43 @@
+"""Environments for what is measured beside us: one each, because their requirements do not agree with each other."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.models import ROOT
+
+PEERS_DIR = ROOT / ".cache" / "peers"
+"""Where they are unless told otherwise."""
+
+REQUIREMENTS = {
+    **{name: f"benchmarks/peers/{name}.txt" for name in ("raw", "mlserver", "litserve", "bento", "engines")},
+    "slim": "requirements/onnx.txt",
+}
+"""What is in each; `slim` is our own service without TensorFlow."""
+
+
+def python_of(peers_dir: Path, name: str) -> Path | None:
+    """The Python of an environment; None where it was not made."""
+    python = peers_dir.absolute() / name / "bin" / "python"
+    return python if python.exists() else None
+
+
+def make_environments(peers_dir: Path) -> None:
+    """Makes those that are missing."""
+    for name, requirements in REQUIREMENTS.items():
+        if python_of(peers_dir, name) is None:
+            print(f"making {peers_dir / name} from {requirements}", flush=True)
+            folder = peers_dir / name
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*install, "--requirement", ROOT / requirements], check=True)
+
+
+def releases(python: Path, packages: list[str]) -> dict[str, str]:
+    """Installed versions of those of the packages that an environment has."""
+    code = (
+        "import sys\nfrom importlib.metadata import PackageNotFoundError, version\n"
+        "for name in sys.argv[1:]:\n try: print(name, version(name))\n except PackageNotFoundError: pass"
+    )
+    result = subprocess.run([python, "-c", code, *packages], check=True, capture_output=True, text=True)
+    return dict(line.split() for line in result.stdout.splitlines())

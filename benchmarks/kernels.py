@@ -1,0 +1,221 @@
+"""Everything that computes the forecasts, each in a process of its own: our engines, and what else could be used.
+
+A process takes orders on standard input, so that many can be measured in turns and each runs under the Python that has
+what it needs. `KernelProcess` gives the orders. Started as a module, this is the process itself:
+
+    python -m benchmarks.kernels NAME THREADS FOLDER
+
+It imports nothing but NumPy and what the kernel needs, so that it runs where the service could not.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.models import ROOT, SHAPES, Model
+from benchmarks.processes import ProcessGroup, environment
+
+Array = NDArray[np.float32]
+Predict = Callable[[Array], Any]
+
+LARGEST_BATCH = 512
+
+
+def make_kernel(name: str, model: Model, threads: int) -> tuple[Predict, str]:
+    """Loads a model into a kernel; also tells the version of what computes."""
+    match name:
+        case "windowcast-onnx":
+            from app.engines.onnx import OnnxEngine
+            from app.manifest import Manifest
+
+            contract = Manifest.read(model.version_dir).contract
+            engine = OnnxEngine(model.version_dir, contract, LARGEST_BATCH, threads)
+            engine.warm_up()
+            return engine.predict, _release("onnxruntime")
+        case "windowcast-tensorflow":
+            from app.engines.tensorflow import TensorFlowEngine
+            from app.manifest import Manifest
+
+            compiled = TensorFlowEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH)
+            compiled.warm_up()
+            return compiled.predict, _release("tensorflow-cpu", "tensorflow")
+        case "keras-predict":
+            import keras
+
+            import training.layers  # noqa: F401  # what the model is made of
+
+            network = keras.models.load_model(model.keras_path)
+            return lambda windows: network.predict(windows, batch_size=len(windows), verbose=0), _release("keras")
+        case "signature":
+            import tensorflow as tf
+
+            signature = tf.saved_model.load(str(model.version_dir)).signatures["serving_default"]
+            return lambda windows: signature(windows=tf.constant(windows))["forecast"].numpy(), _release(
+                "tensorflow-cpu", "tensorflow"
+            )
+        case "onnxruntime":
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            session = onnxruntime.InferenceSession(model.twin_path, options, providers=["CPUExecutionProvider"])
+            return lambda windows: session.run(None, {"windows": windows})[0], _release("onnxruntime")
+        case "openvino":
+            import openvino
+
+            # Without the hint it computes in bfloat16 where the processor can, which is another forecast.
+            hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+            network = openvino.Core().compile_model(model.twin_path, "CPU", hints)
+            return lambda windows: network(windows)[0], _release("openvino")
+        case "pytorch":
+            import torch
+
+            torch.set_num_threads(threads)
+            return _pytorch(torch, dict(np.load(model.weights_path))), _release("torch")
+    raise ValueError(f"there is no kernel {name}")
+
+
+def _pytorch(torch: Any, weights: dict[str, Array]) -> Predict:
+    """The same network as `nn.LSTM` and `nn.Linear`, with the same weights."""
+    features, gates = weights["recurrent_1_0"].shape
+    stack = torch.nn.LSTM(features, gates // 4, num_layers=2, batch_first=True)
+    head = torch.nn.Linear(*weights["head_0"].shape)
+    parameters = {
+        **{f"weight_ih_l{layer}": weights[f"recurrent_{layer + 1}_0"].T for layer in range(2)},
+        **{f"weight_hh_l{layer}": weights[f"recurrent_{layer + 1}_1"].T for layer in range(2)},
+        **{f"bias_ih_l{layer}": weights[f"recurrent_{layer + 1}_2"] for layer in range(2)},
+        **{f"bias_hh_l{layer}": np.zeros(gates, np.float32) for layer in range(2)},
+    }  # both order the gates as input, forget, cell, output
+    stack.load_state_dict({name: torch.tensor(np.ascontiguousarray(array)) for name, array in parameters.items()})
+    head.load_state_dict({"weight": torch.tensor(weights["head_0"].T.copy()), "bias": torch.tensor(weights["head_1"])})
+    scaling = [torch.tensor(weights[name]) for name in ("centre", "spread", "target_centre", "target_spread")]
+    centre, spread, target_centre, target_spread = scaling
+
+    def predict(windows: Array) -> Any:
+        with torch.inference_mode():
+            states, _ = stack((torch.from_numpy(windows) - centre) / spread)
+            return (head(states[:, -1])[:, :, None] * target_spread + target_centre).numpy()
+
+    return predict
+
+
+def _release(*packages: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in packages:
+        try:
+            return f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+    return packages[-1]
+
+
+def serve(name: str, threads: int, model: Model) -> None:
+    """Loads a kernel, tells how far its forecasts are off, and measures whatever it is told to until input ends."""
+    predict, release = make_kernel(name, model, threads)
+    _tell({"release": release, "deviation": _deviation(predict, model)})
+    for line in sys.stdin:
+        order = json.loads(line)
+        _tell({"seconds": measure(predict, model.windows(order["rows"]), order["seconds"])})
+
+
+def measure(predict: Predict, windows: Array, seconds: float) -> float:
+    """Median duration of a call, over as many as fit into the time, and at least three after one for the caches."""
+    predict(windows)
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(durations) < 3 or time.perf_counter() < end:
+        started = time.perf_counter()
+        predict(windows)
+        durations.append(time.perf_counter() - started)
+    return float(np.median(durations))
+
+
+def _deviation(predict: Predict, model: Model) -> float:
+    """Largest difference from the golden forecasts, all of which are of the size of 1."""
+    with np.load(model.golden_path) as golden:
+        return float(np.max(np.abs(np.asarray(predict(golden["windows"])) - golden["forecasts"])))
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Which kernel, with how many threads, under which Python."""
+
+    name: str
+    threads: int
+    python: Path
+
+
+class KernelProcess:
+    """A kernel in a process of its own, paused whenever it is not measured.
+
+    Args:
+        kernel: Which.
+        model: What it computes.
+        output: File for its standard error.
+
+    Raises:
+        ContenderFailed: It does not start.
+    """
+
+    def __init__(self, kernel: Kernel, model: Model, output: Path) -> None:
+        count = str(kernel.threads)
+        variables = {
+            "TF_NUM_INTRAOP_THREADS": count,
+            "TF_NUM_INTEROP_THREADS": count,
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            "CUDA_VISIBLE_DEVICES": "-1",
+        }
+        command = [str(kernel.python), "-m", "benchmarks.kernels", kernel.name, count, str(model.folder)]
+        self._group = ProcessGroup(command, environment(variables, ROOT), ROOT, output, is_piped=True)
+        self.kernel = kernel
+        try:
+            greeting = self._read()
+        except BaseException:
+            self.stop()
+            raise
+        self.release: str = greeting["release"]
+        self.deviation: float = greeting["deviation"]
+        self._group.pause()
+
+    def measure(self, rows: int, seconds: float) -> float:
+        """Median seconds of a call with so many rows."""
+        self._group.resume()
+        pipe = self._group.process.stdin
+        assert pipe is not None
+        pipe.write(f"{json.dumps({'rows': rows, 'seconds': seconds})}\n".encode())
+        pipe.flush()
+        answer: float = self._read()["seconds"]
+        self._group.pause()
+        return answer
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self._group.stop()
+
+    def _read(self) -> dict[str, Any]:
+        pipe = self._group.process.stdout
+        assert pipe is not None
+        line = pipe.readline()
+        if not line:
+            raise self._group.failure("it ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    folder = Path(sys.argv[3])
+    serve(sys.argv[1], int(sys.argv[2]), Model(SHAPES[folder.name], folder))
