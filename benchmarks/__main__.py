@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import engine, environments
+from benchmarks import engine, environments, http
 from benchmarks.machine import header
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -26,6 +26,12 @@ def make_peers(folder: Annotated[Path, typer.Argument(metavar="DIR")] = environm
 def measure_engines(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
     """How long one call of each engine takes."""
     _print(peers, engine.run(peers, only or [], engine.Effort.of(quick=quick)))
+
+
+@app.command("http")
+def measure_http(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+    """Requests per second and latencies over HTTP, beside other servers."""
+    _print(peers, http.run(peers, only or [], http.Effort.of(quick=quick)))
 
 
 def _print(peers: Path, pages: Iterator[str]) -> None:

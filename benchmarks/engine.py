@@ -1,6 +1,5 @@
 """How long one call of each kernel takes: our two engines, and what else computes the same model on a processor."""
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -58,7 +57,7 @@ def run(peers_dir: Path, only: list[str], effort: Effort) -> Iterator[str]:
 
 
 def _kernels(peers_dir: Path, only: list[str], threads: int) -> list[Kernel]:
-    kernels = [Kernel(name, threads, Path(sys.executable)) for name in IN_PROJECT]
+    kernels = [Kernel.in_project(name, threads) for name in IN_PROJECT]
     python = python_of(peers_dir, "engines")
     if python is not None:
         kernels += [Kernel(name, threads, python) for name in IN_ENGINES]
@@ -77,7 +76,7 @@ def _measure(processes: list[KernelProcess], effort: Effort) -> Durations:
     for _ in range(effort.rounds):
         for batch in BATCHES:
             for process in processes:
-                rounds[process.kernel.name, batch].append(process.measure(batch, effort.seconds))
+                rounds[process.kernel.name, batch].append(process.measure(batch, effort.seconds).median)
     return {key: median(values) for key, values in rounds.items()}
 
 

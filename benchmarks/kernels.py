@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ Array = NDArray[np.float32]
 Predict = Callable[[Array], Any]
 
 LARGEST_BATCH = 512
+
+AGREEMENT = 1e-5
+"""Largest difference of a forecast from the recorded one that is rounding; all are of the size of 1."""
 
 
 def make_kernel(name: str, model: Model, threads: int) -> tuple[Predict, str]:
@@ -124,11 +127,18 @@ def serve(name: str, threads: int, model: Model) -> None:
     _tell({"release": release, "deviation": _deviation(predict, model)})
     for line in sys.stdin:
         order = json.loads(line)
-        _tell({"seconds": measure(predict, model.windows(order["rows"]), order["seconds"])})
+        _tell(measure(predict, model.windows(order["rows"]), order["seconds"])._asdict())
 
 
-def measure(predict: Predict, windows: Array, seconds: float) -> float:
-    """Median duration of a call, over as many as fit into the time, and at least three after one for the caches."""
+class Timing(NamedTuple):
+    """Seconds of a call."""
+
+    median: float
+    mean: float
+
+
+def measure(predict: Predict, windows: Array, seconds: float) -> Timing:
+    """Calls as often as fits into the time, and at least three times, after once for the caches."""
     predict(windows)
     durations: list[float] = []
     end = time.perf_counter() + seconds
@@ -136,7 +146,7 @@ def measure(predict: Predict, windows: Array, seconds: float) -> float:
         started = time.perf_counter()
         predict(windows)
         durations.append(time.perf_counter() - started)
-    return float(np.median(durations))
+    return Timing(float(np.median(durations)), float(np.mean(durations)))
 
 
 def _deviation(predict: Predict, model: Model) -> float:
@@ -156,6 +166,11 @@ class Kernel:
     name: str
     threads: int
     python: Path
+
+    @classmethod
+    def in_project(cls, name: str, threads: int) -> Self:
+        """One that the project's own Python has what it needs for."""
+        return cls(name, threads, Path(sys.executable))
 
 
 class KernelProcess:
@@ -188,18 +203,21 @@ class KernelProcess:
             raise
         self.release: str = greeting["release"]
         self.deviation: float = greeting["deviation"]
+        if self.deviation > AGREEMENT:
+            self.stop()
+            raise self._group.failure(f"its forecasts are off by {self.deviation:.1g}")
         self._group.pause()
 
-    def measure(self, rows: int, seconds: float) -> float:
-        """Median seconds of a call with so many rows."""
+    def measure(self, rows: int, seconds: float) -> Timing:
+        """Measures calls with so many rows."""
         self._group.resume()
         pipe = self._group.process.stdin
         assert pipe is not None
         pipe.write(f"{json.dumps({'rows': rows, 'seconds': seconds})}\n".encode())
         pipe.flush()
-        answer: float = self._read()["seconds"]
+        answer = self._read()
         self._group.pause()
-        return answer
+        return Timing(**answer)
 
     def stop(self) -> None:
         """Ends the process."""
