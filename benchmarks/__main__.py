@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import engine, environments, http
+from benchmarks import engine, environments, http, memory, open_loop, start
 from benchmarks.machine import header
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -32,6 +32,31 @@ def measure_engines(peers: Peers = environments.PEERS_DIR, only: Only = None, qu
 def measure_http(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
     """Requests per second and latencies over HTTP, beside other servers."""
     _print(peers, http.run(peers, only or [], http.Effort.of(quick=quick)))
+
+
+@app.command("open-loop")
+def measure_open_loop(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+    """Latency at fixed rates, and goodput under overload."""
+    _print(peers, open_loop.run(only or [], open_loop.Effort.of(quick=quick)))
+
+
+@app.command("start")
+def measure_start(
+    peers: Peers = environments.PEERS_DIR,
+    python: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Python of an installation without TensorFlow.")
+    ] = None,
+    only: Only = None,
+    quick: Quick = False,
+) -> None:
+    """Time to ready and memory, of the whole installation and the slim one."""
+    _print(peers, start.run(peers, python, only or [], quick=quick))
+
+
+@app.command("memory")
+def measure_memory(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+    """Memory after many requests of every kind."""
+    _print(peers, memory.run(only or [], quick=quick))
 
 
 def _print(peers: Path, pages: Iterator[str]) -> None:

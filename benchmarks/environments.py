@@ -29,8 +29,9 @@ def make_environments(peers_dir: Path) -> None:
             print(f"making {peers_dir / name} from {requirements}", flush=True)
             folder = peers_dir / name
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*install, "--requirement", ROOT / requirements], check=True)
+            python = str(folder / "bin" / "python")
+            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*install, "--requirement", str(ROOT / requirements)], check=True)
 
 
 def releases(python: Path, packages: list[str]) -> dict[str, str]:

@@ -32,99 +32,105 @@ AGREEMENT = 1e-5
 """Largest difference of a forecast from the recorded one that is rounding; all are of the size of 1."""
 
 
-def make_kernel(name: str, model: Model, threads: int) -> tuple[Predict, str]:
-    """Loads a model into a kernel; also tells the version of what computes."""
-    match name:
-        case "windowcast-onnx":
-            from app.engines.onnx import OnnxEngine
-            from app.manifest import Manifest
+def _own_onnx(model: Model, threads: int) -> Predict:
+    from app.engines.onnx import OnnxEngine
+    from app.manifest import Manifest
 
-            contract = Manifest.read(model.version_dir).contract
-            engine = OnnxEngine(model.version_dir, contract, LARGEST_BATCH, threads)
-            engine.warm_up()
-            return engine.predict, _release("onnxruntime")
-        case "windowcast-tensorflow":
-            from app.engines.tensorflow import TensorFlowEngine
-            from app.manifest import Manifest
-
-            compiled = TensorFlowEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH)
-            compiled.warm_up()
-            return compiled.predict, _release("tensorflow-cpu", "tensorflow")
-        case "keras-predict":
-            import keras
-
-            import training.layers  # noqa: F401  # what the model is made of
-
-            network = keras.models.load_model(model.keras_path)
-            return lambda windows: network.predict(windows, batch_size=len(windows), verbose=0), _release("keras")
-        case "signature":
-            import tensorflow as tf
-
-            signature = tf.saved_model.load(str(model.version_dir)).signatures["serving_default"]
-            return lambda windows: signature(windows=tf.constant(windows))["forecast"].numpy(), _release(
-                "tensorflow-cpu", "tensorflow"
-            )
-        case "onnxruntime":
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            session = onnxruntime.InferenceSession(model.twin_path, options, providers=["CPUExecutionProvider"])
-            return lambda windows: session.run(None, {"windows": windows})[0], _release("onnxruntime")
-        case "openvino":
-            import openvino
-
-            # Without the hint it computes in bfloat16 where the processor can, which is another forecast.
-            hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-            network = openvino.Core().compile_model(model.twin_path, "CPU", hints)
-            return lambda windows: network(windows)[0], _release("openvino")
-        case "pytorch":
-            import torch
-
-            torch.set_num_threads(threads)
-            return _pytorch(torch, dict(np.load(model.weights_path))), _release("torch")
-    raise ValueError(f"there is no kernel {name}")
+    engine = OnnxEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH, threads)
+    engine.warm_up()
+    return engine.predict
 
 
-def _pytorch(torch: Any, weights: dict[str, Array]) -> Predict:
+def _own_tensorflow(model: Model, _: int) -> Predict:
+    """XLA; its threads are set in the environment, as those of all that runs on TensorFlow."""
+    from app.engines.tensorflow import TensorFlowEngine
+    from app.manifest import Manifest
+
+    engine = TensorFlowEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH)
+    engine.warm_up()
+    return engine.predict
+
+
+def _keras_predict(model: Model, _: int) -> Predict:
+    import keras
+
+    import training.layers  # noqa: F401  # what the model is made of
+
+    network = keras.models.load_model(model.keras_path)
+    return lambda windows: network.predict(windows, batch_size=len(windows), verbose=0)
+
+
+def _signature(model: Model, _: int) -> Predict:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(model.version_dir))  # keeps the variables alive
+    return lambda windows: loaded.signatures["serving_default"](windows=tf.constant(windows))["forecast"].numpy()
+
+
+def _onnxruntime(model: Model, threads: int) -> Predict:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model.twin_path, options, providers=["CPUExecutionProvider"])
+    return lambda windows: session.run(None, {"windows": windows})[0]
+
+
+def _openvino(model: Model, threads: int) -> Predict:
+    import openvino
+
+    # Without the last hint it computes in bfloat16 where the processor can, which is another forecast.
+    hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    network = openvino.Core().compile_model(model.twin_path, "CPU", hints)
+    return lambda windows: network(windows)[0]
+
+
+def _pytorch(model: Model, threads: int) -> Predict:
     """The same network as `nn.LSTM` and `nn.Linear`, with the same weights."""
+    import torch
+
+    torch.set_num_threads(threads)
+    weights = {name: torch.from_numpy(array) for name, array in np.load(model.weights_path).items()}
     features, gates = weights["recurrent_1_0"].shape
     stack = torch.nn.LSTM(features, gates // 4, num_layers=2, batch_first=True)
     head = torch.nn.Linear(*weights["head_0"].shape)
-    parameters = {
-        **{f"weight_ih_l{layer}": weights[f"recurrent_{layer + 1}_0"].T for layer in range(2)},
-        **{f"weight_hh_l{layer}": weights[f"recurrent_{layer + 1}_1"].T for layer in range(2)},
-        **{f"bias_ih_l{layer}": weights[f"recurrent_{layer + 1}_2"] for layer in range(2)},
-        **{f"bias_hh_l{layer}": np.zeros(gates, np.float32) for layer in range(2)},
-    }  # both order the gates as input, forget, cell, output
-    stack.load_state_dict({name: torch.tensor(np.ascontiguousarray(array)) for name, array in parameters.items()})
-    head.load_state_dict({"weight": torch.tensor(weights["head_0"].T.copy()), "bias": torch.tensor(weights["head_1"])})
-    scaling = [torch.tensor(weights[name]) for name in ("centre", "spread", "target_centre", "target_spread")]
+    parameters = {}
+    for layer in range(2):  # both order the gates as input, forget, cell, output
+        parameters[f"weight_ih_l{layer}"] = weights[f"recurrent_{layer + 1}_0"].T
+        parameters[f"weight_hh_l{layer}"] = weights[f"recurrent_{layer + 1}_1"].T
+        parameters[f"bias_ih_l{layer}"] = weights[f"recurrent_{layer + 1}_2"]
+        parameters[f"bias_hh_l{layer}"] = torch.zeros(gates)
+    stack.load_state_dict(parameters)
+    head.load_state_dict({"weight": weights["head_0"].T, "bias": weights["head_1"]})
+    scaling = [weights[name] for name in ("centre", "spread", "target_centre", "target_spread")]
     centre, spread, target_centre, target_spread = scaling
 
     def predict(windows: Array) -> Any:
         with torch.inference_mode():
             states, _ = stack((torch.from_numpy(windows) - centre) / spread)
-            return (head(states[:, -1])[:, :, None] * target_spread + target_centre).numpy()
+            forecasts = head(states[:, -1])[:, :, None]  # (batch, horizon, targets)
+            return (forecasts * target_spread + target_centre).numpy()
 
     return predict
 
 
-def _release(*packages: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for package in packages:
-        try:
-            return f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
-    return packages[-1]
+KERNELS: dict[str, tuple[Callable[[Model, int], Predict], str]] = {
+    "windowcast-onnx": (_own_onnx, "onnxruntime"),
+    "windowcast-tensorflow": (_own_tensorflow, "tensorflow"),
+    "keras-predict": (_keras_predict, "keras"),
+    "signature": (_signature, "tensorflow"),
+    "onnxruntime": (_onnxruntime, "onnxruntime"),
+    "openvino": (_openvino, "openvino"),
+    "pytorch": (_pytorch, "torch"),
+}
+"""How each is made from a model and a number of threads, and the module that computes."""
 
 
 def serve(name: str, threads: int, model: Model) -> None:
     """Loads a kernel, tells how far its forecasts are off, and measures whatever it is told to until input ends."""
-    predict, release = make_kernel(name, model, threads)
-    _tell({"release": release, "deviation": _deviation(predict, model)})
+    make, module = KERNELS[name]
+    predict = make(model, threads)
+    _tell({"release": f"{module} {sys.modules[module].__version__}", "deviation": _deviation(predict, model)})
     for line in sys.stdin:
         order = json.loads(line)
         _tell(measure(predict, model.windows(order["rows"]), order["seconds"])._asdict())

@@ -21,7 +21,8 @@ def header(peers_dir: Path) -> str:
     lines = {
         "command": f"`python -m benchmarks {' '.join(sys.argv[1:])}`, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB; load before {os.getloadavg()[0]:.2f}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB",
+        "load before": f"{os.getloadavg()[0]:.2f} processes in the last minute",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "packages": _listing(releases(Path(sys.executable), OWN_PACKAGES)),
         "wrk": _wrk(),

@@ -1,6 +1,6 @@
 """Writes the models of `benchmarks.models` into a folder; a process of its own, as it needs TensorFlow.
 
-    python -m benchmarks.making FOLDER SHAPE...
+python -m benchmarks.making FOLDER SHAPE...
 """
 
 import sys
@@ -30,7 +30,7 @@ def make(model: Model) -> None:
     network = serving_model(build_model(config, dataset))
     export(network, config, dataset, SCORES, "Its weights are random.")
     network.save(model.keras_path)
-    np.savez(model.weights_path, **_weights(network))
+    np.savez(model.weights_path, allow_pickle=False, **_weights(network))
 
 
 def _dataset(shape: Shape) -> Dataset:

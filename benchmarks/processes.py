@@ -44,7 +44,13 @@ class ProcessGroup:
     """
 
     def __init__(
-        self, command: Sequence[str], variables: Mapping[str, str], folder: Path, output: Path, *, is_piped: bool = False
+        self,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        folder: Path,
+        output: Path,
+        *,
+        is_piped: bool = False,
     ) -> None:
         self.command = command
         self.output = output

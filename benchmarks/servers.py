@@ -52,7 +52,9 @@ OURS, OURS_NPY, RAW = "windowcast", "windowcast, npy", "raw limit"
 RIVALS = ("MLServer", "LitServe", "LitServe, batched", "BentoML")
 
 
-def own_program(model: Model, *, python: str = sys.executable, prefix: tuple[str, ...] = (), **settings: object) -> Program:
+def own_program(
+    model: Model, *, python: str = sys.executable, prefix: tuple[str, ...] = (), **settings: object
+) -> Program:
     """Our service. A line per request is not logged, as it is not by the others.
 
     Args:
@@ -141,7 +143,8 @@ class Server:
     def __init__(self, program: Program, folder: Path) -> None:
         folder.mkdir()
         ports = {name: str(free_port()) for name in ("port", "port2", "port3")}
-        self.url = f"http://{HOST}:{ports['port']}"
+        self.port = int(ports["port"])
+        self.url = f"http://{HOST}:{self.port}"
         command = [word.format(**ports) for word in program.command]
         variables = {name: value.format(**ports) for name, value in program.variables.items()}
         self.group = ProcessGroup(command, environment(variables, ROOT), folder, folder / "output.txt")

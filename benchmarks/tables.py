@@ -32,7 +32,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def bars(given: Iterable[Bar]) -> str:
     """A table of bars."""
-    rows = [[bar.what, _with_unit(bar.figure, bar), f"{bar.sense} {_with_unit(bar.limit, bar)}", bar.verdict] for bar in given]
+    rows = [
+        [bar.what, _with_unit(bar.figure, bar), f"{bar.sense} {_with_unit(bar.limit, bar)}", bar.verdict]
+        for bar in given
+    ]
     return table(["what", "measured", "bar", "verdict"], rows)
 
 

@@ -13,7 +13,7 @@ BATCH_SECONDS = 0.002
 class Forecaster(litserve.LitAPI):
     """Takes windows of one request; several requests become one batch if it is told to batch."""
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002
         """Loads the kernel in the worker."""
         from benchmarks.peers.kernel import forecast
 

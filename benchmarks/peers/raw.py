@@ -1,4 +1,4 @@
-"""The limit for one Python process: bare ASGI, no validation, all requests of one turn of the event loop in one call."""
+"""The limit for one Python process: bare ASGI, no validation, one call for all requests of a turn of the event loop."""
 
 import asyncio
 from typing import Any
