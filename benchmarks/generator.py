@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import uvloop
@@ -32,6 +32,8 @@ BROKEN = 0
 PATIENCE_SECONDS = 5.0
 """How long the last answers are waited for."""
 POLL_SECONDS = 0.05
+FIRST_CONNECTIONS = 256
+"""Open before the first request of a schedule; more are opened when they are needed."""
 LEAD_SECONDS = 0.2
 """From the start of the schedule's thread to the first request."""
 SWITCH_SECONDS = 0.0005
@@ -45,9 +47,9 @@ class Outcome:
     Attributes:
         kinds: Which of the given requests it was.
         statuses: HTTP status, or `BROKEN`.
-        lateness: Seconds from when it was due to when it was sent.
+        lateness: Seconds from when it was due to when the generator took it up, to send it or to connect first.
         latencies: Seconds from when it was due to the last byte of its answer.
-        seconds: How long requests were sent for.
+        seconds: How long it took to take up all requests.
         unsent: Requests that found no connection when they were due.
         unanswered: Requests without an answer at the end.
         processor_share: How busy the generator itself was: near 1 it measures itself.
@@ -120,16 +122,15 @@ class _Connection(asyncio.Protocol):
         self._end: int | None = None
         self._status = BROKEN
         self._is_closing = False
-        self._sent: tuple[int, float, float] | None = None  # kind, due, sent
+        self._sent: tuple[int, float, float] | None = None  # kind, due, taken up
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclass of it
 
-    def send(self, kind: int, request: bytes, due: float) -> None:
+    def send(self, kind: int, request: bytes, due: float, taken_up: float) -> None:
         """Sends a request; the connection is busy until its answer is there."""
         assert self._transport is not None
-        self._sent = kind, due, time.perf_counter()
+        self._sent = kind, due, taken_up
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -201,14 +202,14 @@ class _Traffic:
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    def start_on(self, connection: _Connection, due: float) -> None:
+    def start_on(self, connection: _Connection, due: float, taken_up: float) -> None:
         """Sends the next request."""
         self.started += 1
-        connection.send(*next(self._requests), due)
+        connection.send(*next(self._requests), due, taken_up)
 
-    def note(self, kind: int, due: float, sent: float, answered: float, status: int) -> None:
+    def note(self, kind: int, due: float, taken_up: float, answered: float, status: int) -> None:
         """Keeps what became of a request."""
-        self._answers.append((kind, due, sent, answered, status))
+        self._answers.append((kind, due, taken_up, answered, status))
 
     def free(self, connection: _Connection) -> None:
         """Told by a connection that it has its answer."""
@@ -225,12 +226,12 @@ class _Traffic:
 
     def outcome(self, seconds: float, unanswered: int) -> Outcome:
         """Everything that was kept, as columns."""
-        kinds, due, sent, answered, statuses = np.array(self._answers, np.float64).reshape(-1, 5).T
+        kinds, due, taken_up, answered, statuses = np.array(self._answers, np.float64).reshape(-1, 5).T
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return Outcome(
             kinds=kinds.astype(np.int64),
             statuses=statuses.astype(np.int64),
-            lateness=sent - due,
+            lateness=taken_up - due,
             latencies=answered - due,
             seconds=seconds,
             unsent=self.unsent,
@@ -256,7 +257,7 @@ class _ClosedTraffic(_Traffic):
     def free(self, connection: _Connection) -> None:
         now = time.perf_counter()
         if now < self._end and (self._count is None or self.started < self._count):
-            self.start_on(connection, now)
+            self.start_on(connection, now, now)
         elif not self.unanswered:
             self.is_over.set()
 
@@ -275,23 +276,30 @@ class _OpenTraffic(_Traffic):
     def __init__(self, port: int, requests: Sequence[bytes], most_connections: int) -> None:
         super().__init__(port, requests, most_connections)
         self._idle: list[_Connection] = []
+        self.last_taken_up = 0.0
+
+    async def begin(self) -> None:
+        """Opens some connections."""
+        for _ in range(min(FIRST_CONNECTIONS, self._most_connections)):
+            self._idle.append(await self.connect())
 
     def is_due(self, due: float) -> None:
         """Sends a request now, on another connection if all are busy."""
+        self.last_taken_up = now = time.perf_counter()
         if self._idle:
-            self.start_on(self._idle.pop(), due)
+            self.start_on(self._idle.pop(), due, now)
         elif len(self._open) + len(self._opening) < self._most_connections:
-            self.in_background(self._start_on_new(due))
+            self.in_background(self._start_on_new(due, now))
         else:
             self.unsent += 1
 
-    async def _start_on_new(self, due: float) -> None:
+    async def _start_on_new(self, due: float, taken_up: float) -> None:
         try:
             connection = await self.connect()
         except OSError:
             self.unsent += 1
         else:
-            self.start_on(connection, due)
+            self.start_on(connection, due, taken_up)
 
     def free(self, connection: _Connection) -> None:
         self._idle.append(connection)
@@ -315,8 +323,11 @@ async def _closed(port: int, requests: Sequence[bytes], connections: int, second
 async def _open(port: int, requests: Sequence[bytes], rate: float, seconds: float, connections: int) -> Outcome:
     sys.setswitchinterval(SWITCH_SECONDS)
     traffic = _OpenTraffic(port, requests, connections)
-    gaps = np.random.default_rng(0).exponential(1 / rate, round(rate * seconds))
-    due_times = time.perf_counter() + LEAD_SECONDS + np.cumsum(gaps)
+    await traffic.begin()
+    due_times = np.cumsum(np.random.default_rng(0).exponential(size=max(1, round(rate * seconds))))
+    due_times *= seconds / due_times[-1]  # so that the rate is exact
+    start = time.perf_counter() + LEAD_SECONDS
+    due_times += start
     loop = asyncio.get_running_loop()
     # The event loop's own timers tick once a millisecond, which is too coarse.
     clock = Thread(target=_keep_schedule, args=(loop, due_times.tolist(), traffic.is_due), daemon=True)
@@ -326,7 +337,7 @@ async def _open(port: int, requests: Sequence[bytes], rate: float, seconds: floa
     while clock.is_alive() or (traffic.unanswered and time.perf_counter() < end):  # noqa: ASYNC110
         await asyncio.sleep(POLL_SECONDS)
     unanswered = traffic.unanswered
-    outcome = traffic.outcome(float(np.sum(gaps)), unanswered)
+    outcome = traffic.outcome(traffic.last_taken_up - start, unanswered)
     traffic.end()
     return outcome
 

@@ -16,6 +16,7 @@ from benchmarks.tables import Bar, bars, figure, table
 FIRST, ALL = 20_000, 200_000
 CONNECTIONS = 16
 MAX_BATCH_ROWS = 64
+MAX_BODY_BYTES = 2**16
 LIMIT = 1.02
 SECONDS = 900
 """A run that takes longer is given up."""
@@ -40,7 +41,7 @@ def run(only: list[str], *, quick: bool) -> Iterator[str]:
 
 
 def _measure(model: Model, engine: str, first: int, total: int) -> tuple[str, float]:
-    program = own_program(model, engine=engine, max_batch_rows=MAX_BATCH_ROWS)
+    program = own_program(model, engine=engine, max_batch_rows=MAX_BATCH_ROWS, max_body_bytes=MAX_BODY_BYTES)
     server = Server(program, model.folder / f"memory-{engine}")
     rows, memory = [], []
     sent = 0
@@ -97,6 +98,7 @@ def _mix(model: Model) -> Mix:
         (encode(Request("/nowhere", single.body)), HTTPStatus.NOT_FOUND),
         (encode(ask_batch(model.windows(MAX_BATCH_ROWS + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         (encode(ask_batch_npy(model.windows(MAX_BATCH_ROWS + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        (encode(Request("/predict", b" " * (MAX_BODY_BYTES + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         (encode(Request("/models", b""), "GET"), HTTPStatus.OK),
         (encode(Request("/metrics", b""), "GET"), HTTPStatus.OK),
     ]

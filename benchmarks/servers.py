@@ -49,7 +49,21 @@ class Contender:
 
 
 OURS, OURS_NPY, RAW = "windowcast", "windowcast, npy", "raw limit"
-RIVALS = ("MLServer", "LitServe", "LitServe, batched", "BentoML")
+RIVALS = tuple(f"{name}{how}" for name in ("MLServer", "LitServe", "BentoML") for how in ("", ", batched"))
+
+MLSERVER_START = ("-c", "from mlserver.cli import main; main()", "start", ".")
+MLSERVER_SETTINGS = {
+    "MLSERVER_HOST": HOST,
+    "MLSERVER_HTTP_PORT": "{port}",
+    "MLSERVER_GRPC_PORT": "{port2}",
+    "MLSERVER_METRICS_PORT": "{port3}",
+    "MLSERVER_PARALLEL_WORKERS": "0",
+    "MLSERVER_DEBUG": "false",
+    "MLSERVER_MODEL_NAME": "forecaster",
+    "MLSERVER_MODEL_IMPLEMENTATION": "benchmarks.peers.mlserver_runtime.Forecaster",
+}
+BATCHING = {"BATCHED": "yes", "MLSERVER_MODEL_MAX_BATCH_SIZE": "32", "MLSERVER_MODEL_MAX_BATCH_TIME": "0.002"}
+"""Has the others put requests together: LitServe and BentoML by the first, MLServer by its own settings."""
 
 
 def own_program(
@@ -93,32 +107,23 @@ def contenders(model: Model, peers_dir: Path, threads: int, *, is_batch: bool) -
 
 def _peers(model: Model, peers_dir: Path, threads: int, *, is_batch: bool) -> list[Contender]:
     """The same kernel behind other servers."""
-    kernel = {"MODEL": str(model.twin_path), "THREADS": str(threads)}
-    mlserver = {
-        "MLSERVER_HOST": HOST,
-        "MLSERVER_HTTP_PORT": "{port}",
-        "MLSERVER_GRPC_PORT": "{port2}",
-        "MLSERVER_METRICS_PORT": "{port3}",
-        "MLSERVER_PARALLEL_WORKERS": "0",
-        "MLSERVER_DEBUG": "false",
-        "MLSERVER_MODEL_NAME": "forecaster",
-        "MLSERVER_MODEL_IMPLEMENTATION": "benchmarks.peers.mlserver_runtime.Forecaster",
-    }
-    litserve = ("-m", "benchmarks.peers.litserve_api", "{port}")
     bento = ("-m", "bentoml", "serve", "benchmarks.peers.bento:Forecaster", "--host", HOST, "--port", "{port}")
-    start_mlserver = ("-c", "from mlserver.cli import main; main()", "start", ".")
     known: list[tuple[str, str, tuple[str, ...], dict[str, str], Ask]] = [
         (RAW, "raw", _uvicorn("benchmarks.peers.raw:app", "--lifespan", "off"), {}, ask_peer),
-        ("MLServer", "mlserver", start_mlserver, mlserver, ask_inference_protocol),
-        ("LitServe", "litserve", litserve, {}, ask_peer),
+        ("MLServer", "mlserver", MLSERVER_START, MLSERVER_SETTINGS, ask_inference_protocol),
+        ("LitServe", "litserve", ("-m", "benchmarks.peers.litserve_api", "{port}"), {}, ask_peer),
         ("BentoML", "bento", bento, {}, ask_peer),
     ]
-    if not is_batch:  # it puts requests together, which is of use to single windows only
-        known.append(("LitServe, batched", "litserve", (*litserve, "batched"), {}, ask_peer))
+    if not is_batch:  # putting requests together is of use to single windows only
+        known += [
+            (f"{name}, batched", folder, arguments, {**variables, **BATCHING}, ask)
+            for name, folder, arguments, variables, ask in known[1:]
+        ]
+    kernel = {"MODEL": str(model.twin_path), "THREADS": str(threads)}
     return [
         Contender(name, Program((str(python), *arguments), {**kernel, **variables}), ask)
-        for name, environment_name, arguments, variables, ask in known
-        if (python := python_of(peers_dir, environment_name))
+        for name, folder, arguments, variables, ask in known
+        if (python := python_of(peers_dir, folder))
     ]
 
 

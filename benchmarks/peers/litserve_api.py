@@ -1,5 +1,6 @@
-"""LitServe, plain or with its batching of requests: `python -m benchmarks.peers.litserve_api PORT [batched]`."""
+"""LitServe: `python -m benchmarks.peers.litserve_api PORT`; with BATCHED set it puts requests together."""
 
+import os
 import sys
 from typing import Any
 
@@ -45,7 +46,7 @@ class Forecaster(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    is_batched = "batched" in sys.argv
-    options = {"max_batch_size": MAX_BATCH_SIZE, "batch_timeout": BATCH_SECONDS} if is_batched else {}
+    batching = {"max_batch_size": MAX_BATCH_SIZE, "batch_timeout": BATCH_SECONDS}
+    options = batching if "BATCHED" in os.environ else {}
     server = litserve.LitServer(Forecaster(**options), accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", generate_client_file=False)
