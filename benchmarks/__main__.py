@@ -1,5 +1,7 @@
 """`python -m benchmarks`: measures the service beside others and prints Markdown."""
 
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +11,20 @@ import typer
 from benchmarks import engine, environments, http, memory, open_loop, start
 from benchmarks.machine import header
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+TERMINATED = 128 + signal.SIGTERM
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Peers = Annotated[Path, typer.Option("--peers", metavar="DIR", help="Where the other servers' environments are.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A short run, to see that everything works.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Measure only this; may be repeated.")]
+
+
+@app.callback()
+def end_cleanly() -> None:
+    """Measures the service beside others and prints Markdown."""
+    # Like Ctrl-C, so that no server is left behind: most are paused, and would stay for good.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
 
 
 @app.command("peers")
