@@ -27,7 +27,7 @@ LIMIT = 1.3
 class Effort:
     """How long is measured."""
 
-    rounds: int = 25
+    rounds: int = 15
     seconds: float = 0.15
 
     @classmethod

@@ -63,7 +63,7 @@ class Effort:
     """How long is measured."""
 
     rounds: int = 5
-    seconds: int = 4
+    seconds: int = 3
 
     @classmethod
     def of(cls, *, quick: bool) -> "Effort":
@@ -111,6 +111,9 @@ def _measure(
     with ExitStack() as stack:
         servers = _start(scene, model, folder, admitted, stack)
         engines = _start_engines(model, folder, stack) if scene.is_batch else []
+        for load in scene.loads:
+            for contender, server in servers.items():
+                _drive(server, contender, load, model, folder, WARM_UP_SECONDS)
         for _ in range(effort.rounds):
             for load in scene.loads:
                 for contender, server in servers.items():
@@ -158,7 +161,6 @@ def _drive(server: Server, contender: Contender, load: Load, model: Model, folde
     request = contender.ask(model.windows(load.rows or 1))
     server.group.resume()
     try:
-        drive(server.url, request, load.connections, WARM_UP_SECONDS, folder)
         return drive(server.url, request, load.connections, seconds, folder)
     finally:
         server.group.pause()
