@@ -7,7 +7,6 @@ its own. Every latency counts from when a request was due, so one that had to wa
 import asyncio
 import itertools
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -181,13 +180,14 @@ class _Traffic:
         self._answers: list[tuple[int, float, float, float, int]] = []
         self._open: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self.started = 0
+        self._processor_seconds = time.process_time()
+        self.taken_up = 0
         self.unsent = 0
 
     @property
     def unanswered(self) -> int:
-        """Requests under way."""
-        return self.started - len(self._answers)
+        """Requests under way, or about to be."""
+        return self.taken_up - self.unsent - len(self._answers)
 
     async def connect(self) -> _Connection:
         """Opens a connection."""
@@ -204,7 +204,6 @@ class _Traffic:
 
     def start_on(self, connection: _Connection, due: float, taken_up: float) -> None:
         """Sends the next request."""
-        self.started += 1
         connection.send(*next(self._requests), due, taken_up)
 
     def note(self, kind: int, due: float, taken_up: float, answered: float, status: int) -> None:
@@ -227,7 +226,6 @@ class _Traffic:
     def outcome(self, seconds: float, unanswered: int) -> Outcome:
         """Everything that was kept, as columns."""
         kinds, due, taken_up, answered, statuses = np.array(self._answers, np.float64).reshape(-1, 5).T
-        usage = resource.getrusage(resource.RUSAGE_SELF)
         return Outcome(
             kinds=kinds.astype(np.int64),
             statuses=statuses.astype(np.int64),
@@ -236,7 +234,7 @@ class _Traffic:
             seconds=seconds,
             unsent=self.unsent,
             unanswered=unanswered,
-            processor_share=(usage.ru_utime + usage.ru_stime) / seconds,
+            processor_share=(time.process_time() - self._processor_seconds) / seconds,
         )
 
 
@@ -256,7 +254,8 @@ class _ClosedTraffic(_Traffic):
 
     def free(self, connection: _Connection) -> None:
         now = time.perf_counter()
-        if now < self._end and (self._count is None or self.started < self._count):
+        if now < self._end and (self._count is None or self.taken_up < self._count):
+            self.taken_up += 1
             self.start_on(connection, now, now)
         elif not self.unanswered:
             self.is_over.set()
@@ -285,6 +284,7 @@ class _OpenTraffic(_Traffic):
 
     def is_due(self, due: float) -> None:
         """Sends a request now, on another connection if all are busy."""
+        self.taken_up += 1
         self.last_taken_up = now = time.perf_counter()
         if self._idle:
             self.start_on(self._idle.pop(), due, now)

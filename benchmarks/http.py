@@ -161,7 +161,9 @@ def _drive(server: Server, contender: Contender, load: Load, model: Model, folde
     request = contender.ask(model.windows(load.rows or 1))
     server.group.resume()
     try:
-        return drive(server.url, request, load.connections, seconds, folder)
+        figures = drive(server.url, request, load.connections, seconds, folder)
+        server.wait_for(request)  # behind what wrk left under way, which would slow down the next load
+        return figures
     finally:
         server.group.pause()
 

@@ -70,10 +70,12 @@ def _measure(model: Model, engine: str, effort: Effort) -> Iterator[str]:
         port, requests = server.port, [encode(request)]
         send_closed(port, requests, PEAK_CONNECTIONS, seconds=effort.seconds / 4)  # to warm up
         peak = _good_rate(send_closed(port, requests, PEAK_CONNECTIONS, seconds=effort.seconds))
-        outcomes = {
-            share: send_open(port, requests, share * peak, seconds=effort.seconds, connections=MOST_CONNECTIONS)
-            for share in (*SHARES, *OVERLOADS)
-        }
+        outcomes: dict[float, Outcome] = {}
+        for share in (*SHARES, *OVERLOADS):
+            server.wait_for(request)  # behind what is still under way
+            outcomes[share] = send_open(
+                port, requests, share * peak, seconds=effort.seconds, connections=MOST_CONNECTIONS
+            )
     finally:
         server.group.stop()
     yield f"### {model.shape}, {engine} engine: single windows, peak {figure(peak)} requests/s\n"
