@@ -8,7 +8,7 @@ compare it with the SavedModel, as `training.fused.check_twin` does.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -41,6 +41,9 @@ CENTRE_NODE = "centre/Const"
 
 GATES: dict[float, Cell] = {4: "lstm", 3: "gru", 1: "rnn"}
 """The cell with so many gates: its recurrent kernel is so many times as wide as high."""
+
+BENDS = frozenset({"Abs", "ClipByValue", "LeakyRelu", "Maximum", "Minimum", "Relu", "Relu6", "Select", "SelectV2"})
+"""Operators that change nothing in some places and something in others: no comparison need ever come upon it."""
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
 
@@ -84,8 +87,11 @@ def rebuild_foreign(contract: Contract, signature: Any) -> keras.Model:
         A model of windows (batch, steps, features) -> forecasts (batch, horizon, targets) that scales nothing.
 
     Raises:
-        NotFusable: Its variables are not those of such a model.
+        NotFusable: Its variables are not those of such a model, or its graph has what no such model needs.
     """
+    for node in _nodes(signature):
+        if node.op in BENDS and node.attr["T"].type == tf.float32.as_datatype_enum:
+            raise NotFusable(f"its graph holds the operator {node.op}; {DRAWABLE}")
     groups = _group(signature.variables)
     *stack, head = groups.values() or [{}]
     if not stack or head.keys() != {"kernel", "bias"} or any(group.keys() != {*ROLES} for group in stack):
@@ -119,12 +125,19 @@ def _constants(signature: Any) -> dict[str, Array]:
     The export traces the model once more, which puts a number behind the layer's name: `spread_1/truediv/y`.
     """
     found = {}
-    for function in signature.graph.as_graph_def().library.function:
-        for node in function.node_def:
-            place = re.search(r"(?:^|/)(centre|spread|forecast)(?:_\d+)?/(.+)$", node.name)
-            if place and node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum:
-                found["/".join(place.groups())] = tf.make_ndarray(node.attr["value"].tensor)
+    for node in _nodes(signature):
+        place = re.search(r"(?:^|/)(centre|spread|forecast)(?:_\d+)?/(.+)$", node.name)
+        if place and node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum:
+            found["/".join(place.groups())] = tf.make_ndarray(node.attr["value"].tensor)
     return found
+
+
+def _nodes(signature: Any) -> Iterator[Any]:
+    """The nodes of the graph, and of the functions in it."""
+    graph = signature.graph.as_graph_def()
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
 
 
 def _group(variables: Iterable[Any]) -> dict[str, Group]:

@@ -276,8 +276,18 @@ def test_a_folder_of_versions_gives_its_name(tmp_path: Path) -> None:
 
 REFUSED = {
     "another activation": (
-        lambda: sequential(layers.LSTM(4, activation="relu"), layers.Dense(1)),
+        lambda: sequential(layers.LSTM(4, activation="softsign"), layers.Dense(1)),
         "in batches of 1 the graph is off by",
+    ),
+    "an activation that may never act": (
+        lambda: sequential(
+            layers.LSTM(4), layers.Dense(1, bias_initializer=keras.initializers.Constant(9)), layers.ReLU()
+        ),
+        "its graph holds the operator Relu; only LSTM",
+    ),
+    "a mask that may never act": (
+        lambda: sequential(layers.Masking(7.7), layers.LSTM(4), layers.Dense(1)),
+        "its graph holds the operator SelectV2; only LSTM",
     ),
     "scaling": (
         lambda: sequential(layers.Rescaling(2.0), layers.LSTM(4), layers.Dense(1)),
