@@ -241,10 +241,9 @@ def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for notice in data.notices:
         yield "", notice
     yield "versions", ", ".join(f"{package} {release}" for package, release in manifest.versions.items())
-    yield (
-        "config",
-        ", ".join(f"{name}={_plain(value)}" for name, value in manifest.config.items() if not _is_blank(value)),
-    )
+    settings = [f"{name}={_plain(value)}" for name, value in manifest.config.items() if not _is_blank(value)]
+    if settings:
+        yield "config", ", ".join(settings)
     yield "twin", "fused, for ONNX Runtime" if manifest.has_twin else f"none: {_why_no_twin(manifest)}"
     yield "files", f"{len(manifest.files)}, sha256 of each recorded"
 
