@@ -159,4 +159,6 @@ def _show_size(node: dict[str, Any], axis: str, contract: Contract) -> None:
 
 def _feature_schema(feature: Feature) -> dict[str, str]:
     unit = f" {feature.unit}" if feature.unit else ""
-    return {"type": "number", "description": f"{feature.minimum:g} to {feature.maximum:g}{unit} in training"}
+    is_ranged = feature.minimum is not None and feature.maximum is not None
+    text = f"{feature.minimum:g} to {feature.maximum:g}{unit} in training" if is_ranged else f"a number{unit}"
+    return {"type": "number", "description": text}
