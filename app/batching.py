@@ -145,7 +145,7 @@ class Batcher:
         while self._queue and (not batch or rows + self._queue[0].rows <= self._limits.call_rows):
             job = self._queue.popleft()
             self._leave_queue(job)
-            if job.is_wanted and now < job.deadline:
+            if now < job.deadline and not job.forecasts.done():
                 batch.append(job)
                 rows += job.rows
         return batch
@@ -182,7 +182,7 @@ class Batcher:
         Returns:
             The jobs that were still wanted, their forecasts one after another, and the seconds that these took.
         """
-        wanted = [job for job in batch if job.is_wanted]
+        wanted = [job for job in batch if not job.forecasts.done()]
         if not wanted:
             return [], np.empty(0, np.float32), 0.0
         windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])

@@ -106,10 +106,10 @@ async def _read(receive: Receive, max_bytes: int) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunk = message.get("body", b"")
-        size += len(chunk)
+        body = message.get("body", b"")
+        size += len(body)
         if size > max_bytes:
             raise BodyTooLarge(max_bytes)
-        chunks.append(chunk)
+        chunks.append(body)
         if not message.get("more_body", False):
-            return b"".join(chunks)
+            return body if size == len(body) else b"".join(chunks)

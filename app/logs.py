@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -66,19 +66,27 @@ class RequestLog:
         self._logger = structlog.get_logger("app.requests")
         self._levels = logging.getLogger("app.requests")
 
-    def write(self, requests: Iterable[tuple[int, datetime, dict[str, Any]]]) -> None:
-        """Writes a line for each request: its level, when it ended, and what is to be told of it."""
-        shown = [request for request in requests if self._levels.isEnabledFor(request[0])]
+    def is_on(self, level: int) -> bool:
+        """Whether lines of that level are written."""
+        return self._levels.isEnabledFor(level)
+
+    def write(self, requests: Iterable[tuple[int, float, dict[str, Any]]]) -> None:
+        """Writes a line for each request: its level, the time when it ended, and what is to be told of it."""
         if sys.stdout.isatty():
-            for level, _, facts in shown:
+            for level, _, facts in requests:
                 self._logger.log(level, "request", **facts)
             return
         lines = [
             orjson.dumps(
-                {**facts, "event": "request", "level": LEVEL_NAMES[level], "timestamp": ended},
+                {
+                    **facts,
+                    "event": "request",
+                    "level": LEVEL_NAMES[level],
+                    "timestamp": datetime.fromtimestamp(ended, UTC),
+                },
                 option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE,
             )
-            for level, ended, facts in shown
+            for level, ended, facts in requests
         ]
         with suppress(OSError, ValueError):  # nobody reads the log any more
             sys.stdout.write(b"".join(lines).decode())

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -18,6 +18,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.direct import HEADERS
 from app.api.problems import problem_response
 from app.errors import InternalError, ServiceError
 from app.journal import Journal
@@ -58,7 +59,9 @@ class Exchange:
         self.ended = 0.0
         self._send = send
         self._lifecycle = lifecycle
-        self.request_id = scope["state"]["request_id"] = _request_id(scope)
+        state = scope["state"]
+        headers = state[HEADERS] = dict(scope["headers"])
+        self.request_id = state["request_id"] = _request_id(headers)
 
     @property
     def loaded(self) -> LoadedVersion | None:
@@ -75,16 +78,15 @@ class Exchange:
         """Passes a part of the answer on, its head with what every answer has."""
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            message["headers"] = [*message["headers"], *self._headers()]
+            loaded = self.loaded
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.request_id.encode()),
+                NO_SNIFFING,
+                *(_version_headers(loaded.name, loaded.version) if loaded is not None else ()),
+                *((CLOSE,) if self._lifecycle.phase is Phase.DRAINING else ()),  # now, not when the request began
+            ]
         await self._send(message)
-
-    def _headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", self.request_id.encode()), NO_SNIFFING]
-        if self.loaded is not None:
-            headers += _version_headers(self.loaded.name, self.loaded.version)
-        if self._lifecycle.phase is Phase.DRAINING:  # now, not when the request began
-            headers.append(CLOSE)
-        return headers
 
     def end(self) -> None:
         """Stops the clock."""
@@ -100,22 +102,23 @@ class Exchange:
             "status": self.status,
             "milliseconds": round(self.seconds * 1000, 3),
         }
-        if self.loaded is not None:
-            facts |= {"model": self.loaded.name, "version": self.loaded.version}
+        loaded = self.loaded
+        if loaded is not None:
+            facts |= {"model": loaded.name, "version": loaded.version}
         return facts
 
 
 def _write_down(exchanges: list[Exchange]) -> None:
     """Counts exchanges and logs them; probes are logged for debugging only."""
     count_requests((exchange.route, exchange.status, exchange.seconds) for exchange in exchanges)
-    request_log.write(
-        (
-            logging.DEBUG if exchange.route in QUIET_ROUTES else logging.INFO,
-            datetime.fromtimestamp(exchange.ended, UTC),
-            exchange.facts(),
-        )
-        for exchange in exchanges
-    )
+    if not request_log.is_on(logging.DEBUG):
+        exchanges = [exchange for exchange in exchanges if exchange.route not in QUIET_ROUTES]
+    if request_log.is_on(logging.INFO):
+        request_log.write((_level(exchange), exchange.ended, exchange.facts()) for exchange in exchanges)
+
+
+def _level(exchange: Exchange) -> int:
+    return logging.DEBUG if exchange.route in QUIET_ROUTES else logging.INFO
 
 
 request_log = RequestLog()
@@ -168,9 +171,9 @@ _ID_PREFIX = os.urandom(10).hex()
 _ID_NUMBERS = count(1)
 
 
-def _request_id(scope: Scope) -> str:
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
     """The caller's X-Request-ID if it is sane, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value):
-            return str(value.decode("ascii"))
+    given = headers.get(b"x-request-id")
+    if given is not None and SANE_REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
     return f"{_ID_PREFIX}{next(_ID_NUMBERS):012x}"

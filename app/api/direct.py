@@ -14,6 +14,9 @@ from app.body import BODY_IS_HERE, read_body
 from app.errors import MethodNotAllowed
 from app.settings import Settings
 
+HEADERS = "headers"
+"""Key in a scope's state for the request's headers by name; of those that come twice, the last counts."""
+
 
 class Request:
     """One request to a direct route."""
@@ -22,7 +25,7 @@ class Request:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
-        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.headers: Mapping[bytes, bytes] = scope["state"][HEADERS]
         self._receive = receive
 
     async def body(self, settings: Settings) -> bytes:
