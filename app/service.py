@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,6 +28,10 @@ MAX_CALL_ROWS = 256
 INLINE_SECONDS = 0.001
 """Longest call of an engine that may hold up the event loop; see docs/decisions/0006."""
 
+SWITCH_SECONDS = 0.0005
+"""How long the event loop may keep Python's lock when the engine's thread wants it, a tenth of the default. Under load
+the loop never rests, and the engine needs the lock twice a call: it would wait for milliseconds each time."""
+
 TIMING_ROUNDS = 3
 """Calls of which the quickest counts, so that a busy moment is not taken for a slow engine."""
 
@@ -48,6 +53,7 @@ class Service:
     def start(self) -> None:
         """Starts loading the models; probes are answered meanwhile."""
         self.lifecycle.catch_signals()
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def wait_until_ready(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.dialects import ask_single
+from benchmarks.dialects import ask_batch_npy, ask_single
 from benchmarks.generator import Outcome, encode, send_closed, send_open
 from benchmarks.models import Model, made_models
 from benchmarks.servers import Server, own_program
@@ -25,7 +25,11 @@ DEADLINE_SECONDS = 0.25
 MAX_QUEUE_ROWS = 64
 """What an operator would set for such a deadline: as many rows as the engine does in a fraction of it."""
 
-PEAK_CONNECTIONS = 64
+LOADS = {
+    "single windows, JSON": (ask_single, 1),
+    "batches of 16 windows, npy": (ask_batch_npy, 16),
+}
+"""What is asked, and how many windows each request has. To refuse takes as long for either, to compute does not."""
 MOST_CONNECTIONS = 4000
 SHARES = (0.25, 0.5, 0.75, 0.9)
 OVERLOADS = (2, 5)
@@ -52,7 +56,8 @@ def run(only: list[str], effort: Effort) -> Iterator[str]:
     engines = [engine for engine in ("onnx", "tensorflow") if not only or engine in only]
     with made_models([SHAPE]) as models:
         for engine in engines:
-            yield from _measure(models[SHAPE], engine, effort)
+            for load in LOADS:
+                yield from _measure(models[SHAPE], engine, load, effort)
 
 
 def _allow_many_connections() -> None:
@@ -61,15 +66,16 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _measure(model: Model, engine: str, effort: Effort) -> Iterator[str]:
-    request = ask_single(model.windows(1))
+def _measure(model: Model, engine: str, load: str, effort: Effort) -> Iterator[str]:
+    ask, rows = LOADS[load]
+    request, peak_connections = ask(model.windows(rows)), MAX_QUEUE_ROWS // rows
     program = own_program(model, engine=engine, max_queue_rows=MAX_QUEUE_ROWS)
-    server = Server(program, model.folder / f"open-loop-{engine}")
+    server = Server(program, model.folder / f"open-loop-{engine}-{rows}")
     try:
         server.wait_for(request)
         port, requests = server.port, [encode(request)]
-        send_closed(port, requests, PEAK_CONNECTIONS, seconds=effort.seconds / 4)  # to warm up
-        peak = _good_rate(send_closed(port, requests, PEAK_CONNECTIONS, seconds=effort.seconds))
+        send_closed(port, requests, peak_connections, seconds=effort.seconds / 4)  # to warm up
+        peak = _good_rate(send_closed(port, requests, peak_connections, seconds=effort.seconds))
         outcomes: dict[float, Outcome] = {}
         for share in (*SHARES, *OVERLOADS):
             server.wait_for(request)  # behind what is still under way
@@ -78,7 +84,7 @@ def _measure(model: Model, engine: str, effort: Effort) -> Iterator[str]:
             )
     finally:
         server.group.stop()
-    yield f"### {model.shape}, {engine} engine: single windows, peak {figure(peak)} requests/s\n"
+    yield f"### {model.shape}, {engine} engine: {load}, peak {figure(peak)} requests/s\n"
     yield f"{_latency_table(outcomes, peak)}\n"
     yield f"{_overload_table(outcomes, peak)}\n"
     yield f"{bars(_bars(outcomes, peak))}\n"
