@@ -5,7 +5,7 @@ shares a call. A short call is computed on the event loop itself, where the way 
 than it frees; a long one in the engine's thread, so that the loop goes on meanwhile.
 
 The queue is bounded in rows, and every job has a deadline: one that passes it in the queue, or whose caller left, is
-never computed. A batch that fails is computed once more job by job, so that one request cannot spoil its neighbours'.
+never computed. A batch that fails is computed once more row by row, so that one request cannot spoil its neighbours'.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 import structlog
@@ -25,6 +24,8 @@ from app.golden import Array
 log = structlog.get_logger()
 
 Predict = Callable[[Array], Array]
+
+NO_WINDOWS = np.empty(0, np.float32)
 
 
 class Job:
@@ -81,7 +82,7 @@ class Batcher:
         self._on_batch = on_batch
         self._queue: deque[Job] = deque()
         self._queued_rows = 0
-        self._unanswered: deque[Job] = deque()
+        self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._arrival: asyncio.Future[None] | None = None
@@ -125,7 +126,9 @@ class Batcher:
         try:
             return await job.forecasts
         finally:
-            self._leave_queue(job)  # it is there still if the caller left or the deadline passed
+            if job.is_queued:  # the caller left, or the deadline passed
+                self._leave_queue(job)
+                job.windows = NO_WINDOWS
 
     async def run(self) -> None:
         """Computes batch after batch, for as long as the service lives."""
@@ -144,32 +147,42 @@ class Batcher:
         now = self._loop.time()  # after a busy turn of the loop the alarm may still be due
         while self._queue and (not batch or rows + self._queue[0].rows <= self._limits.call_rows):
             job = self._queue.popleft()
-            self._leave_queue(job)
-            if now < job.deadline and not job.forecasts.done():
+            if job.is_queued:
+                self._leave_queue(job)
+            if now < job.deadline and job.is_wanted:
                 batch.append(job)
                 rows += job.rows
         return batch
 
     def _leave_queue(self, job: Job) -> None:
-        if job.is_queued:
-            job.is_queued = False
-            self._queued_rows -= job.rows
+        job.is_queued = False
+        self._queued_rows -= job.rows
 
     async def _compute(self, batch: list[Job]) -> None:
         try:
             wanted, forecasts, seconds = await self._call(batch)
         except Exception:
-            if len(batch) == 1:
-                log.exception("prediction failed", rows=batch[0].rows)
-                _fail(batch[0])
-                return
-            log.warning("batch failed; trying each of its requests alone", requests=len(batch))
+            log.warning("batch failed; computing it again row by row", requests=len(batch), exc_info=True)
             for job in batch:
-                await self._compute([job])
+                await self._compute_by_row(job)
         else:
             if wanted:
                 self._on_batch(len(forecasts), seconds)
                 _share_out(wanted, forecasts)
+
+    async def _compute_by_row(self, job: Job) -> None:
+        try:
+            forecasts = await self._loop.run_in_executor(self._executor, self._predict_by_row, job)
+        except Exception:
+            log.exception("prediction failed", rows=job.rows)
+            _fail(job)
+        else:
+            _share_out([job], forecasts)
+
+    def _predict_by_row(self, job: Job) -> Array:
+        if not job.is_wanted:
+            return np.empty(0, np.float32)
+        return np.concatenate([self._predict_all(job.windows[row : row + 1]) for row in range(job.rows)])
 
     async def _call(self, batch: list[Job]) -> tuple[list[Job], Array, float]:
         if sum(job.rows for job in batch) <= self._limits.inline_rows:
@@ -182,41 +195,44 @@ class Batcher:
         Returns:
             The jobs that were still wanted, their forecasts one after another, and the seconds that these took.
         """
-        wanted = [job for job in batch if not job.forecasts.done()]
+        wanted = [job for job in batch if job.is_wanted]
         if not wanted:
             return [], np.empty(0, np.float32), 0.0
         windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
         started = time.perf_counter()
+        forecasts = self._predict_all(windows)
+        return wanted, forecasts, time.perf_counter() - started
+
+    def _predict_all(self, windows: Array) -> Array:
         forecasts = self._predict(windows)
-        seconds = time.perf_counter() - started
         if len(forecasts) != len(windows):
             raise ValueError(f"the engine answered {len(windows)} windows with {len(forecasts)} forecasts")
-        return wanted, forecasts, seconds
+        return forecasts
 
     def _watch(self, job: Job) -> None:
         """Sees to it that the job fails at its deadline. All wait equally long, so the first that came is due first."""
-        while self._unanswered and not self._unanswered[0].is_wanted:
+        while self._unanswered and self._unanswered[0][1].done():
             self._unanswered.popleft()
-        self._unanswered.append(job)
+        self._unanswered.append((job.deadline, job.forecasts))
         if self._alarm is None:
             self._set_alarm()
 
     def _set_alarm(self) -> None:
-        self._alarm = self._loop.call_at(self._unanswered[0].deadline, self._expire)
+        self._alarm = self._loop.call_at(self._unanswered[0][0], self._expire)
 
     def _expire(self) -> None:
         now = self._loop.time()
         self._alarm = None
-        while self._unanswered and (self._unanswered[0].deadline <= now or not self._unanswered[0].is_wanted):
-            job = self._unanswered.popleft()
-            if job.is_wanted:
-                job.forecasts.set_exception(DeadlinePassed(self._limits.seconds))
+        while self._unanswered and (self._unanswered[0][0] <= now or self._unanswered[0][1].done()):
+            _, forecasts = self._unanswered.popleft()
+            if not forecasts.done():
+                forecasts.set_exception(DeadlinePassed(self._limits.seconds))
         if self._unanswered:
             self._set_alarm()
 
 
 def _share_out(jobs: list[Job], forecasts: Array) -> None:
-    is_sound = isfinite(np.add.reduce(forecasts, axis=None)) or np.isfinite(forecasts).all()
+    is_sound = np.isfinite(forecasts).all()
     start = 0
     for job in jobs:
         own = forecasts[start : start + job.rows]

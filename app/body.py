@@ -13,8 +13,14 @@ from app.errors import BodyTimeout, BodyTooLarge, UnsupportedMediaType
 BODY_IS_HERE = "body_is_here"
 """Key in a scope's state under which the server says that the body has arrived as a whole."""
 
+CLIENT_HAS_LEFT = "the client has left"
+"""The word with which the server cancels a request whose answer nobody would read."""
+
 HEADER_VALUES = 256
 """Different values of a header whose meaning is remembered."""
+
+MAX_HEADER_BYTES = 256
+"""How much of such a value is looked at."""
 
 
 class MediaType(Enum):
@@ -33,7 +39,7 @@ def declared_type(headers: Mapping[bytes, bytes]) -> MediaType:
     Raises:
         UnsupportedMediaType: Neither JSON nor npy, or encoded in some way.
     """
-    declared = _media_type(headers.get(b"content-type", b""))
+    declared = _media_type(headers.get(b"content-type", b"")[:MAX_HEADER_BYTES])
     if declared is None or headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise UnsupportedMediaType
     return declared
@@ -48,9 +54,13 @@ def _media_type(content_type: bytes) -> MediaType | None:
     return MediaType.JSON if is_json else None
 
 
-@lru_cache(HEADER_VALUES)
-def wanted_type(accept: bytes) -> MediaType:
+def wanted_type(headers: Mapping[bytes, bytes]) -> MediaType:
     """What the answer should be: npy where the Accept header names it and likes nothing better, else JSON."""
+    return _preferred(headers.get(b"accept", b"")[:MAX_HEADER_BYTES])
+
+
+@lru_cache(HEADER_VALUES)
+def _preferred(accept: bytes) -> MediaType:
     weights = dict(_weighted(part) for part in accept.lower().split(b","))
     npy = weights.get(MediaType.NPY.value, 0.0)
     others = (MediaType.JSON.value, b"application/*", b"*/*")

@@ -81,8 +81,8 @@ class Lifecycle:
 
 def exit_now(code: int) -> NoReturn:
     """Ends the process without waiting for threads that cannot be interrupted."""
-    flush_all()
-    with suppress(OSError, ValueError):  # nobody reads the log any more
+    with suppress(Exception):  # nobody reads the log any more, or the disk for the metrics is full
+        flush_all()
         sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -5,9 +5,11 @@ The lines of uvicorn and of other libraries go through the same renderer. Payloa
 
 import logging
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from select import PIPE_BUF
 from typing import Any
 
 import orjson
@@ -18,6 +20,10 @@ SHARED_PROCESSORS: list[structlog.typing.Processor] = [
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+
+
+STDOUT_LOCK = threading.RLock()
+"""Held while lines are written, by whatever thread."""
 
 
 def configure_logs(level: str) -> None:
@@ -38,6 +44,7 @@ def configure_logs(level: str) -> None:
 
 def _handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stdout)
+    handler.lock = STDOUT_LOCK
     renderers: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer()]
         if sys.stdout.isatty()
@@ -88,6 +95,19 @@ class RequestLog:
             )
             for level, ended, facts in requests
         ]
-        with suppress(OSError, ValueError):  # nobody reads the log any more
-            sys.stdout.write(b"".join(lines).decode())
-            sys.stdout.flush()
+        with STDOUT_LOCK, suppress(OSError, ValueError):  # nobody may read the log any more
+            for piece in _pieces(lines):
+                sys.stdout.write(piece.decode())
+                sys.stdout.flush()
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Joins lines up to the size that a pipe takes as a whole, even if other processes write into it, too."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > PIPE_BUF:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece

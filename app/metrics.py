@@ -64,7 +64,7 @@ def _observe(histogram: Histogram, values: Sequence[float]) -> None:
 
 
 def exposition() -> bytes:
-    """All metrics, of all workers."""
+    """All metrics, of all workers; those of other workers may be `DELAY_SECONDS` old."""
     flush_all()
     if MULTIPROCESS_DIR not in os.environ:
         return generate_latest(REGISTRY)

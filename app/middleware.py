@@ -18,13 +18,15 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.direct import HEADERS
+from app.api.direct import HEADERS, by_name
 from app.api.problems import problem_response
-from app.errors import InternalError, ServiceError
+from app.body import CLIENT_HAS_LEFT
+from app.errors import InternalError, ModelNotReady, ServiceError
 from app.journal import Journal
 from app.lifecycle import Lifecycle, Phase
 from app.logs import RequestLog
 from app.metrics import count_requests
+from app.protocol import CLOSE
 from app.repository import LoadedVersion
 
 log = structlog.get_logger()
@@ -37,7 +39,6 @@ CLIENT_LEFT = 499
 """Logged for a client that left before its answer; a convention of nginx, never sent."""
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-CLOSE = (b"connection", b"close")
 
 
 class Exchange:
@@ -60,7 +61,7 @@ class Exchange:
         self._send = send
         self._lifecycle = lifecycle
         state = scope["state"]
-        headers = state[HEADERS] = dict(scope["headers"])
+        headers = state[HEADERS] = by_name(scope["headers"])
         self.request_id = state["request_id"] = _request_id(headers)
 
     @property
@@ -109,12 +110,13 @@ class Exchange:
 
 
 def _write_down(exchanges: list[Exchange]) -> None:
-    """Counts exchanges and logs them; probes are logged for debugging only."""
-    count_requests((exchange.route, exchange.status, exchange.seconds) for exchange in exchanges)
+    """Logs exchanges and counts them; probes are logged for debugging only."""
+    counted = [(exchange.route, exchange.status, exchange.seconds) for exchange in exchanges]
     if not request_log.is_on(logging.DEBUG):
         exchanges = [exchange for exchange in exchanges if exchange.route not in QUIET_ROUTES]
     if request_log.is_on(logging.INFO):
         request_log.write((_level(exchange), exchange.ended, exchange.facts()) for exchange in exchanges)
+    count_requests(counted)
 
 
 def _level(exchange: Exchange) -> int:
@@ -143,8 +145,15 @@ class ExchangeMiddleware:
             await self.app(scope, receive, exchange.send)
         except ServiceError as error:
             await problem_response(error, exchange.request_id)(scope, receive, exchange.send)
-        except (ClientDisconnect, asyncio.CancelledError):  # the protocol cancels what nobody waits for
+        except ClientDisconnect:
             exchange.status = CLIENT_LEFT
+        except asyncio.CancelledError as stop:
+            if stop.args == (CLIENT_HAS_LEFT,):
+                exchange.status = CLIENT_LEFT
+            elif not exchange.status:  # the time for the stop is over
+                await problem_response(ModelNotReady("the service stops"), exchange.request_id)(
+                    scope, receive, exchange.send
+                )
         except Exception:
             log.exception("unexpected error", request_id=exchange.request_id)
             if exchange.status:  # the head is out: all that is left is to break the connection

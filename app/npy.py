@@ -5,6 +5,8 @@ Only the header is ever interpreted, as a literal; objects are refused, and noth
 
 import ast
 import io
+import re
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from math import prod
@@ -20,8 +22,10 @@ from app.manifest import Contract
 from app.windows import FLOAT32_MAX, number_problem, to_float32, window_axes
 
 FORMAT = "an array in NumPy's npy format"
-NUMBER_KINDS = "fiu"
-"""Kinds of dtype that are numbers: floats, and integers with and without sign."""
+NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
+"""Types that are numbers: floats, and integers with and without sign, in either order of bytes."""
+
+MAX_AXES = 3
 
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 """How many bytes the length of the header takes, by the format's version."""
@@ -82,25 +86,28 @@ def _read_array(body: bytes) -> NDArray[Any]:
     end = start + length + int.from_bytes(body[start : start + length], "little")
     if not length or end > min(len(body), start + length + MAX_HEADER_BYTES):
         raise MalformedBody(FORMAT)
-    dtype, is_fortran, shape = _read_header(body[start + length : end])
-    if dtype.kind not in NUMBER_KINDS:
+    descr, is_fortran, shape = _read_header(body[start + length : end])
+    if not NUMBERS.fullmatch(descr):
         raise InvalidRequest([LocatedError("", "expected an array of float32, got one of something else")])
+    dtype = np.dtype(descr)
     if len(body) - end != prod(shape) * dtype.itemsize:
         raise MalformedBody(FORMAT)
     return np.frombuffer(body, dtype, offset=end).reshape(shape, order="F" if is_fortran else "C")
 
 
-def _read_header(header: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
-    """What the header says: a literal in Python's notation. NumPy's own reader takes more, and warns about it."""
+def _read_header(header: bytes) -> tuple[str, bool, tuple[int, ...]]:
+    """What the header says of type, order and shape: a literal in Python's notation. NumPy's own reader takes more."""
     try:
         content = ast.literal_eval(header.decode("ascii").strip())
-        dtype, is_fortran, shape = np.dtype(content["descr"]), content["fortran_order"], content["shape"]
-        sound = len(content) == 3 and type(is_fortran) is bool and type(shape) is tuple
+        descr, is_fortran, shape = content["descr"], content["fortran_order"], content["shape"]
     except (KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
         raise MalformedBody(FORMAT) from None
-    if not sound or not all(type(size) is int and size >= 0 for size in shape):
+    is_sound = type(is_fortran) is bool and type(shape) is tuple
+    if not is_sound or not all(type(size) is int and 0 <= size <= sys.maxsize for size in shape):
         raise MalformedBody(FORMAT)
-    return dtype, is_fortran, shape
+    if len(shape) > MAX_AXES:
+        raise InvalidRequest([LocatedError("", f"expected an array of at most {MAX_AXES} axes, got {len(shape)}")])
+    return str(descr), is_fortran, shape
 
 
 def _checked(array: NDArray[Any], shape: tuple[int, int, int]) -> Array:
@@ -112,9 +119,7 @@ def _checked(array: NDArray[Any], shape: tuple[int, int, int]) -> Array:
 
 def _locate(array: NDArray[Any]) -> Iterator[LocatedError]:
     """Every number that float32 cannot hold, by its place in the array."""
-    with np.errstate(invalid="ignore"):
-        places = np.argwhere(~(np.abs(array) <= FLOAT32_MAX))
-    for place in places:
+    for place in np.argwhere(~(np.abs(array.astype(np.float64)) <= FLOAT32_MAX)):
         message = number_problem(float(array[tuple(place)]))
         yield LocatedError("".join(f"/{index}" for index in place), str(message))
 

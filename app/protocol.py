@@ -4,19 +4,24 @@ Without them one client can hold memory with endless headers, or connections wit
 """
 
 import asyncio
+from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from app.body import BODY_IS_HERE
+from app.body import BODY_IS_HERE, CLIENT_HAS_LEFT
 
 MAX_HEAD_BYTES = 64 * 1024
 """Longest request line and headers together."""
 
+MAX_PIPELINED = 64
+"""Most requests of one connection that wait for the answer to an earlier one; no more is read then."""
+
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
 
 CLOSE = (b"connection", b"close")
 
@@ -65,6 +70,8 @@ class Answer:
     def _render(self, head: Any) -> bytes:
         cycle = self._cycle
         headers = [*cycle.default_headers, *head["headers"]]
+        if cycle.waiting_for_100_continue:  # the client was not told to send its body, and may or may not
+            cycle.keep_alive = False
         if CLOSE in headers:
             cycle.keep_alive = False
         elif not cycle.keep_alive:
@@ -84,35 +91,91 @@ class Answer:
         cycle.on_response()
 
 
+class Clock:
+    """A deadline that is moved at next to no cost: its timer looks, when it goes off, whether it is time already.
+
+    Args:
+        loop: The event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due = inf
+        self._act: Callable[[], None] = lambda: None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a deadline."""
+        return self._due < inf
+
+    def set(self, seconds: float, act: Callable[[], None]) -> None:
+        """Has something done after that time, in place of what was to be done before."""
+        self._due = self._loop.time() + seconds
+        self._act = act
+        if self._timer is not None and self._timer.when() > self._due:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._due, self._look)
+
+    def stop(self) -> None:
+        """There is no deadline any more."""
+        self._due = inf
+
+    def close(self) -> None:
+        """Lets go of the timer, and of all that hangs on it."""
+        self.stop()
+        self._act = lambda: None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._due <= self._loop.time():
+            self.stop()
+            self._act()
+        elif self.is_running:
+            self._timer = self._loop.call_at(self._due, self._look)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose request head is too long (431) or too slow (408), or whose body outstays its answer.
 
-    The lifespan's state tells how slow that is: the longest time from the connection, or from the first byte of a
-    further request on it, to the end of the head; and from an early answer to the end of the body.
+    It also closes one that is idle, whose client does not read its answers, or that asks ahead too often. The
+    lifespan's state tells how slow is too slow: the longest time from the connection, or from the first byte of a
+    further request on it, to the end of the head; from an early answer to the end of the body; and for the client to
+    read anything of its answer. Nothing is ever written before the answer to an earlier request.
     """
 
     _is_in_head = True
+    _is_deaf = False
+    """Whether whatever comes from now on is passed over."""
     _head_bytes = 0
     _read_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
-    _rest_timer: asyncio.TimerHandle | None = None
     _is_last_request = False
     _upgrade_head: bytes | None = None
     _task: asyncio.Task[None] | None = None
-    _idle_since = 0.0
-    _idle_timer: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    _unwritten_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
         super().connection_made(transport)
-        self._start_timer()
+        self._patience_seconds: float = self.app_state["receive_timeout_seconds"]
+        self._clock = Clock(self.loop)
+        self._write_clock = Clock(self.loop)
+        self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clocks, and the work on an answer that nobody will read."""
-        self._stop_timer()
-        self._stop_rest_timer()
-        if self._task is not None and not self.cycle.response_complete:
-            self._task.cancel()
+        """Stops the clocks, and the work on answers that nobody will read."""
+        self._clock.close()
+        self._write_clock.close()
+        self.pipeline.clear()
+        if self._running is not None and self._task is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._task.cancel(CLIENT_HAS_LEFT)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -126,16 +189,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
         A head that comes in one piece needs no clock, and there is none to stop.
         """
-        self._is_in_head = self._is_in_head or self._is_between_requests()
+        if self._is_deaf:
+            return
+        begins = not self._is_in_head and self._is_idle()
+        self._is_in_head = self._is_in_head or begins
         if self._is_in_head:
             self._head_bytes += len(data)
         self._read_bytes = self._head_bytes
         self._parse(data)
-        if self._is_in_head and not self.transport.is_closing():
+        if self._is_in_head and not self._is_over():
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._close_with(HEAD_TOO_LARGE)
-            elif self._head_timer is None:
-                self._start_timer()
+                self._refuse(HEAD_TOO_LARGE)
+            elif begins or not self._clock.is_running:
+                self._await_head()
 
     def on_headers_complete(self) -> None:
         """The head is complete, perhaps with a single read; the body has limits of its own."""
@@ -143,25 +209,33 @@ class BoundedProtocol(HttpToolsProtocol):
             self._upgrade_head = self._head_without_upgrade()
             return
         self._is_in_head = False
-        self._stop_timer()
+        self._clock.stop()
+        if self._is_over():
+            return
         if self._read_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
-            self._close_with(HEAD_TOO_LARGE)
-        if not self.transport.is_closing():
-            super().on_headers_complete()
-            if self._is_last_request:
-                self.cycle.keep_alive = False
+            self._refuse(HEAD_TOO_LARGE)
+            return
+        super().on_headers_complete()
+        if self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Hands the body on, unless its head was refused."""
-        if not self.transport.is_closing():
+        if not self._is_over():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is complete, be it read or passed over."""
-        self._stop_rest_timer()
-        if self._upgrade_head is None and not self.transport.is_closing():
-            self.scope["state"][BODY_IS_HERE] = True
-            super().on_message_complete()
+        if self._upgrade_head is not None or self._is_over():
+            return
+        self.scope["state"][BODY_IS_HERE] = True
+        super().on_message_complete()
+        if self.cycle.response_complete:  # it was answered before its body had come
+            self.cycle.more_body = False
+            self._clock.set(self.timeout_keep_alive, self.transport.close)
+        elif not self.pipeline:
+            self.flow.resume_reading()  # else nobody would notice that the client leaves
+        self._is_deaf = len(self.pipeline) >= MAX_PIPELINED
 
     def on_response_complete(self) -> None:
         """Starts the next request, if it is here already, or the wait for it.
@@ -169,33 +243,39 @@ class BoundedProtocol(HttpToolsProtocol):
         A client that was answered before its body had ended, as in a 413, gets some time to send the rest.
         """
         self.server_state.total_requests += 1
+        if self.transport.get_write_buffer_size():
+            self._watch_writing()
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-        elif self.cycle.more_body:
-            seconds = self.app_state["receive_timeout_seconds"]
-            self._rest_timer = self.loop.call_later(seconds, self.transport.close)
-        else:
-            self._idle_since = self.loop.time()
-            if self._idle_timer is None:
-                self._check_idle()
+        if not self.pipeline:
+            self.flow.resume_reading()
+        if self.cycle.response_complete and not self._is_in_head:
+            seconds = self._patience_seconds if self.cycle.more_body else self.timeout_keep_alive
+            self._clock.set(seconds, self.transport.close)
 
-    def _check_idle(self) -> None:
-        """Closes a connection that has been idle for too long; one timer sees to many requests on it."""
-        self._idle_timer = None
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if not self._is_between_requests() or self.transport.is_closing():
-            return
-        if left > 0:
-            self._idle_timer = self.loop.call_later(left, self._check_idle)
-        else:
-            self.transport.close()
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._watch_writing()
+
+    def _watch_writing(self) -> None:
+        self._unwritten_bytes = self.transport.get_write_buffer_size()
+        self._write_clock.set(self._patience_seconds, self._check_writing)
+
+    def _check_writing(self) -> None:
+        """Breaks off a connection whose client has read nothing for too long; closing it would wait for that."""
+        unwritten = self.transport.get_write_buffer_size()
+        if unwritten and unwritten >= self._unwritten_bytes:
+            self.transport.abort()
+        elif unwritten:
+            self._watch_writing()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """As uvicorn does, but remembers the task, and has the answer sent in one write."""
         cycle.send = Answer(cycle).send  # type: ignore[method-assign]
+        self._running = cycle
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
@@ -211,9 +291,7 @@ class BoundedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stop:
                 self._parse_again(memoryview(data)[stop.args[0] :])
         except httptools.HttpParserError:
-            message = "Invalid HTTP request received."
-            self.logger.warning(message)
-            self.send_400_response(message)
+            self._refuse(BAD_REQUEST)
 
     def _parse_again(self, rest: memoryview) -> None:
         """Parses the head without its upgrade, and what came behind it, which may hold another such head."""
@@ -242,25 +320,26 @@ class BoundedProtocol(HttpToolsProtocol):
         """Without what came of the body in the same read."""
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _is_between_requests(self) -> bool:
+    def _is_idle(self) -> bool:
+        """Whether a request could begin: the last one was answered, and its body has come."""
         return self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body
 
-    def _stop_rest_timer(self) -> None:
-        if self._rest_timer is not None:
-            self._rest_timer.cancel()
-            self._rest_timer = None
+    def _is_over(self) -> bool:
+        return self._is_deaf or self.transport.is_closing()
 
-    def _start_timer(self) -> None:
-        seconds = self.app_state["receive_timeout_seconds"]
-        self._head_timer = self.loop.call_later(seconds, self._close_with, REQUEST_TIMEOUT)
+    def _can_be_answered(self) -> bool:
+        """Whether the last request came as a whole, or waits behind one that did."""
+        return self._running is not self.cycle or not self.cycle.more_body
 
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _await_head(self) -> None:
+        self._clock.set(self._patience_seconds, lambda: self._refuse(REQUEST_TIMEOUT))
 
-    def _close_with(self, answer: bytes) -> None:
-        self._stop_timer()
-        if not self.transport.is_closing():
+    def _refuse(self, answer: bytes) -> None:
+        """Ends the connection with that answer, or after that of a request that is still being answered."""
+        self._clock.stop()
+        self._is_deaf = True
+        if self._running is not None and not self._running.response_complete and self._can_be_answered():
+            self.cycle.keep_alive = False
+        elif not self.transport.is_closing():
             self.transport.write(answer)
             self.transport.close()

@@ -12,7 +12,7 @@ from app.batching import Batcher, Limits
 from app.engines import Engine
 from app.errors import ModelNotReady, StartupError
 from app.golden import Array, probe_windows
-from app.journal import Journal
+from app.journal import Journal, flush_all
 from app.lifecycle import STARTUP_FAILURE, Lifecycle, Phase, exit_now
 from app.manifest import Contract
 from app.metrics import count_batches
@@ -129,13 +129,14 @@ class Service:
         return await self._batchers[loaded.name].submit(windows)
 
     def stop(self) -> None:
-        """Lets go of the engine's thread."""
+        """Lets go of the engine's thread, and writes down what happened last."""
         if self._loading is not None:
             self._loading.cancel()
         for task in self._batching:
             task.remove_done_callback(_stop_process)
             task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        flush_all()
 
 
 def _inline_rows(engine: Engine, contract: Contract) -> int:

@@ -5,7 +5,7 @@ is the same either way: the same headers, log lines, metrics and problems, from 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +15,15 @@ from app.errors import MethodNotAllowed
 from app.settings import Settings
 
 HEADERS = "headers"
-"""Key in a scope's state for the request's headers by name; of those that come twice, the last counts."""
+"""Key in a scope's state for the request's headers `by_name`."""
+
+
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by name; those that come several times are one list (RFC 9110, section 5.3)."""
+    named = dict(headers)
+    if len(named) < len(headers):
+        named = {name: b", ".join(value for other, value in headers if other == name) for name in named}
+    return named
 
 
 class Request:

@@ -160,7 +160,7 @@ class PredictionRoute(DirectRoute):
             windows = self._read_json(body, loaded.contract)
         forecasts = await service.forecast(loaded, windows)
         answer = self._answer_part(forecasts)
-        wanted = wanted_type(request.headers.get(b"accept", b""))
+        wanted = wanted_type(request.headers)
         return npy.write(answer) if wanted is MediaType.NPY else self._write_json(loaded, answer), wanted.value
 
     @abstractmethod

@@ -249,7 +249,7 @@ async def test_a_forecast_that_is_not_finite_fails_its_own_request_only() -> Non
 
 @in_loop
 async def test_an_engine_that_loses_rows_is_not_believed() -> None:
-    assert await outcome(batcher_of(lambda windows: windows[:1]).submit(windows_of(1, 2))) is PredictionFailed
+    assert await outcome(batcher_of(lambda windows: windows[:0]).submit(windows_of(1, 2))) is PredictionFailed
 
 
 @in_loop
@@ -358,3 +358,44 @@ async def test_every_request_has_a_deadline_of_its_own() -> None:
     await asyncio.gather(first, ask())
     engine.gate.set()
     assert all(0.2 <= wait < 0.3 for wait in waits), waits
+
+
+@in_loop
+async def test_a_request_that_fails_once_is_computed_again_row_by_row() -> None:
+    engine = GatedEngine()
+
+    def predict(windows: Array) -> Array:
+        if len(windows) > 1:
+            engine.calls.append(len(windows))
+            raise RuntimeError("too many")
+        return engine.predict(windows)
+
+    assert await outcome(batcher_of(predict, max_inline_rows=8).submit(windows_of(1, 2, 3))) == [2, 3, 4]
+    assert engine.calls == [3, 1, 1, 1]
+
+
+@in_loop
+async def test_a_failing_row_is_tried_twice_and_no_more() -> None:
+    engine = GatedEngine()
+    assert await outcome(batcher_of(engine.predict).submit(windows_of(POISON))) is PredictionFailed
+    assert engine.calls == [1, 1]
+
+
+@in_loop
+async def test_the_windows_of_those_who_left_are_let_go() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict)
+    engine.gate.clear()
+    await submitted(batcher, windows_of(0))
+    await until(lambda: engine.calls == [1])
+    [task] = await submitted(batcher, windows_of(*range(50)))
+    [job] = batcher._queue
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert job.windows.size == 0
+    engine.gate.set()
+
+
+@in_loop
+async def test_large_forecasts_whose_sum_is_too_large_are_sound() -> None:
+    assert len(await batcher_of(lambda windows: windows).submit(windows_of(3e38, 3e38))) == 2

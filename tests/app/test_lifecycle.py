@@ -18,6 +18,7 @@ import httpx
 import orjson
 import pytest
 
+from app.journal import DELAY_SECONDS
 from app.lifecycle import Lifecycle
 from app.service import try_this
 from app.settings import Settings
@@ -284,6 +285,7 @@ def test_two_workers_serve_count_together_and_stop(folder: Path) -> None:
         for _ in range(requests):
             answer = httpx.post(f"{server.url}/predict", json={"window": WINDOW}, timeout=30, trust_env=False)
             assert answer.json()["prediction"] == FORECAST
+        time.sleep(10 * DELAY_SECONDS)
         text = httpx.get(f"{server.url}/metrics", timeout=30, trust_env=False).text
         assert samples(text, "windowcast_batch_rows_sum") == requests
         assert samples(text, "windowcast_ready") == 2

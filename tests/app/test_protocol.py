@@ -1,18 +1,24 @@
 """Heads of requests that are too long or too slow, answers in one write, and idle connections, over bare sockets."""
 
+import asyncio
+import gc
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import orjson
 import pytest
 import uvicorn
 
-from app.protocol import BoundedProtocol
+from app.protocol import MAX_PIPELINED, BoundedProtocol
 from tests.servers import HOST, PATIENCE_SECONDS, Server, free_port, is_closed, read_answer, wait_until
+
+PATIENCE = ContextVar("PATIENCE", default=5.0)
+"""The receive timeout of a server of this module's own."""
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -182,14 +188,16 @@ def test_slow_clients_do_not_slow_others(strict_server: Server) -> None:
 
 
 @contextmanager
-def serving(app: Any, keep_alive_seconds: int = 5) -> Iterator[int]:
+def serving(app: Any, keep_alive_seconds: int = 5, patience_seconds: float = 5) -> Iterator[int]:
     """An application of the test's own behind the protocol; gives its port."""
     port = free_port()
     config = uvicorn.Config(
         app, port=port, http=BoundedProtocol, lifespan="on", log_config=None, timeout_keep_alive=keep_alive_seconds
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    token = PATIENCE.set(patience_seconds)
+    thread = threading.Thread(target=copy_context().run, args=(server.run,))
+    PATIENCE.reset(token)
     thread.start()
     wait_until(lambda: server.started)
     try:
@@ -199,6 +207,28 @@ def serving(app: Any, keep_alive_seconds: int = 5) -> Iterator[int]:
         thread.join()
 
 
+def kept_busy(content: bytes = b"ok") -> tuple[Any, threading.Event, list[str]]:
+    """An application that answers when it is told to, and what became of its requests."""
+    gate, fates = threading.Event(), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await answering()(scope, receive, send)
+            return
+        while (await receive()).get("more_body"):
+            pass
+        try:
+            while not gate.is_set():  # noqa: ASYNC110 (set by another thread)
+                await asyncio.sleep(0.01)
+            await send(start((b"content-length", b"%d" % len(content))))
+            await send(body(content))
+            fates.append("answered")
+        except asyncio.CancelledError as stop:
+            fates.append(str(stop.args[0]))
+
+    return app, gate, fates
+
+
 def answering(*messages: dict[str, Any]) -> Any:
     """An application that sends these messages to everybody."""
 
@@ -206,7 +236,7 @@ def answering(*messages: dict[str, Any]) -> Any:
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
-            scope["state"]["receive_timeout_seconds"] = 5
+            scope["state"]["receive_timeout_seconds"] = PATIENCE.get()
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
         else:
@@ -309,3 +339,92 @@ def test_a_connection_is_closed_once_it_has_been_idle_for_the_whole_time() -> No
             time.sleep(0.4)
         assert is_closed(sock)
         assert 0.9 < time.monotonic() - answered < 3
+
+
+@pytest.mark.parametrize("size", [2, 300_000])
+def test_the_work_for_a_client_that_left_is_stopped_however_large_its_body(size: int) -> None:
+    app, gate, fates = kept_busy()
+    with serving(app) as port:
+        with connect(port) as sock:
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+            time.sleep(0.3)
+        wait_until(lambda: fates == ["the client has left"])
+        gate.set()
+
+
+def test_a_connection_that_was_answered_before_its_body_had_come_is_closed_when_idle() -> None:
+    with serving(answering(start(LENGTH_2), body(b"ok")), keep_alive_seconds=1) as port, connect(port) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n")
+        assert read_answer(sock).read() == b"ok"
+        sock.sendall(b"body")
+        answered = time.monotonic()
+        assert is_closed(sock)
+        assert 0.9 < time.monotonic() - answered < 3
+
+
+def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
+    app, gate, fates = kept_busy(bytes(30_000_000))
+    gate.set()
+    with serving(app, patience_seconds=0.5) as port, connect(port) as sock:
+        sock.sendall(GET + b"\r\n")
+        wait_until(lambda: len(fates) == 1)
+        time.sleep(1.5)
+        received = 0
+        with suppress(ConnectionResetError):
+            while piece := sock.recv(1 << 20):
+                received += len(piece)
+        assert received < 30_000_000
+
+
+def test_a_client_that_reads_slowly_gets_the_whole_answer() -> None:
+    app, gate, _ = kept_busy(bytes(8_000_000))
+    gate.set()
+    with serving(app, patience_seconds=0.5) as port, connect(port) as sock:
+        sock.sendall(GET + b"\r\n")
+        received = 0
+        while received < 8_000_000:
+            time.sleep(0.1)
+            received += len(sock.recv(500_000))
+
+
+def test_a_client_that_asks_too_far_ahead_is_answered_so_far_and_no_further() -> None:
+    app, gate, fates = kept_busy()
+    with serving(app) as port, connect(port) as sock:
+        sock.sendall((GET + b"\r\n") * 1000)
+        gate.set()
+        received = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+        assert received.count(b"HTTP/1.1 200") == len(fates) == MAX_PIPELINED + 1
+
+
+def test_nonsense_behind_a_request_does_not_cost_it_its_answer() -> None:
+    app, gate, _ = kept_busy()
+    with serving(app) as port, connect(port) as sock:
+        sock.sendall(GET + b"\r\n")
+        time.sleep(0.1)
+        sock.sendall(b"nonsense\r\n\r\n")
+        time.sleep(0.1)
+        gate.set()
+        answer = read_answer(sock)
+        assert (answer.status, answer.read(), answer.getheader("Connection")) == (200, b"ok", "close")
+        assert is_closed(sock)
+
+
+def test_a_client_that_was_not_told_to_go_on_is_not_read_any_further() -> None:
+    with serving(answering(start(LENGTH_2), body(b"ok"))) as port, connect(port) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        answer = read_answer(sock)
+        assert (answer.status, answer.getheader("Connection")) == (200, "close")
+
+
+def test_closed_connections_leave_nothing_behind() -> None:
+    with serving(answering(start(LENGTH_2), body(b"ok")), keep_alive_seconds=60) as port:
+        for _ in range(50):
+            with connect(port) as sock:
+                sock.sendall(GET + b"\r\n")
+                assert read_answer(sock).status == 200
+
+        def left() -> int:
+            gc.collect()
+            return sum(isinstance(thing, BoundedProtocol) for thing in gc.get_objects())
+
+        wait_until(lambda: left() <= 1)
