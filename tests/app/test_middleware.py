@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from app.body import CLIENT_HAS_LEFT
 from app.errors import QueueFull
 from app.lifecycle import Lifecycle, Phase
 from app.middleware import CLIENT_LEFT, ExchangeMiddleware, journal
@@ -98,12 +99,21 @@ def test_a_service_error_is_the_problem_it_is() -> None:
     assert b"urn:windowcast:queue-full" in sent[1]["body"]
 
 
-def test_a_request_that_is_cancelled_had_a_client_that_left() -> None:
+def cancelled_with(*words: str) -> tuple[Messages, Messages]:
     async def wait(scope: Scope, receive: Receive, send: Send) -> None:
-        raise asyncio.CancelledError
+        raise asyncio.CancelledError(*words)
 
-    sent, [line] = exchange(wait)
+    return exchange(wait)
+
+
+def test_a_request_that_the_server_cancels_had_a_client_that_left() -> None:
+    sent, [line] = cancelled_with(CLIENT_HAS_LEFT)
     assert (sent, line["status"]) == ([], CLIENT_LEFT)
+
+
+def test_a_request_that_is_cancelled_for_another_reason_is_refused() -> None:
+    sent, [line] = cancelled_with("timeout graceful shutdown exceeded")
+    assert (sent[0]["status"], line["status"]) == (503, 503)
 
 
 def test_an_error_after_the_head_breaks_the_connection() -> None:
