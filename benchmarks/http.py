@@ -62,8 +62,8 @@ SCENES = (
 class Effort:
     """How long is measured."""
 
-    rounds: int = 5
-    seconds: int = 3
+    rounds: int = 3
+    seconds: int = 2
 
     @classmethod
     def of(cls, *, quick: bool) -> "Effort":
