@@ -8,6 +8,7 @@ import io
 import re
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from math import prod
 from typing import Any
@@ -26,6 +27,9 @@ NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
 """Types that are numbers: floats, and integers with and without sign, in either order of bytes."""
 
 MAX_AXES = 3
+
+KNOWN_HEADERS = 256
+"""Headers that are remembered; a caller's are all alike, and reading one takes longer than a forecast."""
 
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 """How many bytes the length of the header takes, by the format's version."""
@@ -74,8 +78,14 @@ def read_windows(body: bytes, contract: Contract, max_rows: int) -> Array:
 
 def write(array: Array) -> bytes:
     """The array in the npy format."""
+    return _header(array.shape) + array.tobytes()
+
+
+@lru_cache(KNOWN_HEADERS)
+def _header(shape: tuple[int, ...]) -> bytes:
+    """What stands before the numbers of a float32 array of that shape."""
     file = io.BytesIO()
-    npy.write_array(file, array, allow_pickle=False)
+    npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 
@@ -95,6 +105,7 @@ def _read_array(body: bytes) -> NDArray[Any]:
     return np.frombuffer(body, dtype, offset=end).reshape(shape, order="F" if is_fortran else "C")
 
 
+@lru_cache(KNOWN_HEADERS)
 def _read_header(header: bytes) -> tuple[str, bool, tuple[int, ...]]:
     """What the header says of type, order and shape: a literal in Python's notation. NumPy's own reader takes more."""
     try:

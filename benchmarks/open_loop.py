@@ -42,7 +42,7 @@ OK, REFUSED = 200, 503
 class Effort:
     """How long is measured."""
 
-    seconds: float = 20
+    seconds: float = 10
 
     @classmethod
     def of(cls, *, quick: bool) -> "Effort":
