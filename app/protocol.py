@@ -158,7 +158,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _upgrade_head: bytes | None = None
     _task: asyncio.Task[None] | None = None
     _running: RequestResponseCycle | None = None
-    _unwritten_bytes = 0
+    _answers = 0
+    _unwritten = 0, 0
+    """How many bytes were to be written when it was last looked at, and after how many answers."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
@@ -243,7 +245,8 @@ class BoundedProtocol(HttpToolsProtocol):
         A client that was answered before its body had ended, as in a 413, gets some time to send the rest.
         """
         self.server_state.total_requests += 1
-        if self.transport.get_write_buffer_size():
+        self._answers += 1
+        if not self._write_clock.is_running and self.transport.get_write_buffer_size():
             self._watch_writing()
         if self.transport.is_closing():
             return
@@ -261,15 +264,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch_writing()
 
     def _watch_writing(self) -> None:
-        self._unwritten_bytes = self.transport.get_write_buffer_size()
+        self._unwritten = self.transport.get_write_buffer_size(), self._answers
         self._write_clock.set(self._patience_seconds, self._check_writing)
 
     def _check_writing(self) -> None:
         """Breaks off a connection whose client has read nothing for too long; closing it would wait for that."""
-        unwritten = self.transport.get_write_buffer_size()
-        if unwritten and unwritten >= self._unwritten_bytes:
+        bytes_then, answers_then = self._unwritten
+        bytes_now = self.transport.get_write_buffer_size()
+        if bytes_now and bytes_now >= bytes_then and self._answers == answers_then:
             self.transport.abort()
-        elif unwritten:
+        elif bytes_now:
             self._watch_writing()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

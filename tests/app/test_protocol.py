@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 
 from app.protocol import MAX_PIPELINED, BoundedProtocol
 from tests.servers import HOST, PATIENCE_SECONDS, Server, free_port, is_closed, read_answer, wait_until
@@ -374,6 +375,49 @@ def test_a_client_that_does_not_read_its_answer_is_dropped() -> None:
             while piece := sock.recv(1 << 20):
                 received += len(piece)
         assert received < 30_000_000
+
+
+class FullTransport(asyncio.Transport):
+    """Always has as many bytes to write as before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborts = 0
+
+    def write(self, data: Any) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 200
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def abort(self) -> None:
+        self.aborts += 1
+
+    def close(self) -> None: ...
+
+
+def test_a_connection_is_dropped_only_if_nothing_at_all_is_read() -> None:
+    async def converse() -> None:
+        config = uvicorn.Config(answering(start(LENGTH_2), body(b"ok")), http=BoundedProtocol, log_config=None)
+        config.load()
+        transport = FullTransport()
+        protocol = BoundedProtocol(config, ServerState(), {"receive_timeout_seconds": 0.05})
+        protocol.connection_made(transport)
+        for _ in range(30):
+            protocol.data_received(GET + b"\r\n")
+            await asyncio.sleep(0.01)
+        assert transport.aborts == 0
+        await asyncio.sleep(0.2)
+        assert transport.aborts == 1
+        protocol.connection_lost(None)
+
+    asyncio.run(converse())
 
 
 def test_a_client_that_reads_slowly_gets_the_whole_answer() -> None:
