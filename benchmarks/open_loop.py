@@ -69,7 +69,7 @@ def _allow_many_connections() -> None:
 def _measure(model: Model, engine: str, load: str, effort: Effort) -> Iterator[str]:
     ask, rows = LOADS[load]
     request, peak_connections = ask(model.windows(rows)), MAX_QUEUE_ROWS // rows
-    program = own_program(model, engine=engine, max_queue_rows=MAX_QUEUE_ROWS)
+    program = own_program(model, engine=engine, max_queue_rows=MAX_QUEUE_ROWS, receive_timeout_seconds=60)
     server = Server(program, model.folder / f"open-loop-{engine}-{rows}")
     try:
         server.wait_for(request)
