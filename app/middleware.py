@@ -111,12 +111,9 @@ class Exchange:
 
 def _write_down(exchanges: list[Exchange]) -> None:
     """Logs exchanges and counts them; probes are logged for debugging only."""
-    counted = [(exchange.route, exchange.status, exchange.seconds) for exchange in exchanges]
-    if not request_log.is_on(logging.DEBUG):
-        exchanges = [exchange for exchange in exchanges if exchange.route not in QUIET_ROUTES]
-    if request_log.is_on(logging.INFO):
-        request_log.write((_level(exchange), exchange.ended, exchange.facts()) for exchange in exchanges)
-    count_requests(counted)
+    told = [(_level(exchange), exchange) for exchange in exchanges]
+    request_log.write((level, exchange.ended, exchange.facts()) for level, exchange in told if request_log.is_on(level))
+    count_requests((exchange.route, exchange.status, exchange.seconds) for exchange in exchanges)
 
 
 def _level(exchange: Exchange) -> int:

@@ -234,7 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before its body had come
             self.cycle.more_body = False
-            self._clock.set(self.timeout_keep_alive, self.transport.close)
+            self._await_more()
         elif not self.pipeline:
             self.flow.resume_reading()  # else nobody would notice that the client leaves
         self._is_deaf = len(self.pipeline) >= MAX_PIPELINED
@@ -255,8 +255,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.pipeline:
             self.flow.resume_reading()
         if self.cycle.response_complete and not self._is_in_head:
-            seconds = self._patience_seconds if self.cycle.more_body else self.timeout_keep_alive
-            self._clock.set(seconds, self.transport.close)
+            self._await_more()
+
+    def _await_more(self) -> None:
+        """Waits for the rest of a body whose answer is out, or for another request."""
+        seconds = self._patience_seconds if self.cycle.more_body else self.timeout_keep_alive
+        self._clock.set(seconds, self.transport.close)
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""

@@ -24,7 +24,6 @@ log = structlog.get_logger()
 MAX_CALL_ROWS = 256
 """Most windows of several requests in one call of the engine; more gains nothing and lets the first ones wait."""
 
-
 INLINE_SECONDS = 0.001
 """Longest call of an engine that may hold up the event loop; see docs/decisions/0006."""
 
