@@ -1,6 +1,7 @@
 """Reading a request's body: declared as something the service reads, within its limits of size and time."""
 
 import asyncio
+import zlib
 from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
@@ -8,13 +9,16 @@ from functools import lru_cache
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from app.errors import BodyTimeout, BodyTooLarge, UnsupportedMediaType
+from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
 
 BODY_IS_HERE = "body_is_here"
 """Key in a scope's state under which the server says that the body has arrived as a whole."""
 
 CLIENT_HAS_LEFT = "the client has left"
 """The word with which the server cancels a request whose answer nobody would read."""
+
+WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+"""How zlib is told of an encoding; `deflate` is the format of RFC 1950, as RFC 9110 has it."""
 
 HEADER_VALUES = 256
 """Different values of a header whose meaning is remembered."""
@@ -79,6 +83,37 @@ def _weighted(part: bytes) -> tuple[bytes, float]:
             except ValueError:
                 return name, 0.0
     return name, 1.0
+
+
+def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> bytes:
+    """A body as it was before its Content-Encoding, which may be gzip or deflate.
+
+    Args:
+        headers: By lower-case name.
+        body: As it came.
+        max_bytes: Largest body taken, inflated.
+
+    Raises:
+        UnsupportedEncoding: It is encoded in another way.
+        MalformedBody: It is not encoded in the way it says.
+        BodyTooLarge: It would become larger than is taken.
+    """
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding == b"identity":
+        return body
+    window_bits = WINDOW_BITS.get(encoding)
+    if window_bits is None:
+        raise UnsupportedEncoding
+    inflater = zlib.decompressobj(window_bits)
+    try:
+        inflated = inflater.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise MalformedBody(f"{encoding.decode()}, as its Content-Encoding says") from None
+    if len(inflated) > max_bytes:
+        raise BodyTooLarge(max_bytes)
+    if not inflater.eof or inflater.unused_data:
+        raise MalformedBody(f"one whole stream of {encoding.decode()}")
+    return inflated
 
 
 async def read_body(

@@ -8,6 +8,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── BodyTooLarge          413 more bytes than the service takes
 ├── BatchTooLarge         413 more windows than the service takes in one request
 ├── UnsupportedMediaType  415 the body is declared to be neither plain JSON nor npy
+├── UnsupportedEncoding   415 the body is encoded in a way the service does not read
 ├── InvalidRequest        422 the body or the query breaks the contract; says where
 ├── InternalError         500 a fault of the service's own
 ├── PredictionFailed      500 the model failed on a valid window
@@ -141,6 +142,17 @@ class UnsupportedMediaType(ServiceError):
         super().__init__(
             "Send JSON as Content-Type: application/json, or an array as application/x-npy, without a Content-Encoding."
         )
+
+
+class UnsupportedEncoding(ServiceError):
+    """The body is encoded in a way the service does not read."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "Unsupported content encoding"
+    headers = MappingProxyType({"Accept-Encoding": "gzip, deflate"})
+
+    def __init__(self) -> None:
+        super().__init__("Send the body as it is, or with Content-Encoding: gzip or deflate.")
 
 
 class InvalidRequest(ServiceError):

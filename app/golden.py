@@ -89,6 +89,14 @@ def training_ranges(contract: Contract) -> tuple[Array, Array]:
     return np.array(minima, np.float32), np.array(maxima, np.float32)
 
 
+def with_scales(contract: Contract, golden: Golden) -> Contract:
+    """The contract of a model from elsewhere with a yardstick: the root mean square of its golden forecasts."""
+    sizes = np.sqrt(np.mean(np.square(golden.forecasts, dtype=np.float64), axis=(0, 1)))
+    targets = zip(contract.targets, sizes.tolist(), strict=True)
+    scaled = tuple(target.model_copy(update={"scale": size or 1.0}) for target, size in targets)
+    return contract.model_copy(update={"targets": scaled})
+
+
 def probe_windows(contract: Contract, rows: int) -> Array:
     """Random windows within the training ranges and half as far again beyond them, the same in every run.
 

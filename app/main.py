@@ -61,4 +61,4 @@ def create_app(settings: Settings | None = None) -> Front:
     add_problem_handlers(app)
     app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
     direct = {settings.root_path + route.path: ExchangeMiddleware(route, service.lifecycle) for route in predictions}
-    return Front(app, direct)
+    return Front(app, direct, {})

@@ -17,6 +17,8 @@ from app.errors import ArtifactError
 MANIFEST_FILE = "manifest.json"
 TWIN_FILE = "assets.extra/model.onnx"
 """The fused twin: the same model as a graph for ONNX Runtime. Not every version has one."""
+MADE_ELSEWHERE = "unknown: made elsewhere"
+"""What is said of the data and the worth of a model that `training` did not make."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Model names: safe as a folder, in a URL, in a header and as a metric label."""
 VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"

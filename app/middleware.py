@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import count
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import structlog
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.direct import HEADERS, by_name
@@ -27,7 +28,7 @@ from app.lifecycle import Lifecycle, Phase
 from app.logs import RequestLog
 from app.metrics import count_requests
 from app.protocol import CLOSE
-from app.repository import LoadedVersion
+from app.repository import ServedVersion
 
 log = structlog.get_logger()
 
@@ -38,6 +39,8 @@ MAX_PATH_CHARACTERS = 200
 CLIENT_LEFT = 499
 """Logged for a client that left before its answer; a convention of nginx, never sent."""
 
+AnswerError = Callable[[ServiceError, str], Response]
+
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
@@ -45,7 +48,7 @@ class Exchange:
     """One request and what becomes of it.
 
     Args:
-        scope: The request's ASGI scope; handlers leave the version that answers in `scope["state"]["loaded"]`.
+        scope: The request's ASGI scope; handlers leave the version that answers in `scope["state"]["served"]`.
         send: The request's ASGI `send`.
         lifecycle: Tells whether the connection should end with the answer.
     """
@@ -65,10 +68,10 @@ class Exchange:
         self.request_id = state["request_id"] = _request_id(headers)
 
     @property
-    def loaded(self) -> LoadedVersion | None:
+    def served(self) -> ServedVersion | None:
         """The version that answers, once it is known."""
-        loaded: LoadedVersion | None = self.scope["state"].get("loaded")
-        return loaded
+        served: ServedVersion | None = self.scope["state"].get("served")
+        return served
 
     @property
     def route(self) -> str:
@@ -79,12 +82,12 @@ class Exchange:
         """Passes a part of the answer on, its head with what every answer has."""
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            loaded = self.loaded
+            served = self.served
             message["headers"] = [
                 *message["headers"],
                 (b"x-request-id", self.request_id.encode()),
                 NO_SNIFFING,
-                *(_version_headers(loaded.name, loaded.version) if loaded is not None else ()),
+                *(_version_headers(served.name, served.version) if served is not None else ()),
                 *((CLOSE,) if self._lifecycle.phase is Phase.DRAINING else ()),  # now, not when the request began
             ]
         await self._send(message)
@@ -103,9 +106,9 @@ class Exchange:
             "status": self.status,
             "milliseconds": round(self.seconds * 1000, 3),
         }
-        loaded = self.loaded
-        if loaded is not None:
-            facts |= {"model": loaded.name, "version": loaded.version}
+        served = self.served
+        if served is not None:
+            facts |= {"model": served.name, "version": served.version}
         return facts
 
 
@@ -125,11 +128,18 @@ journal = Journal(_write_down)
 
 
 class ExchangeMiddleware:
-    """Wraps every HTTP exchange in an `Exchange`, and answers whatever goes wrong in it with a problem."""
+    """Wraps every HTTP exchange in an `Exchange`, and answers whatever goes wrong in it.
 
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
+    Args:
+        app: The application.
+        lifecycle: Of the process.
+        answer_error: Makes the answer to an error, given the request's id; a problem unless the protocol has its own.
+    """
+
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, answer_error: AnswerError = problem_response) -> None:
         self.app = app
         self.lifecycle = lifecycle
+        self.answer_error = answer_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection."""
@@ -141,21 +151,21 @@ class ExchangeMiddleware:
         try:
             await self.app(scope, receive, exchange.send)
         except ServiceError as error:
-            await problem_response(error, exchange.request_id)(scope, receive, exchange.send)
+            await self.answer_error(error, exchange.request_id)(scope, receive, exchange.send)
         except ClientDisconnect:
             exchange.status = CLIENT_LEFT
         except asyncio.CancelledError as stop:
             if stop.args == (CLIENT_HAS_LEFT,):
                 exchange.status = CLIENT_LEFT
             elif not exchange.status:  # the time for the stop is over
-                await problem_response(ModelNotReady("the service stops"), exchange.request_id)(
+                await self.answer_error(ModelNotReady("the service stops"), exchange.request_id)(
                     scope, receive, exchange.send
                 )
         except Exception:
             log.exception("unexpected error", request_id=exchange.request_id)
             if exchange.status:  # the head is out: all that is left is to break the connection
                 raise
-            await problem_response(InternalError(), exchange.request_id)(scope, receive, exchange.send)
+            await self.answer_error(InternalError(), exchange.request_id)(scope, receive, exchange.send)
         finally:
             exchange.end()
             journal.add(exchange)

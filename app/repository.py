@@ -1,170 +1,380 @@
-"""The models on disk and the ones that serve: find the versions, prove one, load it, warm it up.
+"""The versions that serve: chosen by policy, loaded beside those that serve already, swapped in, and let go of.
 
-A version serves only when its checksums hold, its engine is warm, and its golden rows come out right.
+    pending ──> loading ──> available ──> unloading ──> ended
+                   └──────> failed (tried again a few times, and whenever its folder changes)
+
+What serves follows from three things: the folders, the policies, and what is loaded already. A version that cannot be
+loaded is passed over for the next lower one, so a model serves as long as any of its versions is sound. A folder that
+is deleted changes nothing; going back to a lower version is a change of policy.
+
+Everything here happens in one thread, the loader's, but for looking things up: what others see is never changed, only
+replaced as a whole.
 """
 
-import re
+import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 
+from app.batching import Batcher
 from app.cores import cores_per_worker
-from app.engines import Engine, load_engine
 from app.errors import ArtifactError, NotFound, StartupError
-from app.golden import Golden
-from app.manifest import NAME_PATTERN, TWIN_FILE, VERSION_PATTERN, Contract, Manifest
-from app.settings import EngineName, Settings
+from app.manifest import MANIFEST_FILE, Contract
+from app.metrics import LOAD_FAILURES, LOAD_SECONDS, VERSION_STATE
+from app.policies import Policy, PolicyFile
+from app.settings import Settings
+from app.versions import LoadedVersion, Stamp, is_settled, load_version, missing_part, model_names, stamp_of, versions
 
 log = structlog.get_logger()
 
+LOAD_ATTEMPTS = 3
+"""How often a version is tried before its folder has to change."""
+
+START_PATIENCE_SECONDS = 10.0
+"""Longest wait at the start for folders into which somebody still writes."""
+
+START_POLL_SECONDS = 0.1
+
+
+class State(StrEnum):
+    """Where a version stands."""
+
+    PENDING = "pending"
+    LOADING = "loading"
+    AVAILABLE = "available"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+    ENDED = "ended"
+
 
 @dataclass(frozen=True, slots=True)
-class LoadedVersion:
-    """A model version that is proved and warm."""
+class Status:
+    """Where a version stands, and why.
 
-    name: str
-    version: int
-    manifest: Manifest
-    engine: Engine
-    golden: Golden
-    load_seconds: float
+    Attributes:
+        state: Where it stands.
+        reason: Why it is pending or failed, without paths of the machine.
+        attempts: How often its folder was tried as it is.
+        stamp: Its folder when it was last tried.
+        error: What went wrong then.
+    """
+
+    state: State
+    reason: str = ""
+    attempts: int = 0
+    stamp: Stamp = ()
+    error: StartupError | None = None
+
+
+class ServedVersion:
+    """A version that serves, and the queue in front of its engine."""
+
+    __slots__ = ("__weakref__", "batcher", "contract", "loaded", "name", "version")
+
+    def __init__(self, loaded: LoadedVersion, batcher: Batcher) -> None:
+        self.loaded = loaded
+        self.batcher = batcher
+        self.name = loaded.name
+        self.version = loaded.version
+        self.contract: Contract = loaded.contract
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The versions of a model that serve; never none.
+
+    Attributes:
+        versions: By number, ascending.
+        labels: Which version a label stands for.
+    """
+
+    versions: Mapping[int, ServedVersion]
+    labels: Mapping[str, int]
 
     @property
-    def contract(self) -> Contract:
-        """What windows it takes and what forecasts it gives."""
-        return self.manifest.contract
-
-
-def model_names(models_dir: Path) -> list[str]:
-    """Names of the models in a folder, sorted; other things in it are passed over."""
-    return sorted(
-        path.name for path, is_dir in _entries(models_dir) if is_dir and re.fullmatch(NAME_PATTERN, path.name)
-    )
-
-
-def versions(model_dir: Path) -> list[int]:
-    """Numbers of a model's versions, ascending; anything else in the folder is passed over with a warning."""
-    return sorted(int(path.name) for path in _version_dirs(model_dir))
-
-
-def _version_dirs(model_dir: Path) -> Iterator[Path]:
-    for path, is_dir in _entries(model_dir):
-        if is_dir and re.fullmatch(VERSION_PATTERN, path.name):
-            yield path
-        elif not path.name.startswith("."):
-            log.warning("ignored: not a version folder (1, 2, 3 ...)", path=str(path))
-
-
-def _entries(folder: Path) -> list[tuple[Path, bool]]:
-    """What is in a folder, and whether each is a folder itself; nothing where there is no such folder."""
-    try:
-        return [(path, path.is_dir()) for path in folder.iterdir()] if folder.is_dir() else []
-    except OSError as error:
-        raise ArtifactError(folder, f"cannot be listed ({error.strerror})", "check its permissions") from error
-
-
-def latest_version_dir(models_dir: Path, name: str) -> Path:
-    """Folder of a model's highest version.
-
-    Raises:
-        ArtifactError: There is no such model, or it has no version.
-    """
-    numbers = versions(models_dir / name)
-    if not numbers:
-        remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
-        raise ArtifactError(models_dir / name, "holds no version of a model", remedy)
-    return models_dir / name / str(numbers[-1])
-
-
-def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: int = 1) -> LoadedVersion:
-    """Loads one version: manifest, checksums, engine, warm-up, golden rows.
-
-    Raises:
-        ArtifactError: One of them does not hold; names the file or folder.
-        EngineNotInstalled: What the engine needs is not installed.
-    """
-    started = time.monotonic()
-    manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir, but={TWIN_FILE})  # whoever loads it looks; a version can do without
-    golden = Golden.load(version_dir)
-    loaded_engine = load_engine(engine, version_dir, manifest, golden, max_rows, threads)
-    return LoadedVersion(
-        name=version_dir.parent.name,
-        version=int(version_dir.name),
-        manifest=manifest,
-        engine=loaded_engine,
-        golden=golden,
-        load_seconds=time.monotonic() - started,
-    )
+    def latest(self) -> ServedVersion:
+        """The version that answers where none is asked for."""
+        return self.versions[max(self.versions)]
 
 
 class Repository:
-    """The versions that serve: the latest of every model under `models_dir`."""
+    """The models under `models_dir`.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: The service's settings.
+        make_batcher: Makes the queue for a version that is about to serve.
+    """
+
+    def __init__(self, settings: Settings, make_batcher: Callable[[LoadedVersion], Batcher]) -> None:
         self._settings = settings
-        self._loaded: dict[str, LoadedVersion] = {}
-        self.failures: dict[str, str] = {}
-        """Models other than the default that could not be loaded, and why."""
+        self._make_batcher = make_batcher
+        self._models: dict[str, ServedModel] = {}
+        self._statuses: dict[str, dict[int, Status]] = {}
+        self._noting = threading.RLock()  # a version ends in the thread of its last request
+        self.policies = PolicyFile(settings.policies_file)
+        self.trouble: str | None = None
+        """Why the models or their policies cannot be looked at, if that is so; what serves goes on serving."""
 
     def load(self) -> None:
-        """Loads the latest version of every model; blocks for as long as that takes.
+        """Loads what the policies say; blocks for as long as that takes.
 
         Raises:
-            ArtifactError: The default model cannot be served. Trouble with any other is only reported.
+            ArtifactError: The default model cannot be served, or the policies cannot be read.
+            EngineNotInstalled: What the default model needs is not installed.
         """
-        default = self._settings.model
-        self._loaded[default] = self._load_latest(default)
-        for name in model_names(self._settings.models_dir):
-            if name != default:
-                self._load_other(name)
+        self.policies.refresh()
+        self._refresh_models()
+        end = time.monotonic() + START_PATIENCE_SECONDS
+        while self._is_settling() and time.monotonic() < end:
+            time.sleep(START_POLL_SECONDS)
+            self._refresh_models()
+        if self._settings.model not in self._models:
+            raise self._why_not(self._settings.model)
 
-    def _load_latest(self, name: str) -> LoadedVersion:
-        version_dir = latest_version_dir(self._settings.models_dir, name)
+    def refresh(self) -> None:
+        """Looks at policies and folders again, loads what is new, and lets go of what is not wanted any more."""
+        trouble = None
+        try:
+            self.policies.refresh()
+        except ArtifactError as error:
+            log.warning("policies not read", reason=str(error))
+            trouble = error.problem
+        try:
+            self._refresh_models()
+        except ArtifactError as error:
+            log.warning("models not looked at", reason=str(error))
+            trouble = error.problem
+        self.trouble = trouble
+
+    def _is_settling(self) -> bool:
+        return any(
+            status.state is State.PENDING and status.stamp and not is_settled(stamp_of(self._folder(name, version)))
+            for name, statuses in self._statuses.items()
+            for version, status in statuses.items()
+        )
+
+    def _why_not(self, name: str) -> StartupError:
+        """What keeps a model from being served: the trouble with its highest version."""
+        folder = self._settings.models_dir / name
+        statuses = self._statuses.get(name, {})
+        if not statuses:
+            remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
+            return ArtifactError(folder, "holds no version of a model", remedy)
+        highest = max(statuses)
+        status = statuses[highest]
+        return status.error or ArtifactError(folder / str(highest), status.reason or "the policy lets no version serve")
+
+    def _refresh_models(self) -> None:
+        found = model_names(self._settings.models_dir)
+        default = self._settings.model
+        for name in sorted({default, *found, *self._models}, key=lambda name: (name != default, name)):
+            self._refresh_model(name)
+
+    def _refresh_model(self, name: str) -> None:
+        model = self._models.get(name)
+        serving = dict(model.versions) if model else {}
+        policy = self.policies.of(name)
+        wanted = self._load_wanted(name, policy, serving)
+        if not wanted and policy.versions != []:
+            wanted = serving  # nothing better can be had
+        labels = _labels(name, policy, wanted, model.labels if model else {})
+        self._publish(name, wanted, labels)
+        for version, served in serving.items():
+            if wanted.get(version) is not served:
+                self._let_go(served, is_replaced=version in wanted)
+
+    def _load_wanted(self, name: str, policy: Policy, serving: Mapping[int, ServedVersion]) -> dict[int, ServedVersion]:
+        """Of the versions that the policy wants, those that serve or can be loaded."""
+        there = {*versions(self._settings.models_dir / name), *serving}
+        if policy.versions is None:
+            candidates, count = sorted(there, reverse=True), policy.latest or 1
+        else:
+            candidates, count = sorted(set(policy.versions), reverse=True), len(policy.versions)
+        wanted: dict[int, ServedVersion] = {}
+        for version in candidates:
+            if len(wanted) == count:
+                break
+            served = self._serve(name, version, serving.get(version))
+            if served is not None:
+                wanted[version] = served
+        self._forget(name, {*candidates, *there})
+        return dict(sorted(wanted.items()))
+
+    def _serve(self, name: str, version: int, served: ServedVersion | None) -> ServedVersion | None:
+        """The version as it serves already, or loaded now; None if that cannot be."""
+        if served is not None and not self._has_become_ours(served):
+            return served
+        return self._load(name, version) or served
+
+    def _has_become_ours(self, served: ServedVersion) -> bool:
+        """Whether a version that was read off its signature has a manifest by now: it had not been copied whole."""
+        return served.loaded.is_foreign and (self._folder(served.name, served.version) / MANIFEST_FILE).exists()
+
+    def _load(self, name: str, version: int) -> ServedVersion | None:
+        folder = self._folder(name, version)
+        stamp = stamp_of(folder)
+        before = self._statuses.get(name, {}).get(version, Status(State.PENDING))
+        attempts = before.attempts if stamp == before.stamp else 0
+        if attempts >= LOAD_ATTEMPTS:
+            return None
+        if not folder.is_dir():
+            self._note(name, version, Status(State.PENDING, "there is no such folder"))
+            return None
+        missing = missing_part(folder)
+        if missing is not None or not is_settled(stamp):
+            reason = "somebody still writes into its folder" if missing is None else f"{missing} is missing"
+            self._note(name, version, Status(State.PENDING, reason, stamp=stamp))
+            return None
+        self._note(name, version, Status(State.LOADING))
+        try:
+            served = self._try_to_load(folder)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must not disturb what serves)
+            self._fail(name, version, error, attempts + 1, stamp)
+            return None
+        return served
+
+    def _try_to_load(self, folder: Path) -> ServedVersion:
         settings = self._settings
-        threads = cores_per_worker(settings.workers)
-        loaded = load_version(version_dir, settings.engine, settings.max_batch_rows, threads)
+        loaded = load_version(folder, settings.engine, settings.max_batch_rows, cores_per_worker(settings.workers))
+        served = ServedVersion(loaded, self._make_batcher(loaded))
+        LOAD_SECONDS.labels(loaded.name).observe(loaded.load_seconds)
         log.info(
             "model loaded",
-            model=name,
+            model=loaded.name,
             version=loaded.version,
             engine=loaded.engine.name,
             remark=loaded.engine.remark,
             seconds=round(loaded.load_seconds, 2),
         )
-        return loaded
+        return served
 
-    def _load_other(self, name: str) -> None:
-        try:
-            self._loaded[name] = self._load_latest(name)
-        except StartupError as error:
-            log.warning("model not served", model=name, reason=str(error))
-        except Exception as error:
-            log.exception("model not served", model=name, reason=type(error).__name__)
+    def _fail(self, name: str, version: int, error: Exception, attempts: int, stamp: Stamp) -> None:
+        is_expected = isinstance(error, StartupError)
+        facts = {"model": name, "version": version, "attempt": f"{attempts} of {LOAD_ATTEMPTS}"}
+        log.warning("version not served", reason=str(error) or type(error).__name__, exc_info=not is_expected, **facts)
+        LOAD_FAILURES.labels(name).inc()
+        expected = error if isinstance(error, StartupError) else None
+        reason = self._shown(error) if expected else f"it could not be loaded ({type(error).__name__})"
+        self._note(name, version, Status(State.FAILED, reason, attempts, stamp, expected))
+
+    def _shown(self, error: Exception) -> str:
+        """The error without the place of the models on this machine, for those who ask over HTTP."""
+        return str(error).replace(f"{self._settings.models_dir}/", "")
+
+    def _publish(self, name: str, versions: Mapping[int, ServedVersion], labels: Mapping[str, int]) -> None:
+        if versions:
+            self._models[name] = ServedModel(MappingProxyType(dict(versions)), MappingProxyType(dict(labels)))
         else:
+            self._models.pop(name, None)
+        for version in versions:
+            if self._statuses[name][version].state is State.LOADING:
+                self._note(name, version, Status(State.AVAILABLE))
+
+    def _let_go(self, served: ServedVersion, *, is_replaced: bool) -> None:
+        """Forgets a version; it is gone with its last request."""
+        name, version = served.name, served.version
+        if is_replaced:
             return
-        self.failures[name] = "its latest version could not be loaded; the service's log says why"
+        self._note(name, version, Status(State.UNLOADING))
+        weakref.finalize(served.loaded.engine, self._end, name, version).atexit = False
 
-    def all(self) -> list[LoadedVersion]:
-        """Every version that serves, the default model's first."""
-        return list(self._loaded.values())
+    def _end(self, name: str, version: int) -> None:
+        if self._statuses.get(name, {}).get(version, Status(State.ENDED)).state is State.UNLOADING:
+            log.info("version released", model=name, version=version)
+            self._note(name, version, Status(State.ENDED))
 
-    def get(self, name: str | None = None, version: int | None = None) -> LoadedVersion:
+    def _note(self, name: str, version: int, status: Status) -> None:
+        with self._noting:
+            statuses = self._statuses.get(name, {})
+            before = statuses.get(version)
+            self._statuses[name] = {**statuses, version: status}
+            if before is not None and before.state is not status.state:
+                VERSION_STATE.labels(name, str(version), before.state).set(0)
+            VERSION_STATE.labels(name, str(version), status.state).set(1)
+
+    def _forget(self, name: str, known: set[int]) -> None:
+        """Drops what is said of versions that failed or waited, and are neither on disk nor in a policy any more."""
+        with self._noting:
+            for version, status in self._statuses.get(name, {}).items():
+                if version not in known and status.state in {State.FAILED, State.PENDING}:
+                    VERSION_STATE.labels(name, str(version), status.state).set(0)
+                    self._statuses[name] = {v: s for v, s in self._statuses[name].items() if v != version}
+
+    def _folder(self, name: str, version: int) -> Path:
+        return self._settings.models_dir / name / str(version)
+
+    def models(self) -> dict[str, ServedModel]:
+        """The models that serve by name, the default one first."""
+        default = self._settings.model
+        return dict(sorted(self._models.copy().items(), key=lambda item: (item[0] != default, item[0])))
+
+    def model(self, name: str) -> ServedModel | None:
+        """A model that serves; None if there is no such."""
+        return self._models.get(name)
+
+    def statuses(self) -> dict[str, dict[int, Status]]:
+        """Where every version stands that serves, served, or was tried, by model and number."""
+        return {name: dict(sorted(statuses.items())) for name, statuses in sorted(self._statuses.copy().items())}
+
+    def failures(self) -> dict[str, str]:
+        """Why versions could not be loaded, by `NAME/VERSION`."""
+        return {
+            f"{name}/{version}": status.reason
+            for name, statuses in self.statuses().items()
+            for version, status in statuses.items()
+            if status.state is State.FAILED
+        }
+
+    def get(self, name: str | None = None, version: int | None = None, label: str | None = None) -> ServedVersion:
         """The version that answers for a model.
 
         Args:
             name: The model; None for the default one.
-            version: The version; None for the one that serves.
+            version: The version; None for the latest that serves.
+            label: The label, in place of a version.
 
         Raises:
-            NotFound: No such model or version serves.
+            NotFound: No such model, version or label serves.
         """
-        loaded = self._loaded.get(name or self._settings.model)
-        if loaded is None:
-            raise NotFound("model", f"GET /models lists the {len(self._loaded)} that serve.")
-        if version not in (None, loaded.version):
-            raise NotFound("version of this model", f"Version {loaded.version} serves.")
-        return loaded
+        model = self._models.get(name or self._settings.model)
+        if model is None:
+            raise NotFound("model", f"GET /models lists the {len(self._models)} that serve.")
+        if label is not None:
+            version = model.labels.get(label)
+            if version is None:
+                raise NotFound("label of this model", f"It has {len(model.labels)}; GET /models/NAME lists them.")
+        if version is None:
+            return model.latest
+        served = model.versions.get(version)
+        if served is None:
+            serving = ", ".join(map(str, model.versions))
+            raise NotFound("version of this model", f"{serving} {'serve' if len(model.versions) > 1 else 'serves'}.")
+        return served
+
+
+def _labels(
+    name: str, policy: Policy, wanted: Mapping[int, ServedVersion], before: Mapping[str, int]
+) -> dict[str, int]:
+    """The labels whose versions serve; one whose version does not stays where it was, as long as that serves."""
+    labels = {}
+    for label, version in policy.labels.items():
+        if version in wanted:
+            labels[label] = version
+            continue
+        _warn_of_label(name, label, version)
+        if before.get(label) in wanted:
+            labels[label] = before[label]
+    return labels
+
+
+@lru_cache(1024)
+def _warn_of_label(model: str, label: str, version: int) -> None:
+    """Warns once, although policies are followed again and again."""
+    log.warning("label waits for its version", model=model, label=label, version=version)

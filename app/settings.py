@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     """Folder that holds the models as NAME/VERSION."""
     model: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
     """Model that `/predict` answers with unless the request names another."""
+    policies: Path | None = None
+    """TOML file that says which versions serve, under which labels; `policies.toml` among the models unless given."""
+    watch_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    """How often to look for new versions and policies; 0 is never."""
+    admin_key: SecretStr | None = Field(default=None, min_length=16, examples=["a secret of 16 characters or more"])
+    """Key that opens `/admin`, where policies can be changed; without it there is no such path."""
     engine: EngineName = "auto"
     """What computes the forecasts: `onnx` the fused twin, `tensorflow` the SavedModel; `auto` the twin where it can."""
 
@@ -61,6 +67,8 @@ class Settings(BaseSettings):
     """Most windows in one request."""
     max_queue_rows: int = Field(default=8192, ge=1)
     """Most windows that may wait for a model; beyond it requests are refused with 503."""
+    allow_nan: bool = False
+    """Whether `/v1` takes and gives NaN and Infinity, as TensorFlow Serving does; JSON knows no such numbers."""
     request_timeout_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """Longest time from a request's last byte to its forecast; beyond it the answer is 504."""
     receive_timeout_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
@@ -70,6 +78,11 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe events that are logged; `info` logs a line per request."""
+
+    @property
+    def policies_file(self) -> Path:
+        """Where the policies are."""
+        return self.policies or self.models_dir / "policies.toml"
 
     @classmethod
     def read(cls) -> Self:

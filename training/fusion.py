@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from app.engines import replay
-from app.engines.tensorflow import SIGNATURE, TensorFlowEngine
-from app.golden import PARITY_BATCHES, Array, Golden, probe_windows
+from app.engines.tensorflow import GOLDEN_PROBES, SIGNATURE, TensorFlowEngine
+from app.golden import PARITY_BATCHES, Array, Golden, probe_windows, with_scales
 from app.manifest import (
+    MADE_ELSEWHERE,
     MANIFEST_FILE,
     NAME_PATTERN,
     VERSION_PATTERN,
@@ -35,12 +36,6 @@ from training.export import flat_windows, releases, save_model
 from training.fused import NotFusable, build_twin, check_twin, write_twin
 from training.publication import building_dir, publish
 from training.rebuilt import rebuild_foreign, rebuild_version
-
-MADE_ELSEWHERE = "unknown: made elsewhere"
-"""What a manifest says of the data and the worth of a model that `training` did not make."""
-
-GOLDEN_PROBES = 12
-"""Random windows among the golden rows of a model of whose data nothing is known."""
 
 
 def fuse(path: Path, name: str | None = None, models_dir: Path | None = None) -> Path:
@@ -109,7 +104,7 @@ def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
     predict = _as_predictor(signature, shapes)
     windows = np.concatenate([probe_windows(shapes, GOLDEN_PROBES), flat_windows(shapes)])
     golden = Golden(windows, predict(windows))
-    contract = _with_scales(shapes, golden)
+    contract = with_scales(shapes, golden)
     model = rebuild_foreign(contract, signature)
     twin = build_twin(model, contract)
     check_twin(twin, predict, contract, golden)
@@ -190,11 +185,3 @@ def _as_predictor(signature: Any, contract: Contract) -> Callable[[Array], Array
         return np.asarray(forecast).reshape(-1, *contract.forecast_shape)
 
     return predict
-
-
-def _with_scales(contract: Contract, golden: Golden) -> Contract:
-    """The contract with a yardstick for each target: the root mean square of its golden forecasts."""
-    sizes = np.sqrt(np.mean(np.square(golden.forecasts, dtype=np.float64), axis=(0, 1)))
-    targets = zip(contract.targets, sizes.tolist(), strict=True)
-    scaled = tuple(target.model_copy(update={"scale": size or 1.0}) for target, size in targets)
-    return contract.model_copy(update={"targets": scaled})

@@ -4,6 +4,7 @@ They speak ASGI themselves. `Front` finds them by their path; everything else go
 is the same either way: the same headers, log lines, metrics and problems, from the same `ExchangeMiddleware`.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -16,6 +17,9 @@ from app.settings import Settings
 
 HEADERS = "headers"
 """Key in a scope's state for the request's headers `by_name`."""
+
+DECODING, ENCODING = "decoding_seconds", "encoding_seconds"
+"""Keys in a scope's state for the seconds from body to windows, and from forecasts to body."""
 
 
 def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -46,6 +50,10 @@ class Request:
             is_here=self.scope["state"].get(BODY_IS_HERE, False),
         )
 
+    def note(self, stage: str, started: float) -> None:
+        """Notes the seconds that a stage, `DECODING` or `ENCODING`, took since `started` by `time.perf_counter`."""
+        self.scope["state"][stage] = time.perf_counter() - started
+
 
 class DirectRoute(ABC):
     """A route that takes POST requests and answers each with one body."""
@@ -75,17 +83,26 @@ class DirectRoute(ABC):
 
 
 class Front:
-    """Sends each request to the direct route of its path, or else to the framework.
+    """Sends each request to the direct route of its path, to the protocol that has its paths, or else to the framework.
 
     Args:
         app: The framework's application.
         routes: Direct routes by their whole path.
+        protocols: Applications by the first part of the paths that are theirs, which ends with a slash.
     """
 
-    def __init__(self, app: ASGIApp, routes: Mapping[str, ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, routes: Mapping[str, ASGIApp], protocols: Mapping[str, ASGIApp]) -> None:
         self.app = app
         self.routes = routes
+        self.protocols = protocols
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection."""
-        await self.routes.get(scope.get("path", ""), self.app)(scope, receive, send)
+        path = scope.get("path", "")
+        await (self.routes.get(path) or self._protocol_of(path))(scope, receive, send)
+
+    def _protocol_of(self, path: str) -> ASGIApp:
+        for prefix, protocol in self.protocols.items():
+            if path.startswith(prefix):
+                return protocol
+        return self.app

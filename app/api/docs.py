@@ -17,8 +17,8 @@ from app.api.problems import Problem
 from app.body import MediaType
 from app.lifecycle import Phase
 from app.manifest import Contract, Feature
-from app.repository import LoadedVersion
 from app.service import Service
+from app.versions import LoadedVersion
 
 router = APIRouter(include_in_schema=False)
 
@@ -71,7 +71,7 @@ def describe(app: FastAPI, service: Service, predictions: Sequence[PredictionRou
     schemas.update(_schemas(predictions))
     _show_problems(document)
     if service.lifecycle.phase is not Phase.LOADING:
-        _show_model(schemas, service.repository.get())
+        _show_model(schemas, service.repository.get().loaded)
     return document
 
 

@@ -26,6 +26,7 @@ class Health(BaseModel):
     status: str
     models: dict[str, int]
     failures: dict[str, str]
+    trouble: str | None
 
 
 @router.get("/livez")
@@ -45,8 +46,9 @@ async def readyz(service: RunningService) -> Response:
 async def healthz(service: RunningService) -> Response:
     """The same as `/readyz`, with the versions that serve and the models that could not be loaded."""
     phase = service.lifecycle.phase
-    versions = {} if phase is Phase.LOADING else {loaded.name: loaded.version for loaded in service.repository.all()}
-    content = {"status": phase, "models": versions, "failures": service.repository.failures}
+    repository = service.repository
+    versions = {name: model.latest.version for name, model in repository.models().items()}
+    content = {"status": phase, "models": versions, "failures": repository.failures(), "trouble": repository.trouble}
     return JSONResponse(content, _status_code(phase))
 
 

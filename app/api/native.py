@@ -1,6 +1,7 @@
 """The native routes: forecasts for one window or many, and what the models say about themselves."""
 
 import gc
+import time
 from abc import abstractmethod
 from datetime import datetime
 from functools import lru_cache
@@ -12,16 +13,17 @@ from fastapi import APIRouter, Depends, Path
 from fastapi import Request as FrameworkRequest
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import from_json
+from pydantic_core import PydanticCustomError, from_json
 from starlette.responses import Response
 
 from app import npy
-from app.api.direct import DirectRoute, Request
+from app.api.direct import DECODING, ENCODING, DirectRoute, Request
 from app.api.problems import invalid_body, invalid_query
 from app.body import MediaType, declared_type, wanted_type
 from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.manifest import NAME_PATTERN, Contract, DataFingerprint, Score
-from app.repository import LoadedVersion
+from app.policies import LABEL_PATTERN
+from app.repository import ServedVersion
 from app.service import Service
 from app.skeleton import reader_of
 from app.windows import Array, RecordsWindow, Tensor, Window, Windows
@@ -98,8 +100,9 @@ class ModelDescription(BaseModel):
     data: DataFingerprint
 
     @classmethod
-    def of(cls, loaded: LoadedVersion) -> Self:
+    def of(cls, served: ServedVersion) -> Self:
         """Describes a version that serves."""
+        loaded = served.loaded
         manifest = loaded.manifest
         return cls(
             name=loaded.name,
@@ -119,6 +122,15 @@ class Selection(BaseModel):
 
     model: Annotated[str | None, Field(pattern=NAME_PATTERN, description="Another model than the default one.")] = None
     version: Annotated[int | None, Field(ge=1, description="The version that must answer.")] = None
+    label: Annotated[
+        str | None, Field(pattern=LABEL_PATTERN, description="The version with that label must answer.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _version_or_label(self) -> Self:
+        if self.version is not None and self.label is not None:
+            raise PydanticCustomError("selection", "give either version or label")
+        return self
 
 
 DEFAULT_MODEL = Selection()
@@ -150,18 +162,23 @@ class PredictionRoute(DirectRoute):
     async def answer(self, request: Request) -> tuple[bytes, bytes]:
         """Forecasts the windows of a request."""
         service = self._service
-        loaded = _select(service, request)
+        served = _select(service, request)
         media_type = declared_type(request.headers)
-        service.refuse_if_full(loaded)
+        served.batcher.refuse_if_full()
         body = await request.body(service.settings)
+        started = time.perf_counter()
         if media_type is MediaType.NPY:
-            windows = self._read_npy(body, loaded.contract)
+            windows = self._read_npy(body, served.contract)
         else:
-            windows = self._read_json(body, loaded.contract)
-        forecasts = await service.forecast(loaded, windows)
+            windows = self._read_json(body, served.contract)
+        request.note(DECODING, started)
+        forecasts = await served.batcher.submit(windows)
+        started = time.perf_counter()
         answer = self._answer_part(forecasts)
         wanted = wanted_type(request.headers)
-        return npy.write(answer) if wanted is MediaType.NPY else self._write_json(loaded, answer), wanted.value
+        written = npy.write(answer) if wanted is MediaType.NPY else self._write_json(served, answer)
+        request.note(ENCODING, started)
+        return written, wanted.value
 
     @abstractmethod
     def _read_json(self, body: bytes, contract: Contract) -> Array:
@@ -175,8 +192,8 @@ class PredictionRoute(DirectRoute):
     def _answer_part(self, forecasts: Array) -> Array:
         """What the answer holds of the forecasts (batch, horizon, targets)."""
 
-    def _write_json(self, loaded: LoadedVersion, answer: Array) -> bytes:
-        head = _json_head(loaded.name, loaded.version, loaded.contract.target_names)
+    def _write_json(self, served: ServedVersion, answer: Array) -> bytes:
+        head = _json_head(served.name, served.version, served.contract.target_names)
         return b'%s"%s":%s}' % (head, self.answer_field, _dump(answer))
 
 
@@ -243,9 +260,10 @@ RunningService = Annotated[Service, Depends(get_service)]
 @router.get("/models", tags=["models"])
 async def list_models(service: RunningService) -> ModelList:
     """Lists the models that serve."""
-    service.resolve(None, None)
-    loaded = service.repository.all()
-    return ModelList(models=[ModelDescription.of(version) for version in loaded], failures=service.repository.failures)
+    service.check_ready()
+    models = service.repository.models().values()
+    described = [ModelDescription.of(model.latest) for model in models]
+    return ModelList(models=described, failures=service.repository.failures())
 
 
 @router.get("/models/{name}", tags=["models"])
@@ -263,7 +281,7 @@ async def describe_version(service: RunningService, name: ModelName, version: Ve
 @router.get("/models/{name}/example", response_model=WindowRequest, tags=["models"])
 async def example(service: RunningService, name: ModelName) -> Response:
     """Gives a body for `/predict` that works: a window recorded when the model was exported."""
-    window = service.resolve(name, None).golden.windows[0]
+    window = service.resolve(name, None).loaded.golden.windows[0]
     return Response(_dump({"window": window}), media_type="application/json")
 
 
@@ -277,7 +295,7 @@ def _parse(body: bytes) -> object:
         gc.enable()
 
 
-def _select(service: Service, request: Request) -> LoadedVersion:
+def _select(service: Service, request: Request) -> ServedVersion:
     """The version that a prediction asks for; its name goes into the headers of any answer."""
     query = request.scope["query_string"]
     given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
@@ -285,11 +303,11 @@ def _select(service: Service, request: Request) -> LoadedVersion:
         selection = Selection.model_validate(given) if given else DEFAULT_MODEL
     except ValidationError as error:
         raise invalid_query(error) from None
-    loaded = service.resolve(selection.model, selection.version)
-    request.scope["state"]["loaded"] = loaded
+    served = service.resolve(selection.model, selection.version, selection.label)
+    request.scope["state"]["served"] = served
     if given.keys() - Selection.model_fields.keys():
-        raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model and version")])
-    return loaded
+        raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
+    return served
 
 
 def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:

@@ -95,7 +95,9 @@ def invalid_body(error: ValidationError, takes: str) -> ServiceError:
 
 def invalid_query(error: ValidationError | RequestValidationError) -> ServiceError:
     """What is wrong with a query, parameter by parameter."""
-    return InvalidRequest([LocatedError(f"?{finding['loc'][-1]}", finding["msg"]) for finding in error.errors()])
+    return InvalidRequest(
+        [LocatedError(f"?{(finding['loc'] or ('',))[-1]}", finding["msg"]) for finding in error.errors()]
+    )
 
 
 def _pointer(place: tuple[int | str, ...]) -> str:

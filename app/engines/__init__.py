@@ -1,12 +1,15 @@
 """What computes forecasts: the `Engine` protocol, the choice of an engine, and the proof that it answers right."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.errors import ArtifactError, EngineNotInstalled
 from app.golden import Array, Golden, deviation
 from app.manifest import TWIN_FILE, Contract, Manifest
 from app.settings import EngineName
+
+if TYPE_CHECKING:
+    from app.engines.tensorflow import TensorFlowEngine
 
 
 class Engine(Protocol):
@@ -97,6 +100,33 @@ def _load_tensorflow(version_dir: Path, manifest: Manifest, golden: Golden, max_
 
     engine = TensorFlowEngine(version_dir, manifest.contract, max_rows)
     return _prove(engine, golden, manifest.contract, version_dir)
+
+
+def load_foreign(choice: EngineName, version_dir: Path, max_rows: int) -> tuple["TensorFlowEngine", Golden]:
+    """Loads a SavedModel that has no manifest, and warms it up.
+
+    Args:
+        choice: Which engine.
+        version_dir: The version's folder.
+        max_rows: Largest batch worth preparing for; larger ones are computed in pieces.
+
+    Returns:
+        The engine, and the golden rows that it computes.
+
+    Raises:
+        ArtifactError: The version cannot be loaded or computed, or has a signature that cannot be served.
+        EngineNotInstalled: What the engine needs is not installed.
+    """
+    if choice == "onnx":
+        remedy = f"set WINDOWCAST_ENGINE=auto, or give it one with `python -m training fuse {version_dir}`"
+        raise ArtifactError(version_dir, "a version without a manifest has no fused twin", remedy)
+    from app.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415
+
+    engine = TensorFlowEngine(version_dir, None, max_rows)
+    golden = engine.record_golden()
+    engine.warm_up()
+    replay(engine, golden, engine.contract, version_dir)
+    return engine, golden
 
 
 def _prove(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> Engine:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from app.errors import ArtifactError, EngineNotInstalled
-from app.golden import Array, deviation, probe_windows
-from app.manifest import Contract
+from app.golden import Array, Golden, deviation, probe_windows, with_scales
+from app.manifest import Contract, Feature, Target
+from app.signature import Layout, Signature, TensorSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # No faster for an LSTM of this size, and without it every x86 machine computes the same numbers.
@@ -31,30 +32,54 @@ LARGEST_COMPILED_BATCH = 256
 
 SIGNATURE = "serving_default"
 
+GOLDEN_PROBES = 12
+"""Random windows that stand in for golden rows where a model has none."""
+
 
 class TensorFlowEngine:
     """Runs a SavedModel.
 
     Args:
         version_dir: Folder with `saved_model.pb`.
-        contract: Shapes that its signature must have.
+        contract: Shapes that its signature must have; None for a model from elsewhere, whose signature is its contract.
         max_rows: Largest batch worth compiling for.
 
+    Attributes:
+        contract: Shapes that its signature has.
+        signature: The names of its tensors, and their place in windows and forecasts.
+
     Raises:
-        ArtifactError: The SavedModel cannot be loaded, or its signature breaks the contract.
+        ArtifactError: The SavedModel cannot be loaded, or its signature breaks the contract or cannot be served.
     """
 
     name = "tensorflow"
     is_steady = False
 
-    def __init__(self, version_dir: Path, contract: Contract, max_rows: int) -> None:
+    def __init__(self, version_dir: Path, contract: Contract | None, max_rows: int) -> None:
         self._version_dir = version_dir
-        self._contract = contract
         self._batch_sizes = _ladder(max_rows)
         self._model = _load(version_dir)  # keeps the variables alive
-        self._plain = _signature(self._model, version_dir, contract)
+        function = _serving_function(self._model, version_dir)
+        self.signature = _read_signature(function, version_dir)
+        if contract is not None:
+            _check_signature(self.signature, contract, version_dir)
+        self.contract = contract or _contract_of(self.signature)
+        self._plain = _on_windows(function, self.signature)
         self._compiled: dict[int, Callable[..., Any]] = {}
         self.remark = "not warmed up"
+
+    def record_golden(self) -> Golden:
+        """Computes the rows that a version without any must reproduce from now on, and fits the contract's scales.
+
+        Raises:
+            ArtifactError: The model cannot compute them.
+        """
+        windows = probe_windows(self.contract, GOLDEN_PROBES)
+        golden = Golden(windows, np.asarray(self._compute_plainly(windows)))
+        if not np.isfinite(golden.forecasts).all():
+            raise ArtifactError(self._version_dir, "the model's forecasts are not finite", "train it again")
+        self.contract = with_scales(self.contract, golden)
+        return golden
 
     def warm_up(self) -> None:
         """Compiles every size of the ladder and checks each against plain execution; on any trouble stays plain.
@@ -66,11 +91,11 @@ class TensorFlowEngine:
         worst = 0.0
         try:
             for size in self._batch_sizes:
-                windows = tf.constant(probe_windows(self._contract, size))
+                windows = tf.constant(probe_windows(self.contract, size))
                 self._compiled[size] = compiled.get_concrete_function(tf.TensorSpec(windows.shape, tf.float32))
                 expected = self._plain(windows).numpy()
                 actual = self._compiled[size](windows).numpy()
-                worst = max(worst, deviation(actual, expected, self._contract.target_scales))
+                worst = max(worst, deviation(actual, expected, self.contract.target_scales))
         except tf.errors.OpError:
             self._fall_back("XLA cannot compile this model")
         else:
@@ -81,11 +106,14 @@ class TensorFlowEngine:
 
     def _fall_back(self, reason: str) -> None:
         self._compiled.clear()
+        self._compute_plainly(probe_windows(self.contract, 1))
+        self.remark = f"plain execution, because {reason}"
+
+    def _compute_plainly(self, windows: Array) -> Any:
         try:
-            self._plain(tf.constant(probe_windows(self._contract, 1)))
+            return self._plain(tf.constant(windows))
         except tf.errors.OpError as error:
             raise ArtifactError(self._version_dir, f"the model cannot compute ({type(error).__name__})") from error
-        self.remark = f"plain execution, because {reason}"
 
     def predict(self, windows: Array) -> Array:
         """Forecasts (batch, steps, features) -> (batch, horizon, targets), both in raw units."""
@@ -119,22 +147,65 @@ def _load(version_dir: Path) -> Any:
         raise ArtifactError(version_dir, f"is not a SavedModel that loads ({type(error).__name__})") from error
 
 
-def _signature(model: Any, version_dir: Path, contract: Contract) -> Callable[[Any], Any]:
-    """The signature as a function of one tensor, after a look at its names, types and shapes."""
-    signature = getattr(model, "signatures", {}).get(SIGNATURE)
-    if signature is None:
+def _serving_function(model: Any, version_dir: Path) -> Any:
+    function = getattr(model, "signatures", {}).get(SIGNATURE)
+    if function is None:
         raise ArtifactError(version_dir, f"has no signature {SIGNATURE}")
-    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
-    if len(inputs) != 1 or len(outputs) != 1:
-        counts = f"{len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1"
-        raise ArtifactError(version_dir, f"{SIGNATURE} has {counts}")
-    input_name, output_name = next(iter(inputs)), next(iter(outputs))
-    _check_tensor(inputs[input_name], contract.window_shape, version_dir)
-    _check_tensor(outputs[output_name], contract.forecast_shape, version_dir)
-    return lambda windows: signature(**{input_name: windows})[output_name]
+    return function
 
 
-def _check_tensor(spec: Any, shape: tuple[int, int], version_dir: Path) -> None:
-    if spec.dtype != tf.float32 or spec.shape.as_list() != [None, *shape]:
-        problem = f"{SIGNATURE} has {spec.name} {spec.dtype.name} {tuple(spec.shape)}"
-        raise ArtifactError(version_dir, f"{problem}, but the contract needs float32 {(None, *shape)}")
+def _read_signature(function: Any, version_dir: Path) -> Signature:
+    inputs, outputs = function.structured_input_signature[1], function.structured_outputs
+    return Signature(_read_layout(inputs, version_dir), _read_layout(outputs, version_dir))
+
+
+def _read_layout(specs: dict[str, Any], version_dir: Path) -> Layout:
+    """The tensors by name, after a look at their types and shapes."""
+    for name, spec in specs.items():
+        sizes = spec.shape.as_list() if spec.shape.rank else [0]
+        if spec.dtype != tf.float32 or sizes[0] is not None or not all(sizes[1:]):
+            problem = f"{SIGNATURE} has {name} {spec.dtype.name} {_shown(spec.shape)}"
+            needed = "float32 with an open batch in front and every other size fixed"
+            raise ArtifactError(version_dir, f"{problem}, but only {needed} can be served", "export it so")
+    if not specs:
+        raise ArtifactError(version_dir, f"{SIGNATURE} takes or gives no tensor")
+    return Layout(tuple(TensorSpec(name, tuple(spec.shape.as_list()[1:])) for name, spec in sorted(specs.items())))
+
+
+def _shown(shape: Any) -> str:
+    return str(shape.as_list()).replace("None", "any") if shape.rank is not None else "of any shape"
+
+
+def _check_signature(signature: Signature, contract: Contract, version_dir: Path) -> None:
+    for layout, shape in ((signature.inputs, contract.window_shape), (signature.outputs, contract.forecast_shape)):
+        if [tensor.shape for tensor in layout.tensors] != [shape]:
+            found = " and ".join(f"{tensor.name} float32 {(None, *tensor.shape)}" for tensor in layout.tensors)
+            problem = f"{SIGNATURE} has {found}, but the contract needs float32 {(None, *shape)} alone"
+            raise ArtifactError(version_dir, problem)
+
+
+def _contract_of(signature: Signature) -> Contract:
+    steps, _ = signature.inputs.shape
+    horizon, _ = signature.outputs.shape
+    return Contract(
+        steps=steps,
+        features=tuple(Feature(name=name) for name in signature.inputs.columns),
+        horizon=horizon,
+        targets=tuple(Target(name=name, scale=1) for name in signature.outputs.columns),
+    )
+
+
+def _on_windows(function: Any, signature: Signature) -> Callable[[Any], Any]:
+    """The signature as a function of one tensor of windows to one of forecasts."""
+    inputs, outputs = signature.inputs, signature.outputs
+    if inputs.is_table and outputs.is_table:  # as in every version of ours: nothing to take apart or to put together
+        return lambda windows: function(**{inputs.tensors[0].name: windows})[outputs.tensors[0].name]
+
+    def predict(windows: Any) -> Any:
+        parts = zip(inputs.tensors, tf.split(windows, inputs.widths, axis=2), strict=True)
+        results = function(**{tensor.name: tf.reshape(part, (-1, *tensor.shape)) for tensor, part in parts})
+        rows, _ = outputs.shape
+        tables = zip(outputs.tensors, outputs.widths, strict=True)
+        return tf.concat([tf.reshape(results[tensor.name], (-1, rows, width)) for tensor, width in tables], axis=2)
+
+    return predict

@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 from app.batching import Batcher, Limits
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
 from app.golden import Array
+from app.metrics import Batch
 
 SOON_SECONDS = 30
 """Nothing here takes as long; only a hang does."""
@@ -45,18 +46,16 @@ def batcher_of(
     max_inline_rows: int = 0,
     max_queue_rows: int = 100,
     timeout_seconds: float = SOON_SECONDS,
-    on_batch: Callable[[int, float], None] = lambda *_: None,
+    on_batch: Callable[[Batch], None] = lambda _: None,
     executor: ThreadPoolExecutor | None = None,
 ) -> Batcher:
-    """A batcher at work; must be called on an event loop."""
+    """A batcher whose own failure fails the test."""
     limits = Limits(max_call_rows, max_inline_rows, max_queue_rows, timeout_seconds)
-    batcher = Batcher(predict, executor or ThreadPoolExecutor(max_workers=1), limits, on_batch)
-    at_work.append(asyncio.get_running_loop().create_task(batcher.run()))
-    return batcher
 
+    def fail(error: BaseException) -> None:
+        raise error
 
-at_work: list[asyncio.Task[None]] = []
-"""Tasks must be held on to; each ends with its loop."""
+    return Batcher(predict, executor or ThreadPoolExecutor(max_workers=1), limits, on_batch, fail)
 
 
 def windows_of(*rows: float) -> Array:
@@ -184,7 +183,7 @@ async def test_a_request_that_expires_behind_another_models_call_is_never_comput
             engine.predict,
             executor=executor,
             timeout_seconds=0.2,
-            on_batch=lambda rows, seconds: reports.append((rows, seconds)),
+            on_batch=lambda batch: reports.append((batch.rows, batch.seconds)),
         )
         executor.submit(time.sleep, 0.4)
         with pytest.raises(DeadlinePassed):
@@ -255,7 +254,7 @@ async def test_an_engine_that_loses_rows_is_not_believed() -> None:
 @in_loop
 async def test_every_call_is_reported_with_its_rows_and_seconds() -> None:
     calls: list[tuple[int, float]] = []
-    batcher = batcher_of(GatedEngine().predict, on_batch=lambda rows, seconds: calls.append((rows, seconds)))
+    batcher = batcher_of(GatedEngine().predict, on_batch=lambda batch: calls.append((batch.rows, batch.seconds)))
     await batcher.submit(windows_of(1, 2))
     [(rows, seconds)] = calls
     assert rows == 2

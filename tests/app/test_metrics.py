@@ -27,8 +27,8 @@ def samples(client: httpx.Client) -> dict[str, float]:
         ("/predict/batch", {"windows": [WINDOW]}, 'windowcast_requests_total{route="/predict/batch",status="200"}'),
         ("/nothing", {}, 'windowcast_requests_total{route="none",status="404"}'),
         ("/predict", {"window": WINDOW}, 'windowcast_request_seconds_count{route="/predict"}'),
-        ("/predict", {"window": WINDOW}, 'windowcast_engine_seconds_count{model="default"}'),
-        ("/predict/batch", {"windows": [WINDOW]}, 'windowcast_batch_rows_count{model="default"}'),
+        ("/predict", {"window": WINDOW}, 'windowcast_engine_seconds_count{model="default",version="2"}'),
+        ("/predict/batch", {"windows": [WINDOW]}, 'windowcast_batch_rows_count{model="default",version="2"}'),
     ],
 )
 def test_a_request_is_counted_once(path: str, body: object, sample: str, client: httpx.Client) -> None:
@@ -38,9 +38,9 @@ def test_a_request_is_counted_once(path: str, body: object, sample: str, client:
 
 
 def test_rows_are_counted(client: httpx.Client) -> None:
-    before = samples(client)['windowcast_batch_rows_sum{model="default"}']
+    before = samples(client)['windowcast_batch_rows_sum{model="default",version="2"}']
     client.post("/predict/batch", json={"windows": [WINDOW] * 5})
-    assert samples(client)['windowcast_batch_rows_sum{model="default"}'] == before + 5
+    assert samples(client)['windowcast_batch_rows_sum{model="default",version="2"}'] == before + 5
 
 
 def test_a_ready_service_counts_as_one(client: httpx.Client) -> None:

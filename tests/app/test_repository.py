@@ -5,18 +5,22 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from app import cores
+from app.batching import Batcher, Limits
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError, NotFound
 from app.golden import GOLDEN_FILE, Golden
 from app.manifest import MANIFEST_FILE, TWIN_FILE, Contract
-from app.repository import Repository, latest_version_dir, load_version, model_names, versions
+from app.repository import Repository
 from app.settings import Settings
+from app.versions import LoadedVersion, load_version, model_names, versions
 from tests.versions import (
     SavedForecast,
     add_twin,
@@ -29,8 +33,15 @@ from tests.versions import (
 )
 
 
-def settings_of(models_dir: Path, model: str = "default") -> Settings:
-    return Settings(models_dir=models_dir, model=model, max_batch_rows=1)
+def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> Repository:
+    """A repository whose versions are loaded and never asked."""
+    return Repository(Settings(models_dir=models_dir, model=model, max_batch_rows=1, **settings), idle_batcher)
+
+
+def idle_batcher(loaded: LoadedVersion) -> Batcher:
+    """A queue in front of an engine."""
+    limits = Limits(call_rows=1, inline_rows=1, queue_rows=1, seconds=1)
+    return Batcher(loaded.engine.predict, ThreadPoolExecutor(1), limits, lambda _: None, lambda _: None)
 
 
 def test_models_are_the_folders_with_sound_names(models_dir: Path) -> None:
@@ -48,7 +59,6 @@ def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         (tmp_path / "m" / str(number)).mkdir(parents=True)
     assert versions(tmp_path / "m") == [1, 9, 10]
-    assert latest_version_dir(tmp_path, "m") == tmp_path / "m" / "10"
     assert versions(tmp_path / "nowhere") == []
 
 
@@ -69,7 +79,7 @@ def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
 
 def test_a_model_without_versions_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"m: holds no version of a model; train one with .* --name m"):
-        latest_version_dir(tmp_path, "m")
+        repository_of(tmp_path, "m").load()
 
 
 def test_a_sound_version_is_loaded(version_dir: Path, contract: Contract) -> None:
@@ -95,9 +105,9 @@ def test_cores_are_shared_out_among_the_workers(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.setattr(cores, "_quotas", lambda _: iter(()))  # whatever limits the machine that runs the test
     for workers, share in ((1, "6 threads"), (2, "3 threads"), (5, "1 thread"), (64, "1 thread")):
-        repository = Repository(Settings(models_dir=version_dir.parent.parent, workers=workers))
+        repository = repository_of(version_dir.parent.parent, workers=workers)
         repository.load()
-        assert repository.get().engine.remark == f"fused operators, {share}"
+        assert repository.get().loaded.engine.remark == f"fused operators, {share}"
 
 
 def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
@@ -107,13 +117,13 @@ def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
     shutil.copytree(models_dir / "flat", version_dir.parent.parent / "flat")
     monkeypatch.delitem(sys.modules, "app.engines.tensorflow")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    repository = Repository(settings_of(version_dir.parent.parent))
+    repository = repository_of(version_dir.parent.parent)
     with capture_logs() as logged:
         repository.load()
-    assert [loaded.name for loaded in repository.all()] == ["default"]
-    [line] = [line for line in logged if line["event"] == "model not served"]
+    assert list(repository.models()) == ["default"]
+    [line] = [line for line in logged if line["event"] == "version not served"]
     assert "TensorFlow is not installed" in line["reason"]
-    assert "exc_info" not in line
+    assert not line["exc_info"]
 
 
 def cut_short(version_dir: Path) -> Path:
@@ -188,10 +198,14 @@ def test_a_damaged_version_is_refused_by_the_name_of_what_is_at_fault(
 
 
 def test_the_latest_version_of_every_model_is_loaded(models_dir: Path) -> None:
-    repository = Repository(settings_of(models_dir, "flat"))
+    repository = repository_of(models_dir, "flat")
     repository.load()
-    assert [(loaded.name, loaded.version) for loaded in repository.all()] == [("flat", 1), ("default", 2), ("slow", 1)]
-    assert repository.failures.keys() == {"broken"}
+    assert [(name, model.latest.version) for name, model in repository.models().items()] == [
+        ("flat", 1),
+        ("default", 2),
+        ("slow", 1),
+    ]
+    assert repository.failures() == {}
     assert repository.get().name == "flat"
     assert repository.get("default", 2).version == 2
     for name, version in (("default", 1), ("broken", None), ("nothing", None)):
@@ -201,18 +215,18 @@ def test_the_latest_version_of_every_model_is_loaded(models_dir: Path) -> None:
 
 def test_the_default_model_must_load(models_dir: Path) -> None:
     with pytest.raises(ArtifactError, match=r"broken/1/manifest\.json"):
-        Repository(settings_of(models_dir, "broken")).load()
+        repository_of(models_dir, "broken").load()
 
 
 def test_a_damaged_model_does_not_keep_the_default_one_from_serving(version_dir: Path, tmp_path: Path) -> None:
     for name, damage in (("a", flip), ("b", record_wrong_golden_rows), ("c", promise_other_shapes)):
         damage(Path(shutil.copytree(version_dir, tmp_path / "models" / name / "1")))
-    repository = Repository(settings_of(tmp_path / "models"))
+    repository = repository_of(tmp_path / "models")
     with capture_logs() as logged:
         repository.load()
-    assert [loaded.name for loaded in repository.all()] == ["default"]
-    assert repository.failures.keys() == {"a", "b", "c"}
-    assert [line["model"] for line in logged if line["event"] == "model not served"] == ["a", "b", "c"]
+    assert list(repository.models()) == ["default"]
+    assert repository.failures().keys() == {"a/1", "b/1", "c/1"}
+    assert [line["model"] for line in logged if line["event"] == "version not served"] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -240,12 +254,12 @@ def test_no_trouble_with_another_model_keeps_the_default_one_from_serving(
 
     shutil.copytree(version_dir, tmp_path / "models" / "other" / "1")
     monkeypatch.setattr(TensorFlowEngine, "warm_up", refuse)
-    repository = Repository(settings_of(tmp_path / "models"))
+    repository = repository_of(tmp_path / "models")
     with capture_logs() as logged:
         repository.load()
-    assert [loaded.name for loaded in repository.all()] == ["default"]
-    assert repository.failures.keys() == {"other"}
-    [line] = [line for line in logged if line["event"] == "model not served"]
+    assert list(repository.models()) == ["default"]
+    assert repository.failures().keys() == {"other/1"}
+    [line] = [line for line in logged if line["event"] == "version not served"]
     assert (line["model"], line["reason"], line["exc_info"]) == ("other", trouble.__name__, True)
 
 

@@ -15,7 +15,7 @@ from app.engines import load_engine
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
 from app.golden import Array, Golden, deviation, probe_windows
-from app.manifest import MANIFEST_FILE, TWIN_FILE, Manifest
+from app.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Manifest
 from tests.training.tiny import config_of, dataset_of, waves
 from tests.versions import contract_of, make_version
 from training import export as exporting
@@ -23,7 +23,7 @@ from training import fusion
 from training.errors import ExportError, FusionError, TrainingError
 from training.export import export
 from training.fused import NotFusable
-from training.fusion import MADE_ELSEWHERE, fuse
+from training.fusion import fuse
 from training.model import build_model, serving_model
 from training.rebuilt import rebuild_version
 from training.windows import cut_training

@@ -1,0 +1,157 @@
+"""Which versions of a model serve, and under which labels: the policies, and the TOML file that holds them.
+
+    [default]
+    latest = 2                        # the two highest versions that are sound; 1 unless said otherwise
+    labels = { stable = 3, canary = 4 }
+
+    [other]
+    versions = [7]                    # these and no others
+
+Models that the file does not name follow `latest = 1`.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Self
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from tomlkit.exceptions import TOMLKitError
+
+from app.errors import ArtifactError
+from app.manifest import NAME_PATTERN
+
+LABEL_PATTERN = r"^[A-Za-z][A-Za-z0-9._-]{0,63}$"
+MAX_FILE_BYTES = 2**20
+MAX_VERSION = 10**18 - 1
+"""Version folders have at most 18 digits."""
+MAX_VERSIONS = 64
+"""More than anybody lets serve at once."""
+
+REMEDY = "correct the file"
+
+Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
+ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
+VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
+
+
+class Policy(BaseModel):
+    """Which versions of one model serve."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    latest: Annotated[int, Field(ge=1, le=MAX_VERSIONS)] | None = None
+    """How many of the highest versions serve."""
+    versions: Annotated[list[VersionNumber], Field(max_length=MAX_VERSIONS)] | None = None
+    """Which versions serve, and no others."""
+    labels: dict[Label, VersionNumber] = {}
+    """Names for versions, by which requests may ask; each holds from the moment its version serves."""
+
+    @model_validator(mode="after")
+    def _latest_or_versions(self) -> Self:
+        if self.latest is not None and self.versions is not None:
+            raise ValueError("give either latest or versions")
+        return self
+
+
+LATEST_ONE = Policy(latest=1)
+
+_Policies = TypeAdapter(dict[ModelName, Policy])
+
+
+class PolicyFile:
+    """The policies of all models, as they stand in a file; no file is the same as an empty one.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read_at: tuple[int, ...] | None = None
+        self._policies: dict[str, Policy] = {}
+
+    def of(self, model: str) -> Policy:
+        """The policy of a model, as of the last `refresh` that succeeded."""
+        return self._policies.get(model, LATEST_ONE)
+
+    def refresh(self) -> bool:
+        """Reads the file again if it has changed.
+
+        Returns:
+            Whether it was read.
+
+        Raises:
+            ArtifactError: It cannot be read, or does not hold policies. Those read before stay.
+        """
+        stamp = self._stamp()
+        if stamp == self._read_at:
+            return False
+        self._read_at = stamp  # a file that is wrong is not read again before it changes
+        self._policies = _validate(self.path, self._parse().unwrap())
+        return True
+
+    def write(self, model: str, policy: Policy) -> None:
+        """Puts a model's policy into the file; everything else in it, comments too, stays as it is.
+
+        Raises:
+            ArtifactError: The file cannot be read or written, or does not hold policies.
+        """
+        document = self._parse()
+        _validate(self.path, document.unwrap())
+        document[model] = policy.model_dump(exclude_defaults=True)
+        try:
+            _replace(self.path, tomlkit.dumps(document))
+        except OSError as error:
+            raise ArtifactError(
+                self.path, f"cannot be written ({error.strerror})", "check permissions and mounts"
+            ) from None
+        self.refresh()
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return ()
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+    def _parse(self) -> tomlkit.TOMLDocument:
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return tomlkit.document()
+        except OSError as error:
+            raise ArtifactError(self.path, f"cannot be read ({error.strerror})", "check its permissions") from None
+        if len(text) > MAX_FILE_BYTES:
+            raise ArtifactError(self.path, f"has more than {MAX_FILE_BYTES} bytes", REMEDY)
+        try:
+            return tomlkit.parse(text)
+        except (TOMLKitError, UnicodeDecodeError, RecursionError) as error:
+            raise ArtifactError(self.path, f"is not TOML ({error})", REMEDY) from None
+
+
+def _validate(path: Path, content: object) -> dict[str, Policy]:
+    try:
+        return _Policies.validate_python(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ArtifactError(path, f"{place}: {message}", REMEDY) from None
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file so that whoever reads it finds the old text or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

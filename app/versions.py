@@ -1,0 +1,191 @@
+"""The versions on disk: which there are, whether one is whole, and how one becomes something that can forecast.
+
+A version can serve only when its checksums hold, its engine is warm, and its golden rows come out right.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import structlog
+
+from app.engines import Engine, load_engine, load_foreign
+from app.errors import ArtifactError
+from app.golden import GOLDEN_FILE, Golden
+from app.manifest import (
+    MADE_ELSEWHERE,
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    TWIN_FILE,
+    VERSION_PATTERN,
+    Contract,
+    DataFingerprint,
+    Manifest,
+)
+from app.settings import EngineName
+from app.signature import Signature
+
+log = structlog.get_logger()
+
+GRAPH_FILE = "saved_model.pb"
+SETTLING_SECONDS = 1.0
+"""Time without a change after which nobody seems to write into a folder any more."""
+
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""Path, size and times of everything in a folder: as long as it is equal, nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """A model version that is proved and warm."""
+
+    name: str
+    version: int
+    manifest: Manifest
+    signature: Signature
+    engine: Engine
+    golden: Golden
+    load_seconds: float
+    is_foreign: bool
+    """Whether it came without a manifest, so that its signature had to tell its contract."""
+
+    @property
+    def contract(self) -> Contract:
+        """What windows it takes and what forecasts it gives."""
+        return self.manifest.contract
+
+
+def model_names(models_dir: Path) -> list[str]:
+    """Names of the models in a folder, sorted; other things in it are passed over."""
+    return sorted(
+        path.name for path, is_dir in _entries(models_dir) if is_dir and re.fullmatch(NAME_PATTERN, path.name)
+    )
+
+
+def versions(model_dir: Path) -> list[int]:
+    """Numbers of a model's versions, ascending; anything else in the folder is passed over with a warning."""
+    return sorted(int(path.name) for path in _version_dirs(model_dir))
+
+
+def _version_dirs(model_dir: Path) -> Iterator[Path]:
+    for path, is_dir in _entries(model_dir):
+        if is_dir and re.fullmatch(VERSION_PATTERN, path.name):
+            yield path
+        elif not path.name.startswith("."):
+            _warn_of(path)
+
+
+@lru_cache(4096)
+def _warn_of(path: Path) -> None:
+    """Warns once, although folders are looked at again and again."""
+    log.warning("ignored: not a version folder (1, 2, 3 ...)", path=str(path))
+
+
+def _entries(folder: Path) -> list[tuple[Path, bool]]:
+    """What is in a folder, and whether each is a folder itself; nothing where there is no such folder."""
+    try:
+        return [(path, path.is_dir()) for path in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise ArtifactError(folder, f"cannot be listed ({error.strerror})", "check its permissions") from error
+
+
+def stamp_of(version_dir: Path) -> Stamp:
+    """What tells whether a folder has changed."""
+    entries = []
+    for path in sorted([version_dir, *version_dir.rglob("*")]):
+        try:
+            status = path.stat()
+        except OSError:  # gone meanwhile
+            continue
+        times = max(status.st_mtime_ns, status.st_ctime_ns), status.st_ino
+        entries.append((path.relative_to(version_dir).as_posix(), status.st_size, *times))
+    return tuple(entries)
+
+
+def is_settled(stamp: Stamp) -> bool:
+    """Whether nothing has changed for `SETTLING_SECONDS`; a time in the future is another clock's, and counts not."""
+    youngest = max((changed for _, _, changed, _ in stamp), default=0)
+    return not 0 <= time.time() - youngest / 1e9 < SETTLING_SECONDS
+
+
+def missing_part(version_dir: Path) -> str | None:
+    """What a version still lacks while it is being copied, by its path in the folder; None if all is there."""
+    if (version_dir / MANIFEST_FILE).is_file():
+        try:
+            needed = [*Manifest.read(version_dir).files]
+        except ArtifactError:
+            return None  # loading it says what is wrong, if that does not change
+    elif any((version_dir / name).exists() for name in (GOLDEN_FILE, TWIN_FILE)):
+        needed = [MANIFEST_FILE]
+    else:
+        needed = [GRAPH_FILE, *_variables(version_dir / "variables")]
+    return next((name for name in needed if not (version_dir / name).is_file()), None)
+
+
+def _variables(folder: Path) -> Iterator[str]:
+    """The files in which TensorFlow keeps variables: an index, and shards that say how many they are."""
+    if folder.is_dir():
+        yield f"{folder.name}/variables.index"
+        shards = [path.name for path in folder.glob("variables.data-*-of-*")] or ["variables.data-00000-of-00001"]
+        count = shards[0].rpartition("-")[2]
+        yield from (f"{folder.name}/variables.data-{shard:05d}-of-{count}" for shard in range(int(count)))
+
+
+def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: int = 1) -> LoadedVersion:
+    """Loads one version: manifest, checksums, engine, warm-up, golden rows.
+
+    Raises:
+        ArtifactError: One of them does not hold; names the file or folder.
+        EngineNotInstalled: What the engine needs is not installed.
+    """
+    started = time.monotonic()
+    is_foreign = not (version_dir / MANIFEST_FILE).exists()
+    load = _load_foreign if is_foreign else _load_own
+    manifest, signature, golden, loaded_engine = load(version_dir, engine, max_rows, threads)
+    return LoadedVersion(
+        name=version_dir.parent.name,
+        version=int(version_dir.name),
+        manifest=manifest,
+        signature=signature,
+        engine=loaded_engine,
+        golden=golden,
+        load_seconds=time.monotonic() - started,
+        is_foreign=is_foreign,
+    )
+
+
+def _load_own(
+    version_dir: Path, engine: EngineName, max_rows: int, threads: int
+) -> tuple[Manifest, Signature, Golden, Engine]:
+    manifest = Manifest.read(version_dir)
+    manifest.verify_files(version_dir, but={TWIN_FILE})  # whoever loads it looks; a version can do without
+    golden = Golden.load(version_dir)
+    loaded_engine = load_engine(engine, version_dir, manifest, golden, max_rows, threads)
+    return manifest, Signature.of(manifest.contract), golden, loaded_engine
+
+
+def _load_foreign(
+    version_dir: Path, engine: EngineName, max_rows: int, _: int
+) -> tuple[Manifest, Signature, Golden, Engine]:
+    """A SavedModel from elsewhere: what its manifest would say is read off its signature."""
+    missing = missing_part(version_dir)
+    if missing is not None:
+        unfinished = f"is missing, so {'the export' if missing == MANIFEST_FILE else 'the version'} was not finished"
+        raise ArtifactError(version_dir / missing, unfinished)
+    loaded_engine, golden = load_foreign(engine, version_dir, max_rows)
+    manifest = Manifest(
+        name=version_dir.parent.name,
+        created=datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC),
+        contract=loaded_engine.contract,
+        config={},
+        data=DataFingerprint(source=MADE_ELSEWHERE),
+        versions={},
+        scores=(),
+        verdict=f"{MADE_ELSEWHERE.capitalize()}.",
+        files={},
+    )
+    return manifest, loaded_engine.signature, golden, loaded_engine
