@@ -30,7 +30,7 @@ from app.manifest import MANIFEST_FILE, Contract
 from app.metrics import LOAD_FAILURES, LOAD_SECONDS, VERSION_STATE
 from app.policies import Policy, PolicyFile
 from app.settings import Settings
-from app.versions import LoadedVersion, Stamp, is_settled, load_version, missing_part, model_names, stamp_of, versions
+from app.versions import LoadedVersion, Stamp, check_whole, is_settled, load_version, model_names, stamp_of, versions
 
 log = structlog.get_logger()
 
@@ -154,11 +154,14 @@ class Repository:
         self.trouble = trouble
 
     def _is_settling(self) -> bool:
-        return any(
-            status.state is State.PENDING and status.stamp and not is_settled(stamp_of(self._folder(name, version)))
+        """Whether a version waits only because its folder is fresh."""
+        waiting = [
+            self._folder(name, version)
             for name, statuses in self._statuses.items()
             for version, status in statuses.items()
-        )
+            if status.state is State.PENDING
+        ]
+        return any(folder.is_dir() and not is_settled(stamp_of(folder)) for folder in waiting)
 
     def _why_not(self, name: str) -> StartupError:
         """What keeps a model from being served: the trouble with its highest version."""
@@ -168,8 +171,9 @@ class Repository:
             remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
             return ArtifactError(folder, "holds no version of a model", remedy)
         highest = max(statuses)
-        status = statuses[highest]
-        return status.error or ArtifactError(folder / str(highest), status.reason or "the policy lets no version serve")
+        return statuses[highest].error or ArtifactError(
+            folder / str(highest), "could not be loaded", "the log says why; export the version again"
+        )
 
     def _refresh_models(self) -> None:
         found = model_names(self._settings.models_dir)
@@ -224,21 +228,20 @@ class Repository:
         attempts = before.attempts if stamp == before.stamp else 0
         if attempts >= LOAD_ATTEMPTS:
             return None
-        if not folder.is_dir():
-            self._note(name, version, Status(State.PENDING, "there is no such folder"))
+        if stamp and not is_settled(stamp):
+            self._note(name, version, Status(State.PENDING, "somebody writes into its folder"))
             return None
-        missing = missing_part(folder)
-        if missing is not None or not is_settled(stamp):
-            reason = "somebody still writes into its folder" if missing is None else f"{missing} is missing"
-            self._note(name, version, Status(State.PENDING, reason, stamp=stamp))
+        try:
+            check_whole(folder)
+        except ArtifactError as missing:
+            self._wait(name, version, missing, before)
             return None
         self._note(name, version, Status(State.LOADING))
         try:
-            served = self._try_to_load(folder)
+            return self._try_to_load(folder)
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not disturb what serves)
             self._fail(name, version, error, attempts + 1, stamp)
             return None
-        return served
 
     def _try_to_load(self, folder: Path) -> ServedVersion:
         settings = self._settings
@@ -255,13 +258,24 @@ class Repository:
         )
         return served
 
+    def _wait(self, name: str, version: int, missing: ArtifactError, before: Status) -> None:
+        status = Status(State.PENDING, self._shown(missing), error=missing)
+        if status.reason != before.reason:
+            log.warning("version not served", reason=str(missing), model=name, version=version)
+            self._note(name, version, status)
+
     def _fail(self, name: str, version: int, error: Exception, attempts: int, stamp: Stamp) -> None:
-        is_expected = isinstance(error, StartupError)
-        facts = {"model": name, "version": version, "attempt": f"{attempts} of {LOAD_ATTEMPTS}"}
-        log.warning("version not served", reason=str(error) or type(error).__name__, exc_info=not is_expected, **facts)
-        LOAD_FAILURES.labels(name).inc()
         expected = error if isinstance(error, StartupError) else None
         reason = self._shown(error) if expected else f"it could not be loaded ({type(error).__name__})"
+        log.warning(
+            "version not served",
+            reason=str(error) if expected else type(error).__name__,
+            model=name,
+            version=version,
+            attempt=f"{attempts} of {LOAD_ATTEMPTS}",
+            exc_info=expected is None,
+        )
+        LOAD_FAILURES.labels(name).inc()
         self._note(name, version, Status(State.FAILED, reason, attempts, stamp, expected))
 
     def _shown(self, error: Exception) -> str:
@@ -324,12 +338,12 @@ class Repository:
         return {name: dict(sorted(statuses.items())) for name, statuses in sorted(self._statuses.copy().items())}
 
     def failures(self) -> dict[str, str]:
-        """Why versions could not be loaded, by `NAME/VERSION`."""
+        """Why versions do not serve that should, by `NAME/VERSION`."""
         return {
             f"{name}/{version}": status.reason
             for name, statuses in self.statuses().items()
             for version, status in statuses.items()
-            if status.state is State.FAILED
+            if status.state in {State.FAILED, State.PENDING}
         }
 
     def get(self, name: str | None = None, version: int | None = None, label: str | None = None) -> ServedVersion:

@@ -158,7 +158,7 @@ def _call_seconds(engine: Engine, windows: Array) -> float:
 
 def _stop_process(error: BaseException) -> None:
     """Without its batching a model would only collect requests; a process manager can start afresh."""
-    log.critical("batching failed", exc_info=error)
+    log.critical("batching ended", exc_info=error)
     exit_now(STARTUP_FAILURE)
 
 

@@ -108,22 +108,34 @@ def stamp_of(version_dir: Path) -> Stamp:
 
 def is_settled(stamp: Stamp) -> bool:
     """Whether nothing has changed for `SETTLING_SECONDS`; a time in the future is another clock's, and counts not."""
-    youngest = max((changed for _, _, changed, _ in stamp), default=0)
+    youngest = max(changed for _, _, changed, _ in stamp)
     return not 0 <= time.time() - youngest / 1e9 < SETTLING_SECONDS
 
 
-def missing_part(version_dir: Path) -> str | None:
-    """What a version still lacks while it is being copied, by its path in the folder; None if all is there."""
+def check_whole(version_dir: Path) -> None:
+    """Looks whether everything that belongs to a version is there, without reading much of it.
+
+    Raises:
+        ArtifactError: Something is missing; perhaps it is still being copied.
+    """
+    if not version_dir.is_dir():
+        raise ArtifactError(version_dir, "there is no such folder", "export the version, or change the policy")
     if (version_dir / MANIFEST_FILE).is_file():
-        try:
-            needed = [*Manifest.read(version_dir).files]
-        except ArtifactError:
-            return None  # loading it says what is wrong, if that does not change
+        needed, whole = _listed_files(version_dir), "file"
     elif any((version_dir / name).exists() for name in (GOLDEN_FILE, TWIN_FILE)):
-        needed = [MANIFEST_FILE]
+        needed, whole = [MANIFEST_FILE], "manifest"
     else:
-        needed = [GRAPH_FILE, *_variables(version_dir / "variables")]
-    return next((name for name in needed if not (version_dir / name).is_file()), None)
+        needed, whole = [GRAPH_FILE, *_variables(version_dir / "variables")], "file"
+    for name in needed:
+        if name != TWIN_FILE and not (version_dir / name).is_file():
+            raise ArtifactError(version_dir / name, f"the {whole} is missing, so the export was not finished")
+
+
+def _listed_files(version_dir: Path) -> list[str]:
+    try:
+        return [*Manifest.read(version_dir).files]
+    except ArtifactError:  # that is not for lack of a file; loading the version says what is wrong
+        return []
 
 
 def _variables(folder: Path) -> Iterator[str]:
@@ -172,10 +184,7 @@ def _load_foreign(
     version_dir: Path, engine: EngineName, max_rows: int, _: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
     """A SavedModel from elsewhere: what its manifest would say is read off its signature."""
-    missing = missing_part(version_dir)
-    if missing is not None:
-        unfinished = f"is missing, so {'the export' if missing == MANIFEST_FILE else 'the version'} was not finished"
-        raise ArtifactError(version_dir / missing, unfinished)
+    check_whole(version_dir)
     loaded_engine, golden = load_foreign(engine, version_dir, max_rows)
     manifest = Manifest(
         name=version_dir.parent.name,

@@ -69,8 +69,8 @@ def test_folders_that_are_no_versions_are_told(server: Server) -> None:
 
 
 def test_a_model_that_cannot_be_served_is_told_by_its_file(server: Server) -> None:
-    [line] = server.log("model not served")
+    [line] = server.log("version not served")
     assert line["model"] == "broken"
     assert line["reason"].endswith(
-        "broken/1/manifest.json: the manifest is missing, so the export was not finished; export the version again."
+        "broken/1/saved_model.pb: the file is missing, so the export was not finished; export the version again."
     )

@@ -21,8 +21,9 @@ def test_health_names_what_serves_and_what_does_not(client: httpx.Client) -> Non
     health = client.get("/healthz").json()
     assert health["status"] == "ready"
     assert health["models"] == {"default": 2, "flat": 1, "slow": 1}
-    assert health["failures"].keys() == {"broken"}
-    assert "/" not in health["failures"]["broken"], "no path of the host"
+    assert health["failures"].keys() == {"broken/1"}
+    assert health["failures"]["broken/1"].startswith("broken/1/saved_model.pb: "), "no path of the host"
+    assert health["trouble"] is None
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics"])

@@ -341,7 +341,7 @@ def test_models_are_listed_with_the_default_first_and_failures_last(client: http
         ("flat", 1),
         ("slow", 1),
     ]
-    assert listed["failures"].keys() == {"broken"}
+    assert listed["failures"].keys() == {"broken/1"}
 
 
 def test_a_model_tells_its_contract_scores_and_engine(client: httpx.Client, contract: Contract) -> None:
@@ -385,7 +385,7 @@ def test_the_example_works_as_it_stands(name: str, client: httpx.Client) -> None
 def test_an_unknown_query_parameter_is_refused(client: httpx.Client) -> None:
     answer = client.post("/predict", params={"modle": "flat"}, json={"window": WINDOW})
     assert answer.status_code == 422
-    assert problem_of(answer)["errors"][0]["message"] == "unknown query parameter; this takes model and version"
+    assert problem_of(answer)["errors"][0]["message"] == "unknown query parameter; this takes model, version and label"
 
 
 NPY = {"Content-Type": "application/x-npy"}
