@@ -2,9 +2,11 @@
 
 ServiceError                  an answer that is not a forecast; carries its HTTP status
 ├── MalformedBody         400 the body is not what its Content-Type says
+├── Unauthorized          401 the admin key is missing or wrong
 ├── NotFound              404 no such path, model or version
 ├── MethodNotAllowed      405 the path exists, but not for this method
 ├── BodyTimeout           408 the body did not arrive in time
+├── Conflict              409 the change does not fit what serves
 ├── BodyTooLarge          413 more bytes than the service takes
 ├── BatchTooLarge         413 more windows than the service takes in one request
 ├── UnsupportedMediaType  415 the body is declared to be neither plain JSON nor npy
@@ -79,6 +81,17 @@ class MalformedBody(ServiceError):
         super().__init__(f"The body is not {expected}.")
 
 
+class Unauthorized(ServiceError):
+    """The admin key is missing or wrong."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    title = "Unauthorized"
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+    def __init__(self) -> None:
+        super().__init__("Send the admin key as Authorization: Bearer KEY.")
+
+
 class NotFound(ServiceError):
     """No such path, model or version."""
 
@@ -110,6 +123,13 @@ class BodyTimeout(ServiceError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The body did not arrive within {seconds:g} seconds.")
+
+
+class Conflict(ServiceError):
+    """The change does not fit what serves."""
+
+    status = HTTPStatus.CONFLICT
+    title = "Conflict"
 
 
 class BodyTooLarge(ServiceError):

@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import docs, health, native
+from app.api import admin, docs, health, native
 from app.api.direct import Front
 from app.api.problems import add_problem_handlers
 from app.logs import configure_logs
@@ -56,6 +56,8 @@ def create_app(settings: Settings | None = None) -> Front:
     app.openapi = partial(docs.describe, app, service, predictions)  # type: ignore[method-assign]
     app.include_router(native.router)
     app.include_router(health.router)
+    if settings.admin_key is not None:
+        app.include_router(admin.router)
     if settings.docs:
         app.include_router(docs.router)
     add_problem_handlers(app)

@@ -10,8 +10,11 @@
 Models that the file does not name follow `latest = 1`.
 """
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -54,6 +57,15 @@ class Policy(BaseModel):
             raise ValueError("give either latest or versions")
         return self
 
+    def with_label(self, label: str, version: int) -> Self:
+        """The same policy with a label for that version."""
+        return self.model_copy(update={"labels": {**self.labels, label: version}})
+
+    def without_label(self, label: str) -> Self:
+        """The same policy without a label."""
+        others = {other: version for other, version in self.labels.items() if other != label}
+        return self.model_copy(update={"labels": others})
+
 
 LATEST_ONE = Policy(latest=1)
 
@@ -92,22 +104,25 @@ class PolicyFile:
         self._policies = _validate(self.path, self._parse().unwrap())
         return True
 
-    def write(self, model: str, policy: Policy) -> None:
-        """Puts a model's policy into the file; everything else in it, comments too, stays as it is.
+    def change(self, model: str, edit: Callable[[Policy], Policy]) -> None:
+        """Changes a model's policy in the file; everything else in it, comments too, stays as it is.
+
+        Args:
+            model: Its name.
+            edit: Makes the new policy of the one that the file holds now.
 
         Raises:
-            ArtifactError: The file cannot be read or written, or does not hold policies.
+            ArtifactError: The file cannot be read or written, or does not hold policies. Nothing has changed.
         """
-        document = self._parse()
-        _validate(self.path, document.unwrap())
-        document[model] = policy.model_dump(exclude_defaults=True)
         try:
-            _replace(self.path, tomlkit.dumps(document))
+            with _locked(self.path.parent):
+                document = self._parse()
+                before = _validate(self.path, document.unwrap()).get(model, LATEST_ONE)
+                document[model] = edit(before).model_dump(exclude_defaults=True)
+                _replace(self.path, tomlkit.dumps(document))
         except OSError as error:
-            raise ArtifactError(
-                self.path, f"cannot be written ({error.strerror})", "check permissions and mounts"
-            ) from None
-        self.refresh()
+            remedy = "check permissions and mounts"
+            raise ArtifactError(self.path, f"cannot be written ({error.strerror})", remedy) from None
 
     def _stamp(self) -> tuple[int, ...]:
         try:
@@ -140,6 +155,17 @@ def _validate(path: Path, content: object) -> dict[str, Policy]:
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise ArtifactError(path, f"{place}: {message}", REMEDY) from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other workers from changing the file meanwhile, which would lose one of two changes."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _replace(path: Path, text: str) -> None:

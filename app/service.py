@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -16,6 +17,7 @@ from app.journal import Journal, flush_all
 from app.lifecycle import STARTUP_FAILURE, Lifecycle, Phase, exit_now
 from app.manifest import Contract
 from app.metrics import count_batches
+from app.policies import Policy
 from app.repository import Repository, ServedVersion
 from app.settings import Settings
 from app.versions import LoadedVersion
@@ -90,6 +92,16 @@ class Service:
     async def refresh(self) -> None:
         """Looks at policies and folders, and returns when all that is new is loaded; see `Repository.refresh`."""
         await asyncio.get_running_loop().run_in_executor(self._loader, self.repository.refresh)
+
+    async def change_policy(self, name: str, edit: Callable[[Policy], Policy]) -> None:
+        """Changes a model's policy, and returns when it is followed as far as it can be; see `PolicyFile.change`.
+
+        Raises:
+            ArtifactError: It cannot be written; nothing has changed.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._loader, self.repository.policies.change, name, edit)
+        await self.refresh()
 
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
         settings = self.settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsError
@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe events that are logged; `info` logs a line per request."""
 
+    @model_validator(mode="after")
+    def _workers_must_hear_of_changes(self) -> Self:
+        if self.admin_key is not None and self.workers > 1 and not self.watch_seconds:
+            raise ValueError("with several workers WINDOWCAST_ADMIN_KEY needs a WINDOWCAST_WATCH_SECONDS above 0")
+        return self
+
     @property
     def policies_file(self) -> Path:
         """Where the policies are."""
@@ -98,6 +104,8 @@ class Settings(BaseSettings):
             raise SettingsError(f"{ENV_FILE} is not text in UTF-8.") from None
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
+            if not first["loc"]:
+                raise SettingsError(f"{first['msg'].removeprefix('Value error, ')}.") from None
             field = str(first["loc"][0])
             example = (cls.model_fields[field].examples or [cls.model_fields[field].default])[0]
             raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}; for example {example}.") from None

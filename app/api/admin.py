@@ -1,0 +1,179 @@
+"""What an operator may change while the service runs: the versions that serve, and their labels.
+
+All of it is a change of the policies' file, which every worker follows; so a change survives a restart, and the file
+always says what is wanted. What became of it, the answer says. The routes exist only where an admin key is set.
+"""
+
+import hmac
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.api.direct import HEADERS
+from app.api.native import ModelName, RunningService
+from app.api.problems import invalid_body
+from app.body import read_body
+from app.errors import ArtifactError, Conflict, MalformedBody, NotFound, Unauthorized
+from app.policies import LABEL_PATTERN, MAX_VERSIONS, Policy, VersionNumber
+from app.repository import State
+from app.service import Service
+
+MAX_BODY_BYTES = 2**16
+
+LabelName = Annotated[str, Path(pattern=LABEL_PATTERN)]
+
+
+class Choice(BaseModel):
+    """Which versions are to serve: the `latest` so many, or those listed as `versions`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    latest: Annotated[int, Field(ge=1, le=MAX_VERSIONS)] | None = None
+    versions: Annotated[list[VersionNumber], Field(max_length=MAX_VERSIONS)] | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "Choice":
+        if (self.latest is None) == (self.versions is None):
+            raise ValueError("give either latest or versions")
+        return self
+
+
+class LabelTarget(BaseModel):
+    """The version that a label is to stand for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: VersionNumber
+
+
+class VersionState(BaseModel):
+    """Where a version stands, and why it does not serve if it should."""
+
+    version: int
+    state: State
+    reason: str
+
+
+class ModelState(BaseModel):
+    """What is wanted of a model, and what is."""
+
+    name: str
+    policy: Policy
+    labels: dict[str, int]
+    versions: list[VersionState]
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def check_key(request: Request, service: RunningService) -> None:
+    """Lets a request pass that brings the admin key, as a bearer token.
+
+    Raises:
+        Unauthorized: It does not.
+    """
+    key = service.settings.admin_key
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if key is None or not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
+        raise Unauthorized
+
+
+router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(check_key)])
+
+
+async def _read(request: Request, service: Service, model: type[Body]) -> Body:
+    body = await read_body(
+        request.scope["state"][HEADERS],
+        request.receive,
+        max_bytes=MAX_BODY_BYTES,
+        timeout_seconds=service.settings.receive_timeout_seconds,
+    )
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            raise MalformedBody from None
+        raise invalid_body(error, takes=" or ".join(model.model_fields)) from None
+
+
+def _json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """How OpenAPI describes a body that is read here."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+@router.get("/models")
+async def list_states(service: RunningService) -> list[ModelState]:
+    """Tells of every model what is wanted, and what is."""
+    service.check_ready()
+    return [_state(service, name) for name in service.repository.statuses()]
+
+
+@router.get("/models/{name}/state")
+async def model_state(service: RunningService, name: ModelName) -> ModelState:
+    """Tells of a model what is wanted, and what is."""
+    _check_known(service, name)
+    return _state(service, name)
+
+
+@router.put("/models/{name}/policy", openapi_extra=_json_body(Choice))
+async def set_policy(request: Request, service: RunningService, name: ModelName) -> ModelState:
+    """Chooses the versions that are to serve, and waits until they do, or cannot; labels stay as they are."""
+    _check_known(service, name)
+    choice = await _read(request, service, Choice)
+    return await _change(service, name, lambda policy: policy.model_copy(update=choice.model_dump()))
+
+
+@router.put("/models/{name}/labels/{label}", openapi_extra=_json_body(LabelTarget))
+async def set_label(request: Request, service: RunningService, name: ModelName, label: LabelName) -> ModelState:
+    """Has a label stand for a version, which must serve already."""
+    _check_known(service, name)
+    target = await _read(request, service, LabelTarget)
+    model = service.repository.model(name)
+    if model is None or target.version not in model.versions:
+        raise Conflict("A label may stand only for a version that serves; choose it by the policy first.")
+    return await _change(service, name, lambda policy: policy.with_label(label, target.version))
+
+
+@router.delete("/models/{name}/labels/{label}")
+async def remove_label(service: RunningService, name: ModelName, label: LabelName) -> ModelState:
+    """Removes a label, if there is one."""
+    _check_known(service, name)
+    return await _change(service, name, lambda policy: policy.without_label(label))
+
+
+@router.post("/refresh")
+async def refresh(service: RunningService) -> list[ModelState]:
+    """Looks for new versions and policies now, and waits until they serve, or cannot."""
+    service.check_ready()
+    await service.refresh()
+    return await list_states(service)
+
+
+async def _change(service: Service, name: str, edit: Callable[[Policy], Policy]) -> ModelState:
+    try:
+        await service.change_policy(name, edit)
+    except ArtifactError as error:
+        raise Conflict(f"The policies stay as they are: their file {error.problem}.") from None
+    return _state(service, name)
+
+
+def _check_known(service: Service, name: str) -> None:
+    service.check_ready()
+    if name not in service.repository.statuses():
+        raise NotFound("model", "GET /admin/models lists them.")
+
+
+def _state(service: Service, name: str) -> ModelState:
+    repository = service.repository
+    model = repository.model(name)
+    return ModelState(
+        name=name,
+        policy=repository.policies.of(name),
+        labels=dict(model.labels) if model else {},
+        versions=[
+            VersionState(version=version, state=status.state, reason=status.reason)
+            for version, status in repository.statuses()[name].items()
+        ],
+    )
