@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import engine, environments, http, memory, open_loop, start
+from benchmarks import engine, environments, http, memory, open_loop, roll, start
 from benchmarks.machine import header
 
 TERMINATED = 128 + signal.SIGTERM
@@ -68,6 +68,12 @@ def measure_start(
 def measure_memory(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
     """Memory after many requests of every kind."""
     _print(peers, memory.run(only or [], quick=quick))
+
+
+@app.command("roll")
+def measure_rolls(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+    """Requests lost, and latency, while versions come and go under load."""
+    _print(peers, roll.run(only or [], quick=quick))
 
 
 def _print(peers: Path, pages: Iterator[str]) -> None:
