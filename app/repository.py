@@ -130,11 +130,10 @@ class Repository:
             EngineNotInstalled: What the default model needs is not installed.
         """
         self.policies.refresh()
-        self._refresh_models()
         end = time.monotonic() + START_PATIENCE_SECONDS
         while self._is_settling() and time.monotonic() < end:
             time.sleep(START_POLL_SECONDS)
-            self._refresh_models()
+        self._refresh_models()
         if self._settings.model not in self._models:
             raise self._why_not(self._settings.model)
 
@@ -154,14 +153,13 @@ class Repository:
         self.trouble = trouble
 
     def _is_settling(self) -> bool:
-        """Whether a version waits only because its folder is fresh."""
-        waiting = [
-            self._folder(name, version)
-            for name, statuses in self._statuses.items()
-            for version, status in statuses.items()
-            if status.state is State.PENDING
-        ]
-        return any(folder.is_dir() and not is_settled(stamp_of(folder)) for folder in waiting)
+        """Whether somebody seems to write into a version's folder."""
+        models_dir = self._settings.models_dir
+        return any(
+            not is_settled(stamp_of(models_dir / name / str(version)))
+            for name in model_names(models_dir)
+            for version in versions(models_dir / name)
+        )
 
     def _why_not(self, name: str) -> StartupError:
         """What keeps a model from being served: the trouble with its highest version."""

@@ -108,7 +108,7 @@ def stamp_of(version_dir: Path) -> Stamp:
 
 def is_settled(stamp: Stamp) -> bool:
     """Whether nothing has changed for `SETTLING_SECONDS`; a time in the future is another clock's, and counts not."""
-    youngest = max(changed for _, _, changed, _ in stamp)
+    youngest = max((changed for _, _, changed, _ in stamp), default=0)
     return not 0 <= time.time() - youngest / 1e9 < SETTLING_SECONDS
 
 

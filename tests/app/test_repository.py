@@ -1,10 +1,9 @@
-"""The models on disk: found, proved and loaded, or refused by the name of the file at fault."""
+"""The versions that serve: chosen by policy, swapped in, let go of, or told why they do not."""
 
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from app import cores
+from app import versions as module
 from app.batching import Batcher, Limits
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError, NotFound
-from app.golden import GOLDEN_FILE, Golden
-from app.manifest import MANIFEST_FILE, TWIN_FILE, Contract
-from app.repository import Repository
+from app.manifest import MANIFEST_FILE, Contract
+from app.repository import LOAD_ATTEMPTS, Repository
 from app.settings import Settings
-from app.versions import LoadedVersion, load_version, model_names, versions
+from app.versions import LoadedVersion
+from tests.app.test_versions import flip, promise_other_shapes, record_wrong_golden_rows
 from tests.versions import (
-    SavedForecast,
     add_twin,
-    contract_of,
-    failing,
-    failing_on_batches,
-    make_version,
     mean_twin,
-    publish,
 )
 
 
@@ -44,58 +38,9 @@ def idle_batcher(loaded: LoadedVersion) -> Batcher:
     return Batcher(loaded.engine.predict, ThreadPoolExecutor(1), limits, lambda _: None, lambda _: None)
 
 
-def test_models_are_the_folders_with_sound_names(models_dir: Path) -> None:
-    assert model_names(models_dir) == ["broken", "default", "flat", "slow"]
-    assert model_names(models_dir / "nowhere") == []
-
-
-@pytest.mark.parametrize("odd", [".hidden", "-x", "a b", "ä", "x" * 65, "line\n"])
-def test_folders_with_odd_names_are_no_models(odd: str, tmp_path: Path) -> None:
-    (tmp_path / odd).mkdir()
-    assert model_names(tmp_path) == []
-
-
-def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
-    for number in (10, 9, 1):
-        (tmp_path / "m" / str(number)).mkdir(parents=True)
-    assert versions(tmp_path / "m") == [1, 9, 10]
-    assert versions(tmp_path / "nowhere") == []
-
-
-@pytest.mark.parametrize("odd", ["0", "007", "-1", "1.5", "v1", "٣", "1" * 19, "1 ", "1\n", "latest"])
-def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> None:
-    (tmp_path / odd).mkdir()
-    with capture_logs() as logged:
-        assert versions(tmp_path) == []
-    assert [(line["log_level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
-
-
-def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
-    (tmp_path / ".building-3").mkdir()
-    with capture_logs() as logged:
-        assert versions(tmp_path) == []
-    assert logged == []
-
-
 def test_a_model_without_versions_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"m: holds no version of a model; train one with .* --name m"):
         repository_of(tmp_path, "m").load()
-
-
-def test_a_sound_version_is_loaded(version_dir: Path, contract: Contract) -> None:
-    loaded = load_version(version_dir, "auto", max_rows=2)
-    assert (loaded.name, loaded.version, loaded.contract) == ("default", 1, contract)
-    assert loaded.engine.remark == "XLA, compiled for batches of 1, 2; not by a twin: the version has no fused twin"
-    assert loaded.load_seconds > 0
-
-
-def test_damage_to_the_twin_alone_does_not_keep_a_version_from_serving(version_dir: Path, contract: Contract) -> None:
-    add_twin(version_dir, contract, mean_twin())
-    assert load_version(version_dir, "auto", max_rows=1).engine.name == "onnx"
-
-    (version_dir / TWIN_FILE).write_bytes(b"")
-
-    assert load_version(version_dir, "auto", max_rows=1).engine.name == "tensorflow"
 
 
 def test_cores_are_shared_out_among_the_workers(
@@ -124,77 +69,6 @@ def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
     [line] = [line for line in logged if line["event"] == "version not served"]
     assert "TensorFlow is not installed" in line["reason"]
     assert not line["exc_info"]
-
-
-def cut_short(version_dir: Path) -> Path:
-    path = version_dir / "variables" / "variables.data-00000-of-00001"
-    path.write_bytes(path.read_bytes()[:-1])
-    return path
-
-
-def flip(version_dir: Path) -> Path:
-    path = version_dir / "saved_model.pb"
-    sound = path.read_bytes()
-    path.write_bytes(sound[:100] + bytes([sound[100] ^ 1]) + sound[101:])
-    return path
-
-
-def remove(version_dir: Path) -> Path:
-    path = version_dir / "variables" / "variables.index"
-    path.unlink()
-    return path
-
-
-def remove_manifest(version_dir: Path) -> Path:
-    path = version_dir / MANIFEST_FILE
-    path.unlink()
-    return path
-
-
-def change_golden_rows(version_dir: Path) -> Path:
-    golden = Golden.load(version_dir)
-    Golden(golden.windows, golden.forecasts + 1).save(version_dir)
-    return version_dir / GOLDEN_FILE
-
-
-def record_wrong_golden_rows(version_dir: Path) -> Path:
-    change_golden_rows(version_dir)
-    publish(version_dir, contract_of())
-    return version_dir
-
-
-def promise_other_shapes(version_dir: Path) -> Path:
-    publish(version_dir, contract_of(steps=5))
-    return version_dir
-
-
-def forget_golden_rows(version_dir: Path) -> Path:
-    path = version_dir / GOLDEN_FILE
-    path.unlink()
-    publish(version_dir, contract_of())
-    return path
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        cut_short,
-        flip,
-        remove,
-        remove_manifest,
-        change_golden_rows,
-        record_wrong_golden_rows,
-        promise_other_shapes,
-        forget_golden_rows,
-    ],
-)
-def test_a_damaged_version_is_refused_by_the_name_of_what_is_at_fault(
-    damage: Callable[[Path], Path], version_dir: Path
-) -> None:
-    at_fault = damage(version_dir)
-    with pytest.raises(ArtifactError, match=f"^{re.escape(str(at_fault))}: ") as caught:
-        load_version(version_dir, "auto", max_rows=1)
-    assert "\n" not in str(caught.value)
 
 
 def test_the_latest_version_of_every_model_is_loaded(models_dir: Path) -> None:
@@ -229,21 +103,6 @@ def test_a_damaged_model_does_not_keep_the_default_one_from_serving(version_dir:
     assert [line["model"] for line in logged if line["event"] == "version not served"] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize(
-    ("make_forecast", "problem"),
-    [
-        (failing, r"the model cannot compute \(InvalidArgumentError\)"),
-        (failing_on_batches, r"the tensorflow engine fails on the golden rows \(InvalidArgumentError\)"),
-    ],
-)
-def test_a_model_whose_graph_fails_is_refused_by_its_folder(
-    make_forecast: Callable[[Contract], SavedForecast], problem: str, contract: Contract, tmp_path: Path
-) -> None:
-    version_dir = make_version(tmp_path, contract, make_forecast=make_forecast)
-    with pytest.raises(ArtifactError, match=f"^{re.escape(str(version_dir))}: {problem}; export"):
-        load_version(version_dir, "auto", max_rows=4)
-
-
 @pytest.mark.parametrize("trouble", [RuntimeError, MemoryError, PermissionError])
 def test_no_trouble_with_another_model_keeps_the_default_one_from_serving(
     trouble: type[Exception], version_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -263,13 +122,235 @@ def test_no_trouble_with_another_model_keeps_the_default_one_from_serving(
     assert (line["model"], line["reason"], line["exc_info"]) == ("other", trouble.__name__, True)
 
 
-def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: Path) -> None:
-        raise PermissionError(13, "Permission denied")
+class Shelf:
+    """A models folder with a repository, where versions of model `default` come and go."""
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    for listing in (model_names, versions):
-        with pytest.raises(ArtifactError, match=r"cannot be listed \(Permission denied\); check its permissions\.$"):
-            listing(tmp_path)
+    def __init__(self, template: Path, models_dir: Path) -> None:
+        self.template = template
+        self.models_dir = models_dir
+        self.repository = repository_of(models_dir)
+
+    def put(self, version: int, name: str = "default") -> Path:
+        """Publishes a version as the export does, in one go."""
+        building = self.models_dir / name / f".building-{version}"
+        shutil.copytree(self.template, building)
+        return building.rename(building.with_name(str(version)))
+
+    def decide(self, policies: str) -> None:
+        (self.models_dir / "policies.toml").write_text(policies)
+        self.repository.refresh()
+
+    def serving(self, name: str = "default") -> list[int]:
+        model = self.repository.model(name)
+        return list(model.versions) if model else []
+
+    def states(self, name: str = "default") -> dict[int, str]:
+        return {version: str(status.state) for version, status in self.repository.statuses()[name].items()}
+
+
+@pytest.fixture
+def shelf(version_dir: Path, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    """With version 1, which has a twin and so is loaded in no time; folders settle at once."""
+    add_twin(version_dir, contract, mean_twin())
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 0)
+    template = Path(shutil.copytree(version_dir, tmp_path / "template"))
+    shelf = Shelf(template, tmp_path / "models")
+    shelf.repository.load()
+    return shelf
+
+
+def test_a_new_version_takes_over_and_the_old_one_ends(shelf: Shelf) -> None:
+    old = shelf.repository.get()
+    engine = weakref.ref(old.loaded.engine)
+    shelf.put(2)
+    shelf.repository.refresh()
+    assert shelf.repository.get().version == 2
+    assert shelf.states() == {1: "unloading", 2: "available"}, "somebody still holds it"
+    del old
+    assert engine() is None
+    assert shelf.states() == {1: "ended", 2: "available"}
+
+
+def test_what_serves_already_is_not_loaded_again(shelf: Shelf) -> None:
+    served = shelf.repository.get()
+    for _ in range(3):
+        shelf.repository.refresh()
+    assert shelf.repository.get() is served
+
+
+def test_a_model_that_appears_is_served(shelf: Shelf) -> None:
+    shelf.put(4, "other")
+    shelf.repository.refresh()
+    assert shelf.serving("other") == [4]
+    assert list(shelf.repository.models()) == ["default", "other"]
+
+
+def test_a_broken_version_disturbs_nothing_and_is_tried_a_few_times(shelf: Shelf) -> None:
+    record_wrong_golden_rows(shelf.put(2))
+    with capture_logs() as logged:
+        for _ in range(LOAD_ATTEMPTS + 3):
+            shelf.repository.refresh()
+            assert shelf.serving() == [1]
+    assert shelf.states() == {1: "available", 2: "failed"}
+    attempts = [line["attempt"] for line in logged if line["event"] == "version not served"]
+    assert attempts == [f"{number} of {LOAD_ATTEMPTS}" for number in range(1, LOAD_ATTEMPTS + 1)]
+    reason = shelf.repository.failures()["default/2"]
+    assert "does not reproduce the golden rows" in reason
+    assert str(shelf.models_dir) not in reason
+
+
+def test_a_version_that_was_mended_is_tried_again(shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    flip(folder)
+    for _ in range(LOAD_ATTEMPTS + 1):
+        shelf.repository.refresh()
+    shutil.copy(shelf.template / "saved_model.pb", folder)
+    shelf.repository.refresh()
+    assert shelf.serving() == [2]
+
+
+def test_a_broken_version_gives_way_to_the_next_lower_one_at_the_start(shelf: Shelf) -> None:
+    flip(shelf.put(3))
+    shelf.put(2)
+    repository = repository_of(shelf.models_dir)
+    repository.load()
+    assert repository.get().version == 2
+    assert repository.failures().keys() == {"default/3"}
+
+
+def test_a_version_is_not_touched_before_it_is_whole(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [path.relative_to(shelf.template) for path in sorted(shelf.template.rglob("*")) if path.is_file()]
+    folder = shelf.models_dir / "default" / "2"
+    for number, file in enumerate([*files[1:], files[0]]):
+        shelf.repository.refresh()
+        assert shelf.serving() == [1]
+        assert shelf.states().get(2, "pending") == "pending", f"after {number} files"
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shelf.template / file, folder / file)
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 60)
+    shelf.repository.refresh()
+    assert shelf.states()[2] == "pending", "its last file is fresh"
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 0)
+    shelf.repository.refresh()
+    assert shelf.serving() == [2]
+
+
+def test_a_version_read_off_its_signature_is_loaded_anew_when_its_manifest_comes(shelf: Shelf) -> None:
+    folder = shelf.models_dir / "default" / "2"
+    late = [MANIFEST_FILE, "assets.extra"]
+    shutil.copytree(shelf.template, folder, ignore=shutil.ignore_patterns(*late))
+    shelf.repository.refresh()
+    assert shelf.repository.get().loaded.is_foreign
+    shutil.copytree(shelf.template / "assets.extra", folder / "assets.extra")
+    shutil.copy(shelf.template / MANIFEST_FILE, folder)
+    shelf.repository.refresh()
+    assert not shelf.repository.get().loaded.is_foreign
+    assert shelf.states() == {1: "ended", 2: "available"}
+
+
+def test_a_folder_that_is_deleted_does_not_stop_its_version(shelf: Shelf) -> None:
+    shelf.put(2)
+    shelf.repository.refresh()
+    shutil.rmtree(shelf.models_dir / "default" / "2")
+    shelf.repository.refresh()
+    assert shelf.serving() == [2]
+    shutil.rmtree(shelf.models_dir / "default")
+    shelf.repository.refresh()
+    assert shelf.serving() == [2]
+
+
+def test_the_latest_so_many_versions_serve(shelf: Shelf) -> None:
+    for version in (2, 3, 10):
+        shelf.put(version)
+    shelf.decide("[default]\nlatest = 3\n")
+    assert shelf.serving() == [2, 3, 10]
+    assert shelf.repository.get().version == 10
+    assert shelf.repository.get("default", 3).version == 3
+
+
+def test_a_broken_one_does_not_count_among_the_latest(shelf: Shelf) -> None:
+    flip(shelf.put(3))
+    shelf.put(2)
+    shelf.decide("[default]\nlatest = 2\n")
+    assert shelf.serving() == [1, 2]
+
+
+def test_going_back_is_a_change_of_policy(shelf: Shelf) -> None:
+    shelf.put(2)
+    shelf.repository.refresh()
+    shelf.decide("[default]\nversions = [1]\n")
+    assert shelf.serving() == [1]
+    assert shelf.states() == {1: "available", 2: "ended"}
+    shelf.decide("[default]\nversions = [1, 2]\n")
+    assert shelf.serving() == [1, 2]
+    with pytest.raises(NotFound, match=r"1, 2 serve\."):
+        shelf.repository.get("default", 3)
+
+
+def test_what_serves_stays_where_nothing_that_is_wanted_can_be_had(shelf: Shelf) -> None:
+    flip(shelf.put(2))
+    shelf.decide("[default]\nversions = [2, 9]\n")
+    assert shelf.serving() == [1]
+    assert shelf.states() == {1: "available", 2: "failed", 9: "pending"}
+    assert "there is no such folder" in shelf.repository.failures()["default/9"]
+    shelf.decide("")
+    assert shelf.states().keys() == {1, 2}, "nobody wants 9 any more"
+
+
+def test_an_empty_list_lets_a_model_rest(shelf: Shelf) -> None:
+    shelf.put(1, "other")
+    shelf.repository.refresh()
+    shelf.decide("[other]\nversions = []\n")
+    assert shelf.serving("other") == []
+    assert shelf.states("other") == {1: "ended"}
+    shelf.decide("")
+    assert shelf.serving("other") == [1]
+
+
+def test_labels_point_at_versions_that_serve_only(shelf: Shelf) -> None:
+    shelf.put(2)
+    shelf.decide("[default]\nlatest = 2\nlabels = { stable = 1, canary = 2, next = 3 }\n")
+    get = shelf.repository.get
+    assert (get(label="stable").version, get("default", None, "canary").version) == (1, 2)
+    with pytest.raises(NotFound, match="No such label of this model"):
+        get(label="next")
+    shelf.decide("[default]\nlatest = 2\nlabels = { stable = 3 }\n")
+    assert get(label="stable").version == 1, "where it was, until its version serves"
+    shelf.put(3)
+    shelf.repository.refresh()
+    assert get(label="stable").version == 3
+
+
+def test_policies_that_are_wrong_are_told_and_change_nothing(shelf: Shelf) -> None:
+    shelf.put(2)
+    shelf.decide("[default]\nversions = [1]\n")
+    shelf.decide("[default]\nversions = 1\n")
+    assert shelf.serving() == [1]
+    assert shelf.repository.trouble is not None
+    assert "default.versions" in shelf.repository.trouble
+    shelf.decide("[default]\nversions = [2]\n")
+    assert shelf.serving() == [2]
+    assert shelf.repository.trouble is None
+
+
+def test_policies_that_are_wrong_end_the_start(shelf: Shelf) -> None:
+    (shelf.models_dir / "policies.toml").write_text("[default]\nlatest = 0\n")
+    with pytest.raises(ArtifactError, match=r"policies\.toml: default\.latest"):
+        repository_of(shelf.models_dir).load()
+
+
+def test_policies_may_be_elsewhere(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.put(2)
+    (tmp_path / "p.toml").write_text("[default]\nversions = [1]\n")
+    repository = repository_of(shelf.models_dir, policies=tmp_path / "p.toml")
+    repository.load()
+    assert repository.get().version == 1
+
+
+def test_two_hundred_rolls_leave_nothing_behind(shelf: Shelf) -> None:
+    shelf.put(2)
+    engines = weakref.WeakSet([shelf.repository.get().loaded.engine])
+    for turn in range(200):
+        shelf.decide(f"[default]\nversions = [{1 + turn % 2}]  # {turn}\n")
+        engines.add(shelf.repository.get().loaded.engine)
+    assert len(engines) == 1
