@@ -1,0 +1,252 @@
+"""What an operator changes while the service runs, and what callers notice of it."""
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import httpx
+import pytest
+
+from app.manifest import Contract
+from tests.app.test_versions import record_wrong_golden_rows
+from tests.servers import PATIENCE_SECONDS, Server, running, wait_until
+from tests.versions import add_twin, make_version, mean_twin
+
+KEY = "a key of the operator's"
+WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
+FORECAST = [[3.0], [4.0]]
+WATCH_SECONDS = 0.2
+
+
+@pytest.fixture
+def models(tmp_path: Path, contract: Contract) -> Path:
+    """Model `default` with versions 1, 2 and 3, all of which have twins."""
+    models = tmp_path / "models"
+    add_twin(make_version(models, contract), contract, mean_twin())
+    for version in ("2", "3"):
+        shutil.copytree(models / "default" / "1", models / "default" / version)
+    return models
+
+
+@pytest.fixture
+def roller(models: Path) -> Iterator[Server]:
+    with running(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS) as server:
+        server.wait_for("/readyz")
+        yield server
+
+
+@pytest.fixture
+def admin(roller: Server) -> Iterator[httpx.Client]:
+    with roller.client() as client:
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        yield client
+
+
+def version_of(client: httpx.Client, **query: object) -> int:
+    """Which version answers."""
+    answer = client.post("/predict", params=query, json={"window": WINDOW})  # type: ignore[arg-type]
+    assert answer.json()["prediction"] == FORECAST
+    assert answer.headers["X-Windowcast-Version"] == str(answer.json()["version"])
+    version: int = answer.json()["version"]
+    return version
+
+
+def put_policy(admin: httpx.Client, **policy: object) -> dict[int, str]:
+    """The state of every version after a change of policy."""
+    answer = admin.put("/admin/models/default/policy", json=policy)
+    assert answer.status_code == 200, answer.text
+    return {entry["version"]: entry["state"] for entry in answer.json()["versions"]}
+
+
+def test_without_a_key_there_is_no_such_path(client: httpx.Client) -> None:
+    for path in ("/admin/models", "/admin/refresh"):
+        assert client.get(path, headers={"Authorization": "Bearer"}).status_code == 404
+    assert "/admin" not in client.get("/openapi.json").text
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X": KEY}])
+def test_without_the_key_every_path_is_closed(headers: dict[str, str], roller: Server) -> None:
+    paths = [
+        ("GET", "/admin/models"),
+        ("GET", "/admin/models/default/state"),
+        ("PUT", "/admin/models/default/policy"),
+        ("PUT", "/admin/models/default/labels/stable"),
+        ("DELETE", "/admin/models/default/labels/stable"),
+        ("POST", "/admin/refresh"),
+    ]
+    with roller.client() as client:
+        for method, path in paths:
+            answer = client.request(method, path, headers=headers, content=b"{}")
+            assert answer.status_code == 401, path
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert "wrong" not in answer.text
+        paths_in_docs = client.get("/openapi.json").json()["paths"].keys()
+        assert {path.replace("default", "{name}").replace("stable", "{label}") for _, path in paths} <= paths_in_docs
+
+
+def test_versions_go_forward_and_back_by_policy(admin: httpx.Client) -> None:
+    assert version_of(admin) == 3
+    assert put_policy(admin, versions=[1]) == {1: "available", 3: "ended"}
+    assert version_of(admin) == 1
+    assert put_policy(admin, latest=2) == {1: "ended", 2: "available", 3: "available"}
+    assert (version_of(admin), version_of(admin, version=2)) == (3, 2)
+    assert [entry["latest"] for entry in [admin.get("/admin/models/default/state").json()["policy"]]] == [2]
+
+
+def test_a_change_outlives_the_service(admin: httpx.Client, roller: Server, models: Path) -> None:
+    put_policy(admin, versions=[2])
+    roller.process.terminate()
+    assert roller.wait() == 0
+    with running(models.parent) as again:
+        again.wait_for("/readyz")
+        with again.client() as client:
+            assert version_of(client) == 2
+
+
+def test_a_label_stands_for_a_version_that_serves(admin: httpx.Client) -> None:
+    put_policy(admin, versions=[1, 3])
+    for label, version in (("stable", 1), ("canary", 3)):
+        assert admin.put(f"/admin/models/default/labels/{label}", json={"version": version}).status_code == 200
+        assert version_of(admin, label=label) == version
+    refusal = admin.put("/admin/models/default/labels/stable", json={"version": 2})
+    assert (refusal.status_code, refusal.json()["title"]) == (409, "Conflict")
+    assert version_of(admin, label="stable") == 1
+    assert admin.delete("/admin/models/default/labels/canary").json()["labels"] == {"stable": 1}
+    assert admin.post("/predict", params={"label": "canary"}, json={"window": WINDOW}).status_code == 404
+    both = admin.post("/predict", params={"label": "stable", "version": 1}, json={"window": WINDOW})
+    assert both.status_code == 422
+    assert both.json()["errors"][0]["message"] == "give either version or label"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pointer"),
+    [
+        (b"{}", 422, ""),
+        (b'{"latest": 1, "versions": [1]}', 422, ""),
+        (b'{"latest": 0}', 422, "/latest"),
+        (b'{"latest": true}', 422, "/latest"),
+        (b'{"versions": [1, "2"]}', 422, "/versions/1"),
+        (b'{"newest": 1}', 422, ""),
+        (b"[]", 422, ""),
+        (b'{"versions": [1', 400, None),
+        (b"\xff", 400, None),
+        (b'{"versions": [%s1]}' % (b"1, " * 40_000), 413, None),
+    ],
+)
+def test_a_policy_that_is_none_is_told(body: bytes, status: int, pointer: str | None, admin: httpx.Client) -> None:
+    answer = admin.put("/admin/models/default/policy", content=body)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert len(answer.content) <= 4096
+    if pointer is not None:
+        assert answer.json()["errors"][0]["pointer"] == pointer
+    assert version_of(admin) == 3
+
+
+def test_an_unknown_model_has_no_policy(admin: httpx.Client) -> None:
+    assert admin.put("/admin/models/other/policy", json={"latest": 1}).status_code == 404
+    assert admin.get("/admin/models/other/state").status_code == 404
+
+
+def test_a_file_that_cannot_be_changed_stays_and_is_told(admin: httpx.Client, models: Path) -> None:
+    (models / "policies.toml").write_text("[default\n")
+    answer = admin.put("/admin/models/default/policy", json={"latest": 1})
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith("The policies stay as they are: their file is not TOML")
+    assert str(models) not in answer.text
+    wait_until(lambda: admin.get("/healthz").json()["trouble"] is not None)
+    assert version_of(admin) == 3
+
+
+def test_a_file_that_an_operator_edits_is_followed(admin: httpx.Client, models: Path) -> None:
+    (models / "policies.toml").write_text("[default]\nversions = [2]\nlabels = { stable = 2 }\n")
+    wait_until(lambda: version_of(admin) == 2)
+    assert version_of(admin, label="stable") == 2
+
+
+def test_without_a_watch_a_look_can_be_asked_for(models: Path) -> None:
+    with running(models.parent, admin_key=KEY, watch_seconds=0) as server:
+        server.wait_for("/readyz")
+        with server.client() as client:
+            client.headers["Authorization"] = f"Bearer {KEY}"
+            shutil.copytree(models / "default" / "3", models / ".new")
+            (models / ".new").rename(models / "default" / "4")
+            wait_until(lambda: client.post("/admin/refresh").json()[0]["versions"][-1]["state"] == "available")
+            assert version_of(client) == 4
+
+
+def test_every_worker_follows_a_change(models: Path) -> None:
+    with running(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS, workers=2) as server:
+        wait_until(lambda: len(server.log("ready")) == 2)
+        with server.client() as client:
+            client.headers["Authorization"] = f"Bearer {KEY}"
+            put_policy(client, versions=[1])
+            wait_until(lambda: len([line for line in server.log("version released") if line["version"] == 3]) == 2)
+        asked = [httpx.post(f"{server.url}/predict", json={"window": WINDOW}, trust_env=False) for _ in range(20)]
+        assert {answer.json()["version"] for answer in asked} == {1}
+
+
+class Callers:
+    """Some who ask without a pause, as long as the block lasts, and count the answers by status and version."""
+
+    def __init__(self, server: Server, count: int = 4) -> None:
+        self.answers: Counter[tuple[int, str | None]] = Counter()
+        self._server = server
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+
+    def _ask(self) -> None:
+        with self._server.client() as client:
+            while not self._is_over.is_set():
+                try:
+                    answer = client.post("/predict", json={"window": WINDOW})
+                except httpx.TransportError:
+                    self.answers[0, None] += 1
+                    continue
+                is_right = answer.status_code == 200 and answer.json()["prediction"] == FORECAST
+                status = 200 if is_right else -answer.status_code
+                self.answers[status, answer.headers.get("X-Windowcast-Version")] += 1
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+
+
+def test_callers_lose_nothing_while_versions_come_and_go(roller: Server, admin: httpx.Client, models: Path) -> None:
+    broken = models / ".broken"
+    shutil.copytree(models / "default" / "1", broken)
+    record_wrong_golden_rows(broken)
+    with Callers(roller) as callers:
+        for _ in range(3):
+            put_policy(admin, versions=[1])
+            put_policy(admin, latest=1)
+        broken.rename(models / "default" / "4")
+        wait_until(lambda: admin.get("/admin/models/default/state").json()["versions"][-1]["state"] == "failed")
+        shutil.rmtree(models / "default" / "3")
+        admin.post("/admin/refresh")
+    assert {key for key, count in callers.answers.items() if count} == {(200, "1"), (200, "3")}
+
+
+def test_a_failed_version_is_told_everywhere_and_disturbs_nothing(admin: httpx.Client, models: Path) -> None:
+    broken = models / ".broken"
+    shutil.copytree(models / "default" / "1", broken)
+    (broken / "saved_model.pb").write_bytes(b"")
+    broken.rename(models / "default" / "4")
+    wait_until(lambda: "default/4" in admin.get("/healthz").json()["failures"], seconds=10)
+    wait_until(lambda: "has changed since" in admin.get("/healthz").json()["failures"]["default/4"], seconds=10)
+    assert admin.get("/readyz").status_code == 200
+    assert version_of(admin) == 3
+    assert "has changed since" in admin.get("/models").json()["failures"]["default/4"]
+    state = admin.get("/admin/models/default/state").json()["versions"][-1]
+    assert (state["version"], state["state"]) == (4, "failed")
+    metrics = admin.get("/metrics").text
+    assert 'windowcast_version_state{model="default",state="failed",version="4"} 1.0' in metrics
