@@ -85,6 +85,27 @@ def _weighted(part: bytes) -> tuple[bytes, float]:
     return name, 1.0
 
 
+def wanted_encoding(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """How the answer should be encoded: gzip or deflate where Accept-Encoding names one and likes no encoding better.
+
+    Its `*` names none: such a caller takes anything, and what is not encoded is there soonest.
+    """
+    return _preferred_encoding(headers.get(b"accept-encoding", b"")[:MAX_HEADER_BYTES])
+
+
+@lru_cache(HEADER_VALUES)
+def _preferred_encoding(accept: bytes) -> bytes | None:
+    weights = dict(_weighted(part) for part in accept.lower().split(b","))
+    best = max((b"gzip", b"deflate"), key=lambda name: weights.get(name, 0.0))
+    weight = weights.get(best, 0.0)
+    return best if weight > 0 and weight >= weights.get(b"identity", 0.0) else None
+
+
+def deflate(encoding: bytes, body: bytes) -> bytes:
+    """A body in an encoding, as small as can be had quickly."""
+    return zlib.compress(body, zlib.Z_BEST_SPEED, WINDOW_BITS[encoding])
+
+
 def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> bytes:
     """A body as it was before its Content-Encoding, which may be gzip or deflate.
 

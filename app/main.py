@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import admin, docs, health, native
+from app.api import admin, docs, health, inference, native
 from app.api.direct import Front
 from app.api.problems import add_problem_handlers
 from app.logs import configure_logs
@@ -63,4 +63,6 @@ def create_app(settings: Settings | None = None) -> Front:
     add_problem_handlers(app)
     app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
     direct = {settings.root_path + route.path: ExchangeMiddleware(route, service.lifecycle) for route in predictions}
-    return Front(app, direct, {})
+    tensors = ExchangeMiddleware(inference.Inference(service), service.lifecycle, inference.answer_error)
+    v2 = settings.root_path + inference.PREFIX
+    return Front(app, {**direct, v2: tensors}, {f"{v2}/": tensors})
