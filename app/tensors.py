@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody, ServiceError
+from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.golden import Array
 from app.signature import Signature, TensorSpec
 from app.windows import FLOAT32_MAX, NUMBER_TYPES, number_problem, to_float32
@@ -169,26 +169,27 @@ class InferRequestReader:
             raise invalid(f"input '{tensor.name}' needs a binary_data_size that is a whole number from 0")
         self._check_size(tensor, shape, DATATYPES[datatype], size)
         if start + size > len(body):
-            problem = (
-                f"unexpected size for input '{tensor.name}', expecting {start + size - len(body)} additional bytes"
-            )
+            lacking = start + size - len(body)
+            problem = f"unexpected size for input '{tensor.name}', expecting {lacking} additional bytes"
             raise invalid(f"{problem} for model '{self._model}'")
         return self._numbers(tensor, datatype, shape, body, start), start + size
 
     def _shape(self, tensor: TensorSpec, entry: Entry) -> tuple[int, ...]:
         shape = entry.get("shape")
-        expected = f"[-1, {', '.join(map(str, tensor.shape))}]" if tensor.shape else "[-1]"
-        problem = f"unexpected shape for input '{tensor.name}' for model '{self._model}'. Expected {expected}"
         if not isinstance(shape, list) or not all(type(size) is int and 0 < size <= INT64_MAX for size in shape):
-            raise invalid(f"{problem}, as a list of whole numbers, -1 standing for any from 1")
+            raise self._wrong_shape(tensor, "as a list of whole numbers, -1 standing for any from 1")
         if len(shape) != 1 + len(tensor.shape):
-            raise invalid(f"{problem}, got {len(shape)} sizes")
+            raise self._wrong_shape(tensor, f"got {len(shape)} sizes")
         rows, *sizes = shape
         if tuple(sizes) != tensor.shape:
-            raise invalid(f"{problem}, got {shape}")
+            raise self._wrong_shape(tensor, f"got {shape}")
         if rows > self._max_rows:
             raise BatchTooLarge(rows, self._max_rows)
         return tuple(shape)
+
+    def _wrong_shape(self, tensor: TensorSpec, difference: str) -> InvalidRequest:
+        problem = f"unexpected shape for input '{tensor.name}' for model '{self._model}'"
+        return invalid(f"{problem}. Expected {[-1, *tensor.shape]}, {difference}")
 
     def _check_size(self, tensor: TensorSpec, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
         expected = prod(shape) * dtype.itemsize
@@ -419,7 +420,7 @@ def _is_same(array: Array, numbers: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(fits & (np.where(fits, wide, 0).astype(numbers.dtype) == numbers))
 
 
-def _wrong_number(tensor: TensorSpec, shape: tuple[int, ...], index: int, problem: str) -> ServiceError:
+def _wrong_number(tensor: TensorSpec, shape: tuple[int, ...], index: int, problem: str) -> InvalidRequest:
     place = [int(coordinate) for coordinate in np.unravel_index(index, shape)]
     return invalid(f"input '{tensor.name}' at {place}: {problem}")
 

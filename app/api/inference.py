@@ -190,7 +190,7 @@ class Inference:
         except NotFound:
             known = self._service.repository.statuses().get(model, {})
             if known and (version is None or _number(version) in known):
-                raise ModelNotReady("it does not serve; its repository index says why") from None
+                raise ModelNotReady("it does not serve; POST /v2/repository/index says why") from None
             raise
         return _json({"name": model, "ready": True})
 

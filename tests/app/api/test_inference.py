@@ -22,8 +22,11 @@ from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 from app import __version__
+from app.api.inference import answer_error
+from app.errors import InternalError, PredictionFailed, ServiceError
 from app.golden import Array
 from app.manifest import Contract
+from app.tensors import invalid
 from tests.servers import HOST, Server, running, wait_until
 from tests.versions import expected_forecasts, some_windows
 
@@ -175,7 +178,9 @@ def test_models_are_ready_if_they_serve(client_of_triton: triton.InferenceServer
     assert client.get("/v2/models/flat/ready").json() == {"name": "flat", "ready": True}
     for name, version in (("default", "1"), ("default", "3"), ("default", "x"), ("nothing", ""), ("broken", "")):
         assert not client_of_triton.is_model_ready(name, version)
-    assert client.get("/v2/models/broken/ready").status_code == 503
+    answer = client.get("/v2/models/broken/ready")
+    assert answer.status_code == 503
+    assert error_of(answer) == "Not ready: it does not serve; POST /v2/repository/index says why."
     assert client.get("/v2/models/broken/versions/1/ready").status_code == 503
     assert client.get("/v2/models/broken/versions/2/ready").status_code == 404
     assert client.get("/v2/models/nothing/ready").status_code == 404
@@ -914,6 +919,18 @@ def test_what_is_wrong_with_several_inputs_is_said(foreign_server: Server) -> No
         answer = client.post("/v2/models/pair/infer", content=b"", headers={LENGTH: "0"})
     assert answer.status_code == 400
     assert error_of(answer) == "a body without a document is one tensor, but model 'pair' takes calendar, history"
+
+
+@pytest.mark.parametrize("error", [InternalError(), PredictionFailed()])
+def test_an_error_of_the_service_tells_where_the_log_says_more(error: ServiceError) -> None:
+    answer = answer_error(error, "id-7")
+    assert answer.status_code == 500
+    assert json.loads(bytes(answer.body)) == {"error": f"{error.detail} Request id: id-7"}
+
+
+def test_an_error_is_never_long() -> None:
+    answer = answer_error(invalid("\0" * 10**5), "id-7")
+    assert len(answer.body) <= MAX_ERROR_BYTES
 
 
 ANYTHING = st.recursive(
