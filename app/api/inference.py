@@ -225,12 +225,13 @@ class Inference:
         )
 
     async def _stats(self, _: Request, model: str | None = None, version: str | None = None) -> Answer:
-        samples = _samples()
         serving = self._all_serving() if model is None else self._serving(model, version)
+        samples = _samples()
         return _json({"model_stats": [_statistics(served, samples) for served in serving]})
 
     def _serving(self, model: str, version: str | None) -> list[ServedVersion]:
         """The versions that a path means, ascending: the one it names, or all that serve."""
+        self._service.check_ready()
         found = self._service.repository.model(model)
         if version is not None or found is None:
             return [self._resolve(model, version)]

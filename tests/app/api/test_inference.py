@@ -28,7 +28,7 @@ from app.golden import Array
 from app.manifest import Contract
 from app.tensors import invalid
 from tests.servers import HOST, Server, running, wait_until
-from tests.versions import expected_forecasts, some_windows
+from tests.versions import expected_forecasts, make_version, some_windows
 
 INFER = "/v2/models/default/infer"
 LENGTH = "Inference-Header-Content-Length"
@@ -827,6 +827,29 @@ def test_statistics_are_those_of_all_workers(version_dir: Path, contract: Contra
         with triton.InferenceServerClient(f"{HOST}:{server.port}") as client:
             wait_until(lambda: statistics_of(client)["inference_count"] == 36)
             assert statistics_of(client)["execution_count"] == 12
+
+
+def test_each_version_is_asked_by_its_number_and_the_latest_by_none(tmp_path: Path, contract: Contract) -> None:
+    models = tmp_path / "models"
+    for version in (9, 10):
+        make_version(models, contract, version=version)
+    (models / "policies.toml").write_text("[default]\nlatest = 2\n")
+    windows = some_windows(2, contract)
+    with running(tmp_path, max_batch_rows=2, watch_seconds=0.2) as server:
+        server.wait_for("/v2/models/default/versions/9/ready")
+        server.wait_for("/v2/models/default/versions/10/ready")
+        with triton.InferenceServerClient(f"{HOST}:{server.port}") as client:
+            assert client.get_model_metadata("default")["versions"] == ["9", "10"]
+            assert client.get_model_metadata("default", "9")["versions"] == ["9"]
+            assert client.get_model_config("default")["version_policy"] == {"latest": {"num_versions": 2}}
+            assert [entry["state"] for entry in client.get_model_repository_index()] == ["READY", "READY"]
+            for asked, answers in (("", "10"), ("9", "9"), ("10", "10")):
+                result = client.infer("default", [input_of(windows)], asked)
+                assert result.get_response()["model_version"] == answers
+                assert_allclose(result.as_numpy("forecast"), expected_forecasts(windows, contract), atol=1e-6)
+            statistics = client.get_inference_statistics("default")["model_stats"]
+    counted = [(model["version"], model["execution_count"], model["inference_count"]) for model in statistics]
+    assert counted == [("9", 1, 2), ("10", 2, 4)]
 
 
 @pytest.fixture(scope="module")
