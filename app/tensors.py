@@ -416,8 +416,9 @@ def _is_same(array: Array, numbers: NDArray[Any]) -> NDArray[np.bool_]:
     wide = array.astype(np.float64)
     if numbers.dtype.kind == "f":
         return np.asarray(wide == numbers)
-    fits = wide < float(np.iinfo(numbers.dtype).max + 1)
-    return np.asarray(fits & (np.where(fits, wide, 0).astype(numbers.dtype) == numbers))
+    # What was rounded beyond the type's largest number becomes 0, which it cannot have been.
+    held = np.where(wide < float(np.iinfo(numbers.dtype).max + 1), wide, 0)
+    return np.asarray(held.astype(numbers.dtype) == numbers)
 
 
 def _wrong_number(tensor: TensorSpec, shape: tuple[int, ...], index: int, problem: str) -> InvalidRequest:
