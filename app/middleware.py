@@ -19,14 +19,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.direct import HEADERS, by_name
-from app.api.problems import problem_response
+from app.api.direct import DECODING, ENCODING, HEADERS, by_name
+from app.api.problems import problem_response, slug_of
 from app.body import CLIENT_HAS_LEFT
 from app.errors import InternalError, ModelNotReady, ServiceError
 from app.journal import Journal
 from app.lifecycle import Lifecycle, Phase
 from app.logs import RequestLog
-from app.metrics import count_requests
+from app.metrics import CLIENT_LEFT, Outcome, Requests, count_requests, grouped
 from app.protocol import CLOSE
 from app.repository import ServedVersion
 
@@ -36,9 +36,6 @@ SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 QUIET_ROUTES = {"/livez", "/readyz", "/healthz", "/metrics"}
 MAX_PATH_CHARACTERS = 200
 """Longest part of a path that is logged."""
-CLIENT_LEFT = 499
-"""Logged for a client that left before its answer; a convention of nginx, never sent."""
-
 AnswerError = Callable[[ServiceError, str], Response]
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
@@ -51,14 +48,29 @@ class Exchange:
         scope: The request's ASGI scope; handlers leave the version that answers in `scope["state"]["served"]`.
         send: The request's ASGI `send`.
         lifecycle: Tells whether the connection should end with the answer.
+        protocol: What it is counted as.
     """
 
-    __slots__ = ("_lifecycle", "_send", "_started", "ended", "request_id", "scope", "seconds", "status")
+    __slots__ = (
+        "_lifecycle",
+        "_send",
+        "_started",
+        "ended",
+        "error",
+        "protocol",
+        "request_id",
+        "scope",
+        "seconds",
+        "status",
+    )
 
-    def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle) -> None:
+    def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle, protocol: str) -> None:
         self._started = time.perf_counter()
         self.scope = scope
+        self.protocol = protocol
         self.status = 0
+        self.error: type[ServiceError] | None = None
+        """What it was answered with, or what broke its answer off."""
         self.seconds = 0.0
         self.ended = 0.0
         self._send = send
@@ -116,7 +128,30 @@ def _write_down(exchanges: list[Exchange]) -> None:
     """Logs exchanges and counts them; probes are logged for debugging only."""
     told = [(_level(exchange), exchange) for exchange in exchanges]
     request_log.write((level, exchange.ended, exchange.facts()) for level, exchange in told if request_log.is_on(level))
-    count_requests((exchange.route, exchange.status, exchange.seconds) for exchange in exchanges)
+    for (protocol, route, served, status, error), group in grouped(
+        (_kind(exchange), exchange) for exchange in exchanges
+    ):
+        states = [exchange.scope["state"] for exchange in group]
+        count_requests(
+            Requests(
+                protocol=protocol,
+                route=route,
+                model=served.name if served is not None else "",
+                version=str(served.version) if served is not None else "",
+                outcome=Outcome.of(status if error is None else error.status),
+                status=status,
+                reason=slug_of(error) if error is not None else None,
+                seconds=[exchange.seconds for exchange in group],
+                decoding=[state[DECODING] for state in states if DECODING in state],
+                encoding=[state[ENCODING] for state in states if ENCODING in state],
+                ended=group[-1].ended,
+            )
+        )
+
+
+def _kind(exchange: Exchange) -> tuple[str, str, ServedVersion | None, int, type[ServiceError] | None]:
+    """What exchanges have in common that are counted together."""
+    return exchange.protocol, exchange.route, exchange.served, exchange.status, exchange.error
 
 
 def _level(exchange: Exchange) -> int:
@@ -134,12 +169,20 @@ class ExchangeMiddleware:
         app: The application.
         lifecycle: Of the process.
         answer_error: Makes the answer to an error, given the request's id; a problem unless the protocol has its own.
+        protocol: What the exchanges are counted as.
     """
 
-    def __init__(self, app: ASGIApp, lifecycle: Lifecycle, answer_error: AnswerError = problem_response) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        lifecycle: Lifecycle,
+        answer_error: AnswerError = problem_response,
+        protocol: str = "native",
+    ) -> None:
         self.app = app
         self.lifecycle = lifecycle
         self.answer_error = answer_error
+        self.protocol = protocol
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection."""
@@ -147,28 +190,31 @@ class ExchangeMiddleware:
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        exchange = Exchange(scope, send, self.lifecycle)
+        exchange = Exchange(scope, send, self.lifecycle, self.protocol)
         try:
             await self.app(scope, receive, exchange.send)
         except ServiceError as error:
-            await self.answer_error(error, exchange.request_id)(scope, receive, exchange.send)
+            await self._answer(error, exchange, receive)
         except ClientDisconnect:
             exchange.status = CLIENT_LEFT
         except asyncio.CancelledError as stop:
             if stop.args == (CLIENT_HAS_LEFT,):
                 exchange.status = CLIENT_LEFT
             elif not exchange.status:  # the time for the stop is over
-                await self.answer_error(ModelNotReady("the service stops"), exchange.request_id)(
-                    scope, receive, exchange.send
-                )
+                await self._answer(ModelNotReady("the service stops"), exchange, receive)
         except Exception:
             log.exception("unexpected error", request_id=exchange.request_id)
             if exchange.status:  # the head is out: all that is left is to break the connection
+                exchange.error = InternalError
                 raise
-            await self.answer_error(InternalError(), exchange.request_id)(scope, receive, exchange.send)
+            await self._answer(InternalError(), exchange, receive)
         finally:
             exchange.end()
             journal.add(exchange)
+
+    async def _answer(self, error: ServiceError, exchange: Exchange, receive: Receive) -> None:
+        exchange.error = type(error)
+        await self.answer_error(error, exchange.request_id)(exchange.scope, receive, exchange.send)
 
 
 @lru_cache

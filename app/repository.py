@@ -27,7 +27,7 @@ from app.batching import Batcher
 from app.cores import cores_per_worker
 from app.errors import ArtifactError, NotFound, StartupError
 from app.manifest import MANIFEST_FILE, Contract
-from app.metrics import LOAD_FAILURES, LOAD_SECONDS, VERSION_STATE
+from app.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS, VERSION_STATE
 from app.policies import Policy, PolicyFile
 from app.settings import Settings
 from app.versions import LoadedVersion, Stamp, check_whole, is_settled, load_version, model_names, stamp_of, versions
@@ -235,6 +235,7 @@ class Repository:
             self._wait(name, version, missing, before)
             return None
         self._note(name, version, Status(State.LOADING))
+        LOADS.labels(name).inc()
         try:
             return self._try_to_load(folder)
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not disturb what serves)

@@ -16,7 +16,7 @@ from app.golden import Array, probe_windows
 from app.journal import Journal, flush_all
 from app.lifecycle import STARTUP_FAILURE, Lifecycle, Phase, exit_now
 from app.manifest import Contract
-from app.metrics import count_batches
+from app.metrics import QUEUES_SECONDS, count_batches, count_build, count_queues, watch_queue
 from app.policies import Policy
 from app.repository import Repository, ServedVersion
 from app.settings import Settings
@@ -51,11 +51,15 @@ class Service:
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Starts loading the models; probes are answered meanwhile."""
         self.lifecycle.catch_signals()
         sys.setswitchinterval(SWITCH_SECONDS)
+        count_build()
+        if self.settings.workers > 1:  # a worker alone is asked itself
+            self._counting = asyncio.get_running_loop().create_task(_count_queues())
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def wait_until_ready(self) -> None:
@@ -112,13 +116,15 @@ class Service:
             seconds=settings.request_timeout_seconds,
         )
         name, version, batches = loaded.name, loaded.version, self._batches
-        return Batcher(
+        batcher = Batcher(
             loaded.engine.predict,
             self._executor,
             limits,
             on_batch=lambda batch: batches.add((name, version, batch)),
             on_failure=_stop_process,
         )
+        watch_queue(name, version, batcher)
+        return batcher
 
     def check_ready(self) -> None:
         """Refuses a request for a model as long as none is there.
@@ -141,12 +147,19 @@ class Service:
 
     def stop(self) -> None:
         """Lets go of the threads, and writes down what happened last."""
-        for task in (self._loading, self._watching):
+        for task in (self._loading, self._watching, self._counting):
             if task is not None:
                 task.cancel()
         self._loader.shutdown(wait=False, cancel_futures=True)
         self._executor.shutdown(wait=False, cancel_futures=True)
         flush_all()
+
+
+async def _count_queues() -> None:
+    """Keeps what the other workers tell of this one's queues fresh."""
+    while True:
+        count_queues()
+        await asyncio.sleep(QUEUES_SECONDS)
 
 
 def _inline_rows(engine: Engine, contract: Contract) -> int:

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details: one shape for ours, the framework's and request validation's alike."""
 
 import re
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import orjson
 from fastapi import FastAPI, Request
@@ -48,7 +48,7 @@ class Problem(BaseModel):
 def problem_response(error: ServiceError, request_id: str) -> Response:
     """The error as problem+json of at most `MAX_BYTES`; an internal one tells its request id and nothing else."""
     problem: dict[str, object] = {
-        "type": f"urn:windowcast:{_slug(type(error).__name__)}",
+        "type": f"urn:windowcast:{slug_of(type(error))}",
         "title": error.title,
         "status": error.status.value,
     }
@@ -69,8 +69,9 @@ def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> by
     return body
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+def slug_of(error: type[ServiceError]) -> str:
+    """An error's name as it stands in URNs and labels: `queue-full`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
 
 def invalid_body(error: ValidationError, takes: str) -> ServiceError:
@@ -105,20 +106,19 @@ def _pointer(place: tuple[int | str, ...]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
-async def _handle_http_exception(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(_: Request, error: Exception) -> NoReturn:
     """What the framework itself raises: no such path, or not for this method."""
     allowed = getattr(error, "headers", None) or {}
-    problem = MethodNotAllowed(allowed["Allow"]) if "Allow" in allowed else NotFound()
-    return problem_response(problem, request.state.request_id)
+    raise (MethodNotAllowed(allowed["Allow"]) if "Allow" in allowed else NotFound()) from None
 
 
-async def _handle_invalid_query(request: Request, error: Exception) -> Response:
+async def _handle_invalid_query(_: Request, error: Exception) -> NoReturn:
     if not isinstance(error, RequestValidationError):
         raise error
-    return problem_response(invalid_query(error), request.state.request_id)
+    raise invalid_query(error) from None
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Has the framework's own errors answered as problems; `ServiceError` is left to `ExchangeMiddleware`."""
+    """Turns the framework's own errors into ours, which are left to `ExchangeMiddleware`."""
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(RequestValidationError, _handle_invalid_query)
