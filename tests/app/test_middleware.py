@@ -4,7 +4,7 @@ import asyncio
 import io
 import logging
 import re
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
 import httpx
@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 from app.body import CLIENT_HAS_LEFT
 from app.errors import QueueFull
 from app.lifecycle import Lifecycle, Phase
-from app.middleware import CLIENT_LEFT, ExchangeMiddleware, journal
+from app.metrics import CLIENT_LEFT, registry
+from app.middleware import ExchangeMiddleware, journal
 
 NEW_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -49,7 +50,9 @@ def test_no_answer_is_to_be_sniffed_and_none_names_the_server(path: str, client:
 Messages = list[dict[str, Any]]
 
 
-def exchange(app: Any, path: str = "/predict", phase: Phase = Phase.READY, **scope: Any) -> tuple[Messages, Messages]:
+def exchange(
+    app: Any, path: str = "/predict", phase: Phase = Phase.READY, protocol: str = "native", **scope: Any
+) -> tuple[Messages, Messages]:
     """What a wrapped application sends, and what is logged."""
 
     async def send(message: Any) -> None:
@@ -65,7 +68,7 @@ def exchange(app: Any, path: str = "/predict", phase: Phase = Phase.READY, **sco
     journal.flush()
     output = io.StringIO()
     with redirect_stdout(output), capture_logs() as logged:
-        wrapped = ExchangeMiddleware(app, lifecycle)
+        wrapped = ExchangeMiddleware(app, lifecycle, protocol=protocol)
         asyncio.run(wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send))
         journal.flush()
     lines = [orjson.loads(line) for line in output.getvalue().splitlines()]
@@ -160,3 +163,50 @@ def test_what_is_not_http_is_passed_on() -> None:
     seen: list[str] = []
     exchange(note, type="websocket")
     assert seen == ["websocket"]
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    raise QueueFull(8)
+
+
+async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError
+
+
+async def fail_late(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(scope, receive, send)
+    raise RuntimeError
+
+
+async def leave(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ClientDisconnect
+
+
+@pytest.mark.parametrize(
+    ("app", "outcome", "status", "reason"),
+    [
+        (answer, "ok", "200", None),
+        (refuse, "refused", "503", "queue-full"),
+        (fail, "failed", "500", "internal-error"),
+        (fail_late, "failed", "200", "internal-error"),
+        (leave, "left", "499", None),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["native", "tfserving", "inference"])
+def test_an_exchange_is_counted_by_its_protocol_and_by_what_became_of_it(
+    app: Any, outcome: str, status: str, reason: str | None, protocol: str
+) -> None:
+    def counted() -> tuple[float, float, float]:
+        metrics = registry()
+        labels = {"route": "none", "protocol": protocol, "model": "", "version": "", "outcome": outcome}
+        refusal = {"reason": reason or "", "protocol": protocol, "model": ""}
+        return (
+            metrics.get_sample_value("windowcast_requests_total", {**labels, "status": status}) or 0,
+            metrics.get_sample_value("windowcast_request_seconds_count", labels) or 0,
+            metrics.get_sample_value("windowcast_refusals_total", refusal) or 0,
+        )
+
+    requests, timed, refusals = counted()
+    with suppress(RuntimeError):
+        exchange(app, protocol=protocol)
+    assert counted() == (requests + 1, timed + 1, refusals + (reason is not None))
