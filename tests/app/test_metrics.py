@@ -24,7 +24,7 @@ from app import __version__
 from app.errors import ServiceError
 from app.journal import DELAY_SECONDS
 from app.metrics import CLIENT_LEFT, QUEUES_SECONDS, SECONDS, Outcome, _observe, count_queues, registry, watch_queue
-from app.repository import State
+from app.repository import LOAD_ATTEMPTS, State
 from tests.app.api.test_problems import concrete_errors
 from tests.app.test_lifecycle import workers_of
 from tests.servers import Server, running, wait_until
@@ -202,12 +202,10 @@ def test_loads_and_failures_are_counted_by_model(version_dir: Path) -> None:
     broken = version_dir.with_name("2")
     shutil.copytree(version_dir, broken)
     (broken / "variables" / "variables.index").write_bytes(b"")
-    with running(version_dir.parents[2], max_batch_rows=1, watch_seconds=0) as server, server.client() as client:
+    with running(version_dir.parents[2], max_batch_rows=1, watch_seconds=0.2) as server, server.client() as client:
         server.wait_for("/readyz")
-        counted = [
-            total(client, f"windowcast_{name}", model="default") for name in ("loads_total", "load_failures_total")
-        ]
-        assert counted == [2, 1]
+        wait_until(lambda: total(client, "windowcast_load_failures_total", model="default") == LOAD_ATTEMPTS)
+        assert total(client, "windowcast_loads_total", model="default") == LOAD_ATTEMPTS + 1
         assert total(client, "windowcast_load_seconds_count", model="default") == 1
         assert total(client, "windowcast_load_seconds_sum", model="default") > 0
         assert total(client, "windowcast_version_state", model="default", version="1", state="available") == 1
@@ -274,6 +272,33 @@ def test_the_format_is_that_of_prometheus(client: httpx.Client) -> None:
     assert types["windowcast_request_seconds"] == "histogram"
     assert types["windowcast_requests"] == "counter"
     assert not [name for name in types if name.endswith("_created")]
+
+
+def test_these_are_the_metrics(client: httpx.Client) -> None:
+    client.post("/predict", json={"window": WINDOW})
+    client.post("/predict", json={"window": []})
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    assert {
+        family.name.removeprefix("windowcast_"): (family.type, {*family.samples[0].labels} - {"le"})
+        for family in families
+        if family.name.startswith("windowcast_") and family.samples
+    } == {
+        "requests": ("counter", {"route", "protocol", "model", "version", "outcome", "status"}),
+        "request_seconds": ("histogram", {"route", "protocol", "model", "version", "outcome"}),
+        "refusals": ("counter", {"reason", "protocol", "model"}),
+        "decoding_seconds": ("histogram", {"protocol", "model", "version"}),
+        "queue_seconds": ("histogram", {"model", "version"}),
+        "engine_seconds": ("histogram", {"model", "version"}),
+        "encoding_seconds": ("histogram", {"protocol", "model", "version"}),
+        "batch_rows": ("histogram", {"model", "version"}),
+        "queue_rows": ("gauge", {"model", "version"}),
+        "last_prediction_timestamp_seconds": ("gauge", {"model", "version"}),
+        "version_state": ("gauge", {"model", "version", "state"}),
+        "loads": ("counter", {"model"}),
+        "load_seconds": ("histogram", {"model"}),
+        "ready": ("gauge", set()),
+        "build_info": ("gauge", {"version", "python", "onnxruntime", "tensorflow"}),
+    }
 
 
 @pytest.mark.parametrize("stage", ["request", "queue", "engine", "decoding", "encoding"])
