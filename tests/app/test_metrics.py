@@ -23,7 +23,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import __version__
 from app.errors import ServiceError
 from app.journal import DELAY_SECONDS
-from app.metrics import CLIENT_LEFT, QUEUES_SECONDS, SECONDS, Outcome, _observe, count_queues, registry, watch_queue
+from app.metrics import (
+    CLIENT_LEFT,
+    QUEUES_SECONDS,
+    SECONDS,
+    Outcome,
+    _observe,
+    _queues,
+    count_queues,
+    registry,
+    watch_queue,
+)
 from app.repository import LOAD_ATTEMPTS, State
 from tests.app.api.test_problems import concrete_errors
 from tests.app.test_lifecycle import workers_of
@@ -404,6 +414,7 @@ def test_a_queue_that_is_let_go_of_counts_nothing_and_is_not_kept() -> None:
     assert queue_rows(1) == 3
     del queue
     assert queue_rows(1) == 0
+    assert ("counted", "1") not in _queues.values()
 
 
 def test_a_version_that_is_replaced_counts_with_what_replaces_it() -> None:

@@ -5,6 +5,7 @@ import io
 import logging
 import re
 from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from app.api.direct import ENCODING
 from app.body import CLIENT_HAS_LEFT
 from app.errors import QueueFull
 from app.lifecycle import Lifecycle, Phase
@@ -210,3 +212,22 @@ def test_an_exchange_is_counted_by_its_protocol_and_by_what_became_of_it(
     with suppress(RuntimeError):
         exchange(app, protocol=protocol)
     assert counted() == (requests + 1, timed + 1, refusals + (reason is not None))
+
+
+@dataclass(frozen=True)
+class Served:
+    """As much of a version as is counted."""
+
+    name: str = "counted"
+    version: int = 7
+
+
+@pytest.mark.parametrize(("app", "counts"), [(answer, True), (leave, False), (fail, False)])
+def test_forecasts_that_nobody_got_are_no_prediction(app: Any, counts: bool) -> None:
+    def last() -> float:
+        labels = {"model": "counted", "version": "7"}
+        return registry().get_sample_value("windowcast_last_prediction_timestamp_seconds", labels) or 0
+
+    before = last()
+    exchange(app, state={"served": Served(), ENCODING: 0.001})
+    assert (last() > before) == counts
