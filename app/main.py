@@ -63,6 +63,8 @@ def create_app(settings: Settings | None = None) -> Front:
     add_problem_handlers(app)
     app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
     direct = {settings.root_path + route.path: ExchangeMiddleware(route, service.lifecycle) for route in predictions}
-    tensors = ExchangeMiddleware(inference.Inference(service), service.lifecycle, inference.answer_error)
+    tensors = ExchangeMiddleware(
+        inference.Inference(service), service.lifecycle, inference.answer_error, protocol="inference"
+    )
     v2 = settings.root_path + inference.PREFIX
     return Front(app, {**direct, v2: tensors}, {f"{v2}/": tensors})

@@ -33,7 +33,10 @@ from app.repository import ServedVersion
 log = structlog.get_logger()
 
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-QUIET_ROUTES = {"/livez", "/readyz", "/healthz", "/metrics"}
+QUIET_ROUTES = {
+    *("/livez", "/readyz", "/healthz", "/metrics"),
+    *("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready"),
+}
 MAX_PATH_CHARACTERS = 200
 """Longest part of a path that is logged."""
 AnswerError = Callable[[ServiceError, str], Response]
@@ -55,6 +58,7 @@ class Exchange:
         "_lifecycle",
         "_send",
         "_started",
+        "answered_by",
         "ended",
         "error",
         "protocol",
@@ -71,6 +75,8 @@ class Exchange:
         self.status = 0
         self.error: type[ServiceError] | None = None
         """What it was answered with, or what broke its answer off."""
+        self.answered_by: tuple[str, int] | None = None
+        """Model and version, once it has ended."""
         self.seconds = 0.0
         self.ended = 0.0
         self._send = send
@@ -78,12 +84,6 @@ class Exchange:
         state = scope["state"]
         headers = state[HEADERS] = by_name(scope["headers"])
         self.request_id = state["request_id"] = _request_id(headers)
-
-    @property
-    def served(self) -> ServedVersion | None:
-        """The version that answers, once it is known."""
-        served: ServedVersion | None = self.scope["state"].get("served")
-        return served
 
     @property
     def route(self) -> str:
@@ -94,7 +94,7 @@ class Exchange:
         """Passes a part of the answer on, its head with what every answer has."""
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            served = self.served
+            served: ServedVersion | None = self.scope["state"].get("served")
             message["headers"] = [
                 *message["headers"],
                 (b"x-request-id", self.request_id.encode()),
@@ -105,9 +105,12 @@ class Exchange:
         await self._send(message)
 
     def end(self) -> None:
-        """Stops the clock."""
+        """Stops the clock, and lets go of the version: the server may keep the scope until the next request."""
         self.seconds = time.perf_counter() - self._started
         self.ended = time.time()
+        served: ServedVersion | None = self.scope["state"].pop("served", None)
+        if served is not None:
+            self.answered_by = served.name, served.version
 
     def facts(self) -> dict[str, Any]:
         """What the log tells of it."""
@@ -118,9 +121,8 @@ class Exchange:
             "status": self.status,
             "milliseconds": round(self.seconds * 1000, 3),
         }
-        served = self.served
-        if served is not None:
-            facts |= {"model": served.name, "version": served.version}
+        if self.answered_by is not None:
+            facts["model"], facts["version"] = self.answered_by
         return facts
 
 
@@ -128,16 +130,17 @@ def _write_down(exchanges: list[Exchange]) -> None:
     """Logs exchanges and counts them; probes are logged for debugging only."""
     told = [(_level(exchange), exchange) for exchange in exchanges]
     request_log.write((level, exchange.ended, exchange.facts()) for level, exchange in told if request_log.is_on(level))
-    for (protocol, route, served, status, error), group in grouped(
+    for (protocol, route, answered_by, status, error), group in grouped(
         (_kind(exchange), exchange) for exchange in exchanges
     ):
+        model, version = answered_by or ("", "")
         states = [exchange.scope["state"] for exchange in group]
         count_requests(
             Requests(
                 protocol=protocol,
                 route=route,
-                model=served.name if served is not None else "",
-                version=str(served.version) if served is not None else "",
+                model=model,
+                version=str(version),
                 outcome=Outcome.of(status if error is None else error.status),
                 status=status,
                 reason=slug_of(error) if error is not None else None,
@@ -149,9 +152,9 @@ def _write_down(exchanges: list[Exchange]) -> None:
         )
 
 
-def _kind(exchange: Exchange) -> tuple[str, str, ServedVersion | None, int, type[ServiceError] | None]:
+def _kind(exchange: Exchange) -> tuple[str, str, tuple[str, int] | None, int, type[ServiceError] | None]:
     """What exchanges have in common that are counted together."""
-    return exchange.protocol, exchange.route, exchange.served, exchange.status, exchange.error
+    return exchange.protocol, exchange.route, exchange.answered_by, exchange.status, exchange.error
 
 
 def _level(exchange: Exchange) -> int:
