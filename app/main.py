@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import admin, docs, health, inference, native
+from app.api import admin, docs, health, inference, native, tfserving
 from app.api.direct import Front
 from app.api.problems import add_problem_handlers
 from app.logs import configure_logs
@@ -62,9 +62,9 @@ def create_app(settings: Settings | None = None) -> Front:
         app.include_router(docs.router)
     add_problem_handlers(app)
     app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
-    direct = {settings.root_path + route.path: ExchangeMiddleware(route, service.lifecycle) for route in predictions}
-    tensors = ExchangeMiddleware(
-        inference.Inference(service), service.lifecycle, inference.answer_error, protocol="inference"
-    )
-    v2 = settings.root_path + inference.PREFIX
-    return Front(app, {**direct, v2: tensors}, {f"{v2}/": tensors})
+    lifecycle = service.lifecycle
+    root = settings.root_path
+    v1 = ExchangeMiddleware(tfserving.TFServing(service), lifecycle, tfserving.answer_error, "tfserving")
+    v2 = ExchangeMiddleware(inference.Inference(service), lifecycle, inference.answer_error, "inference")
+    direct = {root + route.path: ExchangeMiddleware(route, lifecycle) for route in predictions}
+    return Front(app, {**direct, f"{root}/v2": v2}, {f"{root}/v1/": v1, f"{root}/v2/": v2})

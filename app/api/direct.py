@@ -88,7 +88,8 @@ class Front:
     Args:
         app: The framework's application.
         routes: Direct routes by their whole path.
-        protocols: Applications by the first part of the paths that are theirs, which ends with a slash.
+        protocols: Applications by the first part of the paths that are theirs, which ends with a slash; in whatever
+            case, since TensorFlow Serving does not look at it either.
     """
 
     def __init__(self, app: ASGIApp, routes: Mapping[str, ASGIApp], protocols: Mapping[str, ASGIApp]) -> None:
@@ -103,6 +104,6 @@ class Front:
 
     def _protocol_of(self, path: str) -> ASGIApp:
         for prefix, protocol in self.protocols.items():
-            if path.startswith(prefix):
+            if path[: len(prefix)].lower() == prefix.lower():
                 return protocol
         return self.app

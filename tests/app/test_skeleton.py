@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
 from app.api.native import BatchRequest, WindowRequest
-from app.skeleton import SkeletonReader
+from app.skeleton import WindowReader
 from tests.versions import contract_of, some_windows
 
 CONTRACTS = {1: contract_of(steps=4, features=("co2",)), 2: contract_of(steps=4)}
@@ -21,8 +21,8 @@ WHITE_SPACE = st.sampled_from(["", " ", "\n\t", "\r\n  "])
 SCALARS: st.SearchStrategy[Any] = NUMBERS | st.sampled_from([None, True, "1", "", {}, [], float("nan"), 1e39, 10**400])
 
 
-def reader_for(features: int) -> SkeletonReader:
-    return SkeletonReader(*CONTRACTS[features].window_shape)
+def reader_for(features: int) -> WindowReader:
+    return WindowReader(*CONTRACTS[features].window_shape)
 
 
 def shaped(*sizes: int) -> st.SearchStrategy[Any]:
