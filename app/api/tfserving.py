@@ -124,6 +124,9 @@ class Route:
     path: str
 
 
+MODELS_ROUTE = Route(MODELS_PATH)
+
+
 @lru_cache
 def _route(selection: str, ending: str) -> Route:
     return Route(f"{MODELS_PATH}/{{model}}{selection}{ending}")
@@ -210,7 +213,7 @@ class TFServing:
         scope = request.scope
         path = scope["raw_path"].decode("ascii")[self._root_characters :]
         if scope["method"] == "GET" and path.lower() == MODELS_PATH:
-            scope["route"] = Route(MODELS_PATH)
+            scope["route"] = MODELS_ROUTE
             return self._list_models()
         target = Target.of(scope["method"], path)
         scope["route"] = target.route
@@ -426,11 +429,11 @@ class BodyReader:
         """
         sizes, first = _measure(value, len(shape))
         if isinstance(first, list):
-            return f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}; {takes}"
+            return f"{_too_deep(shape)}; {takes}"
         if problem := self._number_problem(first, place + "[0]" * len(sizes)):
             return problem
         if sizes == shape and (problem := self._find(value, shape, place)):
-            return problem
+            return f"{problem}; {takes}"
         size, came = math.prod(shape), math.prod(sizes)
         expecting = (
             f"tensor size: {size} but got: {came}"
@@ -444,14 +447,14 @@ class BodyReader:
         rank = len(shape)
         if level == rank:
             if isinstance(value, list):
-                return f"Encountered list at unexpected level: {rank} expected < {rank}"
+                return f"{_too_deep(shape)} (at {place})"
             return self._number_problem(value, place)
         if not isinstance(value, list):
             problem = f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {rank}"
             return f"JSON Value: (at {place}) {problem}"
         if len(value) != shape[level]:
             problem = f"Encountered list at unexpected size: {len(value)} at level: {level}"
-            return f"{problem} expected size: {shape[level]}"
+            return f"{problem} expected size: {shape[level]} (at {place})"
         unsound = (index for index, part in enumerate(value) if self._to_array(part, shape[level + 1 :]) is None)
         index = next(unsound, None)
         return None if index is None else self._find(value[index], shape, f"{place}[{index}]", level + 1)
@@ -601,6 +604,10 @@ def _format_error(value: Any, problem: str) -> InvalidArgument:
 def _type(value: Any) -> str:
     """What TensorFlow Serving calls the type of a JSON value."""
     return str(value) if isinstance(value, bool) else JSON_TYPES.get(type(value), "Number")
+
+
+def _too_deep(shape: tuple[int, ...]) -> str:
+    return f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}"
 
 
 def _takes(spec: TensorSpec, shape: tuple[int, ...]) -> str:

@@ -1,0 +1,793 @@
+"""TensorFlow Serving's REST API on a running service, asked as its clients ask it."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import keras
+import numpy as np
+import orjson
+import pytest
+import tensorflow as tf
+from google.protobuf import (  # type: ignore[import-untyped]
+    descriptor_pb2,
+    descriptor_pool,
+    json_format,
+    message_factory,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from tensorflow.core.protobuf import error_codes_pb2, meta_graph_pb2, saved_model_pb2
+
+from app.manifest import Contract
+from app.metrics import REQUESTS
+from tests.servers import Server, running, wait_until
+from tests.versions import contract_of, expected_forecasts, make_version, some_windows
+
+WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
+FORECAST = [[3.0], [4.0]]
+PREDICT = "/v1/models/default:predict"
+PAIR = "/v1/models/pair:predict"
+MAX_BYTES = 4096
+LONG_ROUNDS = 200_000
+"""Keeps the model `slow` busy for about a second."""
+
+MARK = "hunter2"
+"""Put into hostile payloads; must not come back."""
+
+STATUSES = {400, 404, 413, 501}
+"""Of what a body or a path alone can bring about, besides 200."""
+
+
+def post(client: httpx.Client, content: object, path: str = PREDICT, **headers: str) -> httpx.Response:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return client.post(path, content=body, headers=headers)
+
+
+def error_of(answer: httpx.Response) -> str:
+    """The text of an error, once its shape is seen to be right."""
+    assert answer.headers["Content-Type"] == "application/json"
+    assert len(answer.content) <= MAX_BYTES
+    [(key, text)] = answer.json().items()
+    assert key == "error"
+    assert text
+    assert MARK not in text
+    return str(text)
+
+
+def result_of(answer: httpx.Response, field: str) -> Any:
+    """What a prediction answers, once its head and shape are seen to be right."""
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "application/json"
+    [(key, result)] = answer.json().items()
+    assert key == field
+    return result
+
+
+def pair_model() -> keras.Model:
+    """Two inputs and two outputs, of different ranks."""
+    recent, calendar = keras.Input((6, 2), name="recent"), keras.Input((3,), name="calendar")
+    state = keras.layers.Concatenate()([keras.layers.LSTM(4)(recent), calendar])
+    load = keras.layers.Reshape((2, 1))(keras.layers.Dense(2)(state))
+    return keras.Model({"recent": recent, "calendar": calendar}, {"total": keras.layers.Dense(1)(state), "load": load})
+
+
+def mean_of_list(version_dir: Path) -> None:
+    """A SavedModel that takes a list of three numbers and gives one number."""
+    module = tf.Module()
+    values = tf.TensorSpec((None, 3), tf.float32, name="values")
+    module.serve = tf.function(lambda values: {"mean": tf.reduce_mean(values, axis=1)}, input_signature=[values])
+    tf.saved_model.save(module, str(version_dir), signatures={"serving_default": module.serve})
+
+
+@pytest.fixture(scope="module")
+def many_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of ours and from elsewhere, several versions and labels, and one that cannot be loaded."""
+    models = tmp_path_factory.mktemp("many") / "models"
+    for version in (1, 3):
+        make_version(models, contract_of(), version=version)
+    keras.utils.set_random_seed(1)
+    pair_model().export(models / "pair" / "7", verbose=False)
+    mean_of_list(models / "list" / "1")
+    (models / "spoilt" / "4").mkdir(parents=True)
+    (models / "spoilt" / "4" / "saved_model.pb").write_bytes(b"no model")
+    (models / "waiting" / "5").mkdir(parents=True)
+    (models / "policies.toml").write_text("[default]\nlatest = 2\nlabels = { stable = 1 }\n")
+    return models
+
+
+@pytest.fixture(scope="module")
+def many_server(many_dir: Path) -> Iterator[Server]:
+    """The service with those models, which takes and gives NaN."""
+    with running(many_dir.parent, allow_nan=True) as server:
+        server.wait_for("/readyz")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def many(many_server: Server) -> Iterator[httpx.Client]:
+    with many_server.client() as client:
+        yield client
+
+
+def signature_of(version_dir: Path) -> meta_graph_pb2.SignatureDef:
+    """The signature as TensorFlow wrote it."""
+    saved = saved_model_pb2.SavedModel.FromString((version_dir / "saved_model.pb").read_bytes())
+    return saved.meta_graphs[0].signature_def["serving_default"]
+
+
+def status_message() -> Any:
+    """`GetModelStatusResponse` of TensorFlow Serving, whose own package needs a server's build."""
+    file = descriptor_pb2.FileDescriptorProto(name="status.proto", package="serving", syntax="proto3")
+    [codes] = error_codes_pb2.DESCRIPTOR.dependencies
+    file.dependency.append(codes.name)
+    status = file.message_type.add(name="StatusProto")
+    kinds = descriptor_pb2.FieldDescriptorProto
+    status.field.add(
+        name="error_code",
+        json_name="error_code",
+        number=1,
+        label=1,
+        type=kinds.TYPE_ENUM,
+        type_name=f".{codes.enum_types_by_name['Code'].full_name}",
+    )
+    status.field.add(name="error_message", json_name="error_message", number=2, label=1, type=kinds.TYPE_STRING)
+    one = file.message_type.add(name="ModelVersionStatus")
+    states = one.enum_type.add(name="State")
+    for name, number in {"UNKNOWN": 0, "START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50}.items():
+        states.value.add(name=name, number=number)
+    one.field.add(name="version", number=1, label=1, type=kinds.TYPE_INT64)
+    one.field.add(name="state", number=2, label=1, type=kinds.TYPE_ENUM, type_name=".serving.ModelVersionStatus.State")
+    one.field.add(name="status", number=3, label=1, type=kinds.TYPE_MESSAGE, type_name=".serving.StatusProto")
+    response = file.message_type.add(name="GetModelStatusResponse")
+    response.field.add(
+        name="model_version_status",
+        json_name="model_version_status",
+        number=1,
+        label=3,
+        type=kinds.TYPE_MESSAGE,
+        type_name=".serving.ModelVersionStatus",
+    )
+    pool = descriptor_pool.Default()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("serving.GetModelStatusResponse"))
+
+
+STATUS_MESSAGE = status_message()
+
+
+def test_rows_are_forecast_bare_and_by_name(client: httpx.Client, contract: Contract) -> None:
+    windows = some_windows(3, contract, seed=1)
+    expected = expected_forecasts(windows, contract)
+    for instances in (windows.tolist(), [{"windows": window.tolist()} for window in windows]):
+        answer = post(client, {"instances": instances})
+        assert_allclose(result_of(answer, "predictions"), expected, atol=1e-6)
+        assert (answer.headers["X-Windowcast-Model"], answer.headers["X-Windowcast-Version"]) == ("default", "2")
+
+
+def test_columns_are_forecast_bare_and_by_name(client: httpx.Client, contract: Contract) -> None:
+    windows = some_windows(3, contract, seed=2)
+    for inputs in (windows.tolist(), {"windows": windows.tolist(), "more": MARK}):
+        assert_allclose(
+            result_of(post(client, {"inputs": inputs}), "outputs"), expected_forecasts(windows, contract), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("field", ["instances", "inputs"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"FIELD":[WINDOW]}',
+        ' \n{ "FIELD" : [ WINDOW ] } ',
+        '{"signature_name":"serving_default","FIELD":[WINDOW]}',
+        '{"FIELD":[WINDOW], "signature_name": "serving_default"}',
+        '{"signature_name":"","FIELD":[WINDOW]}',
+        '{"FIELD":[WINDOW],"other":{"b64":"hunter2"},"signatur_name":5}',
+        '{"FIELD":[WINDOW],"FIELD":5}',
+        '{"FIELD":[WINDOW]} and more {',
+        '\ufeff{"FIELD":[WINDOW]}',
+    ],
+)
+def test_a_body_may_be_written_in_many_ways(body: str, field: str, client: httpx.Client) -> None:
+    body = body.replace("FIELD", field).replace("WINDOW", json.dumps(WINDOW))
+    answer = post(client, body.encode())
+    assert result_of(answer, "predictions" if field == "instances" else "outputs") == [FORECAST]
+
+
+def test_one_feature_has_brackets_of_its_own(client: httpx.Client) -> None:
+    answer = post(client, {"instances": [[[1], [2], [3], [6]]]}, "/v1/models/flat:predict")
+    assert result_of(answer, "predictions") == [FORECAST]
+    answer = post(client, {"instances": [[1, 2, 3, 6]]}, "/v1/models/flat:predict")
+    problem = "Expecting shape [4,1] but got: [4]; input windows takes shape [4,1], this has [4]"
+    assert (answer.status_code, error_of(answer)) == (400, element(0, problem))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/default/versions/3:predict",
+        "/V1/Models/default/VERSIONS/0003:Predict",
+        "/v1/models/d%65fault/labels/stabl%65:predict",
+        "/v1/models/default:predict?version=9",
+    ],
+)
+def test_paths_name_versions_and_labels(path: str, many: httpx.Client) -> None:
+    answer = post(many, {"instances": [WINDOW]}, path)
+    assert result_of(answer, "predictions") == [FORECAST]
+    assert answer.headers["X-Windowcast-Version"] == ("1" if "labels" in path else "3")
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_several_inputs_and_outputs_are_those_of_tensorflow(rows: int, many: httpx.Client, many_dir: Path) -> None:
+    random = np.random.default_rng(rows)
+    recent = random.uniform(-1, 1, (rows, 6, 2)).astype(np.float32)
+    calendar = random.uniform(-1, 1, (rows, 3)).astype(np.float32)
+    saved = tf.saved_model.load(str(many_dir / "pair" / "7")).signatures["serving_default"]
+    expected = saved(recent=tf.constant(recent), calendar=tf.constant(calendar))
+    given_rows = [
+        {"recent": one.tolist(), "calendar": other.tolist()} for one, other in zip(recent, calendar, strict=True)
+    ]
+    predictions = result_of(post(many, {"instances": given_rows}, PAIR), "predictions")
+    outputs = result_of(
+        post(many, {"inputs": {"recent": recent.tolist(), "calendar": calendar.tolist()}}, PAIR), "outputs"
+    )
+    assert outputs.keys() == expected.keys() == {"load", "total"}
+    for name, tensor in expected.items():
+        assert_allclose(outputs[name], tensor, atol=1e-6)
+        assert_allclose([prediction[name] for prediction in predictions], tensor, atol=1e-6)
+        assert np.shape(outputs[name]) == tensor.shape
+    assert all(prediction.keys() == expected.keys() for prediction in predictions)
+
+
+def test_a_list_in_and_a_number_out_have_no_brackets_more(many: httpx.Client) -> None:
+    path = "/v1/models/list:predict"
+    assert post(many, {"instances": [[1, 2, 6], [1, 1, 1]]}, path).content == b'{"predictions":[3.0,1.0]}'
+    assert post(many, {"inputs": {"values": [[1, 2, 6]]}}, path).content == b'{"outputs":[3.0]}'
+
+
+def test_numbers_are_the_shortest_that_are_the_same_float32(client: httpx.Client) -> None:
+    values = [0.1, 1e-7, 16777216, 3e38, 1 / 3, -0.0]
+    for value in values:
+        answer = post(client, {"instances": [[[value, 0]] * 4]} if value < 1e38 else {"instances": [[[1e37, 0]] * 4]})
+        [[[first], _]] = result_of(answer, "predictions")
+        written = answer.content.split(b"[[[")[1].split(b"]")[0]
+        assert np.float32(first) == np.float32(value if value < 1e38 else 1e37)
+        assert written in {np.format_float_positional(np.float32(first), trim="0").encode(), orjson.dumps(first)}
+        assert len(written) <= 14
+    assert b"3.0" in post(client, {"instances": [WINDOW]}).content
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_compressed_body_is_read(name: str, wanted: Any, client: httpx.Client) -> None:
+    body = wanted(orjson.dumps({"instances": [WINDOW]}))
+    assert result_of(post(client, body, **{"Content-Encoding": name}), "predictions") == [FORECAST]
+    answer = post(client, body[:-3], **{"Content-Encoding": name})
+    assert (answer.status_code, error_of(answer)) == (400, f"The body is not one whole stream of {name}.")
+    answer = post(client, b"{}", **{"Content-Encoding": name})
+    assert (answer.status_code, error_of(answer)) == (400, f"The body is not {name}, as its Content-Encoding says.")
+
+
+def test_another_encoding_is_refused(client: httpx.Client) -> None:
+    answer = post(client, {"instances": [WINDOW]}, **{"Content-Encoding": "br"})
+    assert (answer.status_code, answer.headers["Accept-Encoding"]) == (415, "gzip, deflate")
+    assert error_of(answer) == "Send the body as it is, or with Content-Encoding: gzip or deflate."
+
+
+def test_a_body_may_not_grow_beyond_the_limit(strict_server: Server) -> None:
+    with strict_server.client() as client:
+        inflated = orjson.dumps({"instances": [WINDOW], "more": "0" * 5000})
+        for body, headers in ((gzip.compress(inflated), {"Content-Encoding": "gzip"}), (inflated, {})):
+            answer = post(client, body, **headers)
+            assert answer.status_code == 413
+            assert error_of(answer).startswith("The body is larger than the 4096 bytes")
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-npy", "", "multipart/form-data"])
+def test_no_content_type_matters(media_type: str | None, client: httpx.Client) -> None:
+    headers = {} if media_type is None else {"Content-Type": media_type}
+    assert result_of(post(client, {"instances": [WINDOW]}, **headers), "predictions") == [FORECAST]
+
+
+LONG = "x" * 5000
+PARSE_ERROR = "JSON Parse error: "
+TAKES = "; input windows takes shape [4,2]"
+COLUMNS_TAKE = "; input windows takes shape [-1,4,2]"
+WRONG_LEVEL = "found at incorrect level: 2 in the JSON DOM. Expected at level: 2"
+NOT_FLOAT = "is not of expected type: float"
+NAMES_DIFFER = "of 'instances' list. JSON object: (with {} keys) keys must be equal to: {}"
+
+
+def element(index: int, problem: str, key: str = "") -> str:
+    """The error of one row."""
+    return f"Failed to process element: {index}{key} of 'instances' list. Error: INVALID_ARGUMENT: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", PARSE_ERROR + "The document is empty"),
+        (b" \r\n\t", PARSE_ERROR + "The document is empty"),
+        (b"{", PARSE_ERROR + "Invalid value. at offset: 1"),
+        ('{"ü": hunter2}'.encode(), PARSE_ERROR + "Invalid value. at offset: 7"),
+        (b"\xff{}", PARSE_ERROR + "Invalid encoding, not UTF-8 at offset: 0"),
+        (b'{"a":' * 100_000, PARSE_ERROR + "nested too deeply"),
+        (b"[1]", "JSON Value: (Array) Is not object"),
+        (b"NaN", "JSON Value: (Number) Is not object"),
+        ({}, "Missing 'inputs' or 'instances' key"),
+        ({"Instances": [WINDOW]}, "Missing 'inputs' or 'instances' key"),
+        (
+            {"instances": [WINDOW], "inputs": [MARK]},
+            "JSON Value: (Object) Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist",
+        ),
+        (
+            {"signature_name": 5, "instances": [WINDOW]},
+            "JSON Value: (Object) not formatted correctly. 'signature_name' key must be a string value.",
+        ),
+        ({"signature_name": "x", "inputs": []}, 'Serving signature name: "x" not found in signature def'),
+        ({"signature_name": LONG}, f'Serving signature name: "{LONG[:64]}" not found in signature def'),
+        (
+            b'{"signature_name":"\\ud800\\u0000\\"<","inputs":[]}',
+            'Serving signature name: "%3F%00%22%3C" not found in signature def',
+        ),
+        ({"instances": {"a": MARK}}, "JSON Value: (Object) Excepting 'instances' to be an list/array"),
+        ({"instances": []}, "JSON Value: (Array) No values in 'instances' array"),
+    ],
+)
+def test_what_is_no_prediction_is_told_as_tensorflow_serving_tells_it(
+    body: object, text: str, client: httpx.Client
+) -> None:
+    answer = post(client, body)
+    assert (answer.status_code, error_of(answer)) == (400, text)
+    assert answer.headers["X-Windowcast-Version"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("second", "problem"),
+    [
+        (WINDOW[:3], f"Expecting tensor size: 8 but got: 6{TAKES}, this has [3,2]"),
+        ([[1, 2, 3, 4]] * 2, f"Expecting shape [4,2] but got: [2,4]{TAKES}, this has [2,4]"),
+        ([], f"Expecting tensor size: 8 but got: 0{TAKES}, this has [0]"),
+        (5, f"Expecting tensor size: 8 but got: 1{TAKES}, this has []"),
+        (
+            [*WINDOW[:3], [1]],
+            f"Encountered list at unexpected size: 1 at level: 1 expected size: 2 (at instances[1][3]){TAKES}",
+        ),
+        ([WINDOW], f"Encountered list at unexpected level: 2 expected < 2{TAKES}"),
+        (
+            [*WINDOW[:3], [1, [2]]],
+            f"Encountered list at unexpected level: 2 expected < 2 (at instances[1][3][1]){TAKES}",
+        ),
+        ([*WINDOW[:3], 5], f"JSON Value: (at instances[1][3]) {WRONG_LEVEL}{TAKES}"),
+        (MARK, f"JSON Value: (at instances[1]) Type: String {NOT_FLOAT}"),
+        ([[None, 0]] * 4, f"JSON Value: (at instances[1][0][0]) Type: Null {NOT_FLOAT}"),
+        ([*WINDOW[:3], [1, MARK]], f"JSON Value: (at instances[1][3][1]) Type: String {NOT_FLOAT}{TAKES}"),
+        ([*WINDOW[:3], [True, 0]], f"JSON Value: (at instances[1][3][0]) Type: True {NOT_FLOAT}{TAKES}"),
+        ({"b64": MARK}, f"JSON Value: (at instances[1]) Type: Object {NOT_FLOAT}"),
+    ],
+)
+def test_the_first_wrong_row_is_told(second: object, problem: str, client: httpx.Client) -> None:
+    answer = post(client, {"instances": [WINDOW, second, MARK]})
+    assert (answer.status_code, error_of(answer)) == (400, element(1, problem))
+
+
+@pytest.mark.parametrize(
+    ("instances", "text"),
+    [
+        ([WINDOW, {"windows": WINDOW}], "Expecting value/list but got object at item 1 of input list"),
+        ([{"windows": WINDOW}, WINDOW], "Expecting object but got list at item 1 of input list"),
+        (
+            [{"windows": WINDOW}, {MARK: WINDOW, "windows": WINDOW}],
+            f"Failed to process element: 1 {NAMES_DIFFER.format(2, 'windows')}",
+        ),
+        ([{}], f"Failed to process element: 0 {NAMES_DIFFER.format(0, 'windows')}"),
+        (
+            [{"windows": WINDOW}, {"windows": [*WINDOW[:3], [MARK, 0]]}],
+            element(
+                1, f"JSON Value: (at instances[1].windows[3][0]) Type: String {NOT_FLOAT}{TAKES}", key=" key: windows"
+            ),
+        ),
+    ],
+)
+def test_rows_by_name_must_have_the_names(instances: object, text: str, client: httpx.Client) -> None:
+    answer = post(client, {"instances": instances})
+    assert (answer.status_code, error_of(answer)) == (400, text)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        ({MARK: [WINDOW]}, "Missing named input: windows in 'inputs' object."),
+        ([], f"Expecting tensor size: 8 but got: 0{COLUMNS_TAKE}, this has [0]"),
+        ([[], []], f"Expecting tensor size: 16 but got: 0{COLUMNS_TAKE}, this has [2,0]"),
+        (WINDOW, f"Expecting tensor size: 32 but got: 8{COLUMNS_TAKE}, this has [4,2]"),
+        (5, f"Expecting tensor size: 8 but got: 1{COLUMNS_TAKE}, this has []"),
+        (MARK, f"JSON Value: (at inputs) Type: String {NOT_FLOAT}"),
+        (
+            {"windows": [WINDOW, WINDOW[:3]]},
+            f"Encountered list at unexpected size: 3 at level: 1 expected size: 4 (at inputs.windows[1]){COLUMNS_TAKE}",
+        ),
+    ],
+)
+def test_columns_must_have_the_names_and_the_shape(inputs: object, text: str, client: httpx.Client) -> None:
+    answer = post(client, {"inputs": inputs})
+    assert (answer.status_code, error_of(answer)) == (400, text)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("field", ["instances", "inputs"])
+def test_a_number_that_is_not_finite_is_refused(number: str, field: str, client: httpx.Client) -> None:
+    answer = post(client, f'{{"{field}":[[[1,2],[1,2],[{number},2],[1,2]]]}}'.encode())
+    assert answer.status_code == 400
+    place = f"(at {field}[0][2][0])"
+    assert f"JSON Value: {place} Type: Number is no finite number" in error_of(answer)
+
+
+@pytest.mark.parametrize("number", ["3.5e38", "-1e400", "1" * 50, "9" * 5000])
+def test_a_number_beyond_float32_is_refused_whatever_the_settings(
+    number: str, client: httpx.Client, many: httpx.Client
+) -> None:
+    for others in ("2", "NaN"):
+        body = f'{{"inputs":[[[1,2],[1,{others}],[1,{number}],[1,2]]]}}'.encode()
+        answer = post(many, body)
+        assert answer.status_code == 400
+        assert error_of(answer).startswith(
+            "Cannot convert JSON value: (at inputs[0][2][1]) to float without loss of precision: it is beyond float32"
+        )
+    answer = post(client, body.replace(b"NaN", b"2"))
+    assert error_of(answer).startswith("Cannot convert JSON value: (at inputs[0][2][1]) to float")
+
+
+def test_nan_and_infinity_pass_where_the_settings_allow_them(many: httpx.Client) -> None:
+    rows = [f"[[{number},1],[2,1],[3,1],[6,1]]" for number in ("NaN", "1", "Infinity", "-Infinity")]
+    answer = post(many, f'{{"instances":[{",".join(rows)}]}}'.encode())
+    assert answer.status_code == 200
+    assert answer.content == (
+        b'{"predictions":[[[NaN],[NaN]],[[3.0],[4.0]],[[Infinity],[Infinity]],[[-Infinity],[-Infinity]]]}'
+    )
+    recent, calendar = "[[NaN,1]" + ",[1,1]" * 5 + "]", "[1,1,1]"
+    body = f'{{"instances":[{{"recent":{recent},"calendar":{calendar}}}]}}'.encode()
+    [prediction] = result_of(post(many, body, PAIR), "predictions")
+    assert np.isnan(prediction["load"]).all()
+
+
+def test_without_that_setting_a_forecast_that_is_not_finite_is_an_error(client: httpx.Client) -> None:
+    answer = post(client, {"instances": [[[3e38, 0]] * 4]}, **{"X-Request-ID": "too-large"})
+    assert answer.status_code == 500
+    assert error_of(answer) == "The model could not compute this forecast. The request's id is too-large."
+
+
+PLAIN = "is a plain {}, but expecting {} as multiple input tensors required as per tensorinfo_map"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"instances": [[1, 2]]}, f"instances {PLAIN.format('list', 'list of objects')}"),
+        ({"instances": [{"b64": "aaaa"}]}, f"instances {PLAIN.format('list', 'list of objects')}"),
+        ({"inputs": [1]}, f"inputs {PLAIN.format('value/list', 'an object')}"),
+        (
+            {"instances": [{"recent": [[0, 0]] * 6}]},
+            f"Failed to process element: 0 {NAMES_DIFFER.format(1, 'calendar,recent')}",
+        ),
+        (
+            {"instances": [{"recent": [[0, 0]] * 6, "calendar": [0, 0]}]},
+            element(
+                0,
+                "Expecting tensor size: 3 but got: 2; input calendar takes shape [3], this has [2]",
+                key=" key: calendar",
+            ),
+        ),
+        ({"inputs": {"recent": [[[0, 0]] * 6]}}, "Missing named input: calendar in 'inputs' object."),
+        (
+            {"inputs": {"recent": [[[0, 0]] * 6] * 2, "calendar": [[0, 0, 0]]}},
+            "Inputs must have equal size in dimension 0, which is the batch, but have: calendar 1, recent 2",
+        ),
+    ],
+)
+def test_several_inputs_must_be_there_and_fit(body: object, text: str, many: httpx.Client) -> None:
+    answer = post(many, body, PAIR)
+    assert (answer.status_code, error_of(answer)) == (400, text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [WINDOW] * 9},
+        {"inputs": [WINDOW] * 9},
+        {"instances": [{"windows": WINDOW}] * 9},
+        {"inputs": {"windows": [WINDOW] * 9}},
+        {"instances": [0] * 9},
+    ],
+)
+def test_a_batch_beyond_the_limit_is_refused(body: object, client: httpx.Client) -> None:
+    answer = post(client, body)
+    assert answer.status_code == 413
+    assert error_of(answer) == "The batch has 9 windows; this service takes at most 8 in one request."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("POST", "/v1/models/half:predict", 404, "Servable not found for request: Latest(half)"),
+        ("POST", "/v1/models/Default:predict", 404, "Servable not found for request: Latest(Default)"),
+        (
+            "POST",
+            "/v1/models/default/versions/99:predict",
+            404,
+            "Servable not found for request: Specific(default, 99)",
+        ),
+        ("POST", "/v1/models/a%2F%00%22:predict", 404, "Servable not found for request: Latest(a/%00%22)"),
+        ("POST", f"/v1/models/{LONG}:predict", 404, f"Servable not found for request: Latest({LONG[:64]})"),
+        ("POST", "/v1/models/default/labels/x:predict", 400, "Unrecognized servable version label: x"),
+        ("POST", "/v1/models/half/labels/x:predict", 400, "Unrecognized servable version label: x"),
+        ("GET", "/v1/models/default/labels/x", 400, "Unrecognized servable version label: x"),
+        ("GET", "/v1/models/default/labels/x/metadata", 400, "Unrecognized servable version label: x"),
+        (
+            "POST",
+            "/v1/models/default/versions/9223372036854775808:predict",
+            400,
+            "Failed to convert version: 9223372036854775808 to numeric.",
+        ),
+        ("GET", f"/v1/models/m/versions/{'9' * 5000}", 400, f"Failed to convert version: {'9' * 64} to numeric."),
+        (
+            "GET",
+            "/v1/models/default/versions/9223372036854775807",
+            404,
+            "Could not find version 9223372036854775807 of model default",
+        ),
+        ("GET", "/v1/models/half", 404, "Could not find any versions of model half"),
+        ("GET", "/v1/models/default/versions/77", 404, "Could not find version 77 of model default"),
+        ("GET", "/v1/models/half/metadata", 404, "Servable not found for request: Latest(half)"),
+        ("GET", "/v1/models/default/versions/1/metadata", 404, "Servable not found for request: Specific(default, 1)"),
+        ("GET", "/v1/foo", 400, "Malformed request: GET /v1/foo"),
+        ("GET", "/V1/Foo", 400, "Malformed request: GET /V1/Foo"),
+        ("GET", "/v1/", 400, "Malformed request: GET /v1/"),
+        ("GET", "/v1/models/", 400, "Malformed request: GET /v1/models/"),
+        ("GET", "/v1/models/default/", 400, "Malformed request: GET /v1/models/default/"),
+        ("GET", "/v1/models/default:predict", 400, "Malformed request: GET /v1/models/default:predict"),
+        ("POST", "/v1/models/default", 400, "Malformed request: POST /v1/models/default"),
+        ("POST", "/v1/models", 400, "Malformed request: POST /v1/models"),
+        ("DELETE", "/v1/models/default", 400, "Malformed request: DELETE /v1/models/default"),
+        ("POST", "/v1/models/default:explain", 400, "Malformed request: POST /v1/models/default:explain"),
+        (
+            "POST",
+            "/v1/models/default/versions/x:predict",
+            400,
+            "Malformed request: POST /v1/models/default/versions/x:predict",
+        ),
+        ("POST", "/v1/models/default:predict%0A", 400, "Malformed request: POST /v1/models/default:predict%0A"),
+        ("GET", "/v1/'<script>", 400, "Malformed request: GET /v1/%27%3Cscript%3E"),
+        ("GET", f"/v1/{LONG}", 400, f"Malformed request: GET /v1/{LONG[:196]}"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told_as_tensorflow_serving_tells_it(
+    method: str, path: str, status: int, text: str, client: httpx.Client
+) -> None:
+    answer = client.request(method, path, content=json.dumps({"instances": [WINDOW]}) if method == "POST" else None)
+    assert (answer.status_code, error_of(answer)) == (status, text)
+
+
+@pytest.mark.parametrize("verb", ["classify", "regress"])
+def test_classify_and_regress_name_predict_instead(verb: str, client: httpx.Client) -> None:
+    answer = post(client, {"examples": [{"x": MARK}]}, f"/v1/models/default:{verb}")
+    assert answer.status_code == 501
+    assert error_of(answer).startswith(f"{verb} is not implemented")
+    assert ":predict" in error_of(answer)
+
+
+def test_models_are_listed_as_kserve_lists_them(client: httpx.Client, many: httpx.Client) -> None:
+    assert client.get("/v1/models").json() == {"models": ["default", "flat", "slow"]}
+    assert many.get("/V1/models").json() == {"models": ["default", "list", "pair"]}
+
+
+def version_status(version: int, state: str, code: str = "OK", message: str = "") -> dict[str, Any]:
+    return {"version": str(version), "state": state, "status": {"error_code": code, "error_message": message}}
+
+
+def test_versions_tell_where_they_stand_the_highest_first(many: httpx.Client) -> None:
+    both = [version_status(3, "AVAILABLE"), version_status(1, "AVAILABLE")]
+    for path, statuses in {
+        "/v1/models/default": both,
+        "/v1/models/default/versions/1": both[1:],
+        "/v1/models/default/labels/stable": both[1:],
+        "/v1/models/waiting": [version_status(5, "START")],
+    }.items():
+        answer = many.get(path)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+        assert answer.json() == {"model_version_status": statuses}
+        json_format.Parse(answer.content, STATUS_MESSAGE())
+
+
+def test_a_model_that_cannot_be_loaded_says_why(many: httpx.Client, many_dir: Path) -> None:
+    answer = many.get("/v1/models/spoilt")
+    [status] = answer.json()["model_version_status"]
+    assert (status["version"], status["state"], status["status"]["error_code"]) == ("4", "END", "UNKNOWN")
+    assert "is not a SavedModel that loads" in status["status"]["error_message"]
+    assert str(many_dir) not in answer.text
+    json_format.Parse(answer.content, STATUS_MESSAGE())
+    answer = post(many, {"instances": [WINDOW]}, "/v1/models/spoilt:predict")
+    assert (answer.status_code, error_of(answer)) == (404, "Servable not found for request: Latest(spoilt)")
+
+
+def without_operations(signature: meta_graph_pb2.SignatureDef) -> meta_graph_pb2.SignatureDef:
+    """The signature without the names of the operations that give its outputs: TensorFlow numbers them."""
+    for tensor in signature.outputs.values():
+        operation, _, index = tensor.name.rpartition(":")
+        assert operation.removeprefix("Stateful").startswith("PartitionedCall")
+        tensor.name = index
+    return signature
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "version"),
+    [
+        ("/v1/models/default/metadata", "default", 3),
+        ("/v1/models/default/versions/1/metadata", "default", 1),
+        ("/v1/models/default/labels/stable/metadata", "default", 1),
+        ("/v1/models/pair/METADATA", "pair", 7),
+        ("/v1/models/list/metadata", "list", 1),
+    ],
+)
+def test_metadata_is_the_signature_that_tensorflow_wrote(
+    path: str, model: str, version: int, many: httpx.Client, many_dir: Path
+) -> None:
+    answer = many.get(path)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+    assert answer.headers["X-Windowcast-Version"] == str(version)
+    content = answer.json()
+    assert content["model_spec"] == {"name": model, "signature_name": "", "version": str(version)}
+    assert content["metadata"].keys() == {"signature_def"}
+    assert content["metadata"]["signature_def"].keys() == {"signature_def"}
+    [(name, described)] = content["metadata"]["signature_def"]["signature_def"].items()
+    assert name == "serving_default"
+    told = json_format.ParseDict(described, meta_graph_pb2.SignatureDef())
+    assert without_operations(told) == without_operations(signature_of(many_dir / model / str(version)))
+
+
+def test_metadata_has_exactly_the_fields_that_tensorflow_serving_prints(client: httpx.Client) -> None:
+    def tensor(name: str, *sizes: str) -> dict[str, Any]:
+        dims = [{"size": size, "name": ""} for size in sizes]
+        return {"dtype": "DT_FLOAT", "tensor_shape": {"dim": dims, "unknown_rank": False}, "name": name}
+
+    signature = {
+        "inputs": {"windows": tensor("serving_default_windows:0", "-1", "4", "2")},
+        "outputs": {"forecast": tensor("StatefulPartitionedCall:0", "-1", "2", "1")},
+        "method_name": "tensorflow/serving/predict",
+        "defaults": {},
+    }
+    assert client.get("/v1/models/default/metadata").json() == {
+        "model_spec": {"name": "default", "signature_name": "", "version": "2"},
+        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+    }
+
+
+def test_a_deadline_is_an_error_504(strict_server: Server) -> None:
+    path = "/v1/models/slow:predict"
+    with strict_server.client() as client:
+        answer = post(client, {"instances": [[[LONG_ROUNDS, 0]] * 4]}, path)
+        assert (answer.status_code, error_of(answer)) == (504, "The forecast was not ready within 0.5 seconds.")
+        assert answer.headers["X-Windowcast-Model"] == "slow"
+        wait_until(lambda: post(client, {"instances": [WINDOW]}, path).status_code == 200)
+
+
+def test_a_full_queue_is_an_error_503(strict_server: Server) -> None:
+    path = "/v1/models/slow:predict"
+
+    async def ask_all() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=strict_server.url, timeout=30, trust_env=False) as client:
+            first = asyncio.create_task(client.post(path, json={"instances": [[[LONG_ROUNDS, 0]] * 4]}))
+            await asyncio.sleep(0.1)
+            others = [asyncio.create_task(client.post(path, json={"inputs": [WINDOW] * 3})) for _ in range(3)]
+            return await asyncio.gather(first, *others)
+
+    _, *others = asyncio.run(ask_all())
+    refused = [answer for answer in others if answer.status_code == 503]
+    assert len(refused) == 2
+    for answer in refused:
+        assert answer.headers["Retry-After"] == "1"
+        assert error_of(answer) == "The queue is full: 4 windows may wait. Try again later."
+    with strict_server.client() as client:
+        wait_until(lambda: post(client, {"instances": [WINDOW]}, path).status_code == 200)
+
+
+def test_a_model_that_is_being_loaded_is_not_ready(many_dir: Path) -> None:
+    with running(many_dir.parent) as server:
+        server.wait_for("/livez")
+        with server.client() as client:
+            for answer in (
+                post(client, {"instances": [WINDOW]}),
+                client.get("/v1/models"),
+                client.get("/v1/models/half"),
+                client.get("/v1/models/default/metadata"),
+                client.get("/v1/models/default/labels/stable"),
+            ):
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+                assert error_of(answer) == "Not ready: the models are being loaded."
+
+            def states() -> list[str]:
+                return [
+                    each["state"] for each in client.get("/v1/models/default").json().get("model_version_status", [])
+                ]
+
+            wait_until(lambda: "LOADING" in states())
+            wait_until(lambda: states() == ["AVAILABLE", "AVAILABLE"])
+
+
+def test_paths_are_counted_by_their_route(server: Server, client: httpx.Client) -> None:
+    for path in ("/v1/models/default:predict", "/V1/models/none/versions/5:predict", "/v1/models/x/labels/y:regress"):
+        post(client, {"instances": [WINDOW]}, path)
+    for path in ("/v1/models", "/v1/models/x", "/v1/models/x/versions/1/metadata", "/v1/unknown"):
+        client.get(path)
+    lines = client.get("/metrics").text.splitlines()
+    routes = {line.partition('route="')[2].partition('"')[0] for line in lines if line.startswith(REQUESTS._name)}
+    assert routes >= {
+        "/v1/models/{model}:predict",
+        "/v1/models/{model}/versions/{version}:predict",
+        "/v1/models/{model}/labels/{label}:regress",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/models/{model}/versions/{version}/metadata",
+        "none",
+    }
+    assert not any("none/" in route or "/x" in route or "unknown" in route for route in routes)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just(WINDOW),
+    lambda part: (
+        st.lists(part, max_size=9)
+        | st.dictionaries(
+            st.sampled_from(["instances", "inputs", "windows", "b64", "recent", "calendar", "signature_name"]), part
+        )
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    content=st.fixed_dictionaries({}, optional={"instances": ANY_JSON, "inputs": ANY_JSON, "signature_name": ANY_JSON})
+    | ANY_JSON,
+    path=st.sampled_from([PREDICT, PAIR]),
+)
+def test_any_json_gets_a_forecast_or_a_bounded_error(many: httpx.Client, content: Any, path: str) -> None:
+    answer = post(many, content, path)
+    if answer.status_code != 200:
+        assert answer.status_code in STATUSES
+        error_of(answer)
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_get_a_bounded_error(client: httpx.Client, body: bytes) -> None:
+    answer = post(client, body)
+    assert answer.status_code == 400
+    error_of(answer)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    segments=st.lists(
+        st.sampled_from(
+            ["models", "default", "versions", "2", "labels", "x", "metadata", ":predict", "%2F", "%ff", "%"]
+        )
+        | st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="?#"), max_size=9),
+        max_size=6,
+    ),
+    method=st.sampled_from(["GET", "POST", "PUT", "HEAD"]),
+)
+def test_any_path_gets_a_bounded_answer(server: Server, segments: list[str], method: str) -> None:
+    path = "/v1/" + "/".join(segments)
+    with server.connect() as sock:
+        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert int(head.split()[1]) in STATUSES | {200}
+    assert b"content-type: application/json" in head
+    assert len(body) <= MAX_BYTES
+    assert method == "HEAD" or orjson.loads(body)
