@@ -55,7 +55,11 @@ MAX_NAME_CHARACTERS = 64
 MAX_PATH_CHARACTERS = 200
 """Longest part of a caller's path that an error tells back."""
 
+KNOWN_PATHS = 256
+"""Different paths whose meaning is remembered."""
+
 MAX_READERS = 128
+"""Different orientations and shapes of rows whose reader is kept."""
 
 MAX_VERSION = 2**63 - 1
 
@@ -102,10 +106,7 @@ class Unimplemented(ServiceError):
     title = "Not implemented"
 
     def __init__(self, verb: str) -> None:
-        super().__init__(
-            f"{verb} is not implemented: it takes examples of labelled features, which are no windows. "
-            "Send tensors to :predict."
-        )
+        super().__init__(f"{verb} is not implemented: it takes tf.Example, not windows. Send tensors to :predict.")
 
 
 def answer_error(error: ServiceError, request_id: str) -> Response:
@@ -174,19 +175,26 @@ class Target:
         )
 
 
+@lru_cache(KNOWN_PATHS)
+def _target(method: str, path: str) -> Target:
+    """What a short path asks for, remembered: most requests ask for the same."""
+    return Target.of(method, path)
+
+
 def _version(digits: str) -> int:
-    if len(digits.lstrip("0")) > len(str(MAX_VERSION)) or int(digits) > MAX_VERSION:
+    significant = digits.lstrip("0") or "0"
+    if len(significant) > len(str(MAX_VERSION)) or int(significant) > MAX_VERSION:
         raise InvalidArgument(f"Failed to convert version: {_shown(digits)} to numeric.")
-    return int(digits)
+    return int(significant)
 
 
 class Orientation(Enum):
     """How a body gives tensors: the field that holds them, and the field that holds the answer's."""
 
-    ROWS = "instances", "predictions"
-    COLUMNS = "inputs", "outputs"
+    ROWS = "instances", b"predictions"
+    COLUMNS = "inputs", b"outputs"
 
-    def __init__(self, field: str, answer_field: str) -> None:
+    def __init__(self, field: str, answer_field: bytes) -> None:
         self.field = field
         self.answer_field = answer_field
 
@@ -215,7 +223,7 @@ class TFServing:
         if scope["method"] == "GET" and path.lower() == MODELS_PATH:
             scope["route"] = MODELS_ROUTE
             return self._list_models()
-        target = Target.of(scope["method"], path)
+        target = (_target if len(path) <= MAX_PATH_CHARACTERS else Target.of)(scope["method"], path)
         scope["route"] = target.route
         match target.action:
             case "":
@@ -236,7 +244,7 @@ class TFServing:
         name = _shown(target.model)
         version = target.version if target.label is None else self._labelled(target)
         statuses = self._service.repository.statuses().get(target.model)
-        if statuses is None:
+        if not statuses:
             self._service.check_ready()
             raise NoSuchServable(f"Could not find any versions of model {name}")
         if version is not None and version not in statuses:
@@ -288,11 +296,9 @@ class Token(float):
     __slots__ = ()
 
 
-DECODER = json.JSONDecoder(
-    object_pairs_hook=lambda pairs: dict(reversed(pairs)),  # of equal names the first counts, as in TensorFlow Serving
-    parse_int=float,  # float32 in the end; an integer of a million digits is just too large then
-    parse_constant=Token,
-)
+DECODER = json.JSONDecoder(parse_constant=Token)
+
+NUMBER_TYPES = {int, float}
 
 
 class BodyReader:
@@ -322,7 +328,7 @@ class BodyReader:
                 tensor = quick_reader(orientation, self._tensors[0].shape).read(body)
                 if tensor is not None:
                     self._check_rows(len(tensor))
-                    return orientation, self._inputs.join([tensor])
+                    return orientation, tensor if self._inputs.is_table else self._inputs.join([tensor])
         content = _parse(body)
         orientation = _orientation(content)
         value = content[orientation.field]
@@ -411,14 +417,17 @@ class BodyReader:
             if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
                 return None
             level = list(chain.from_iterable(level))
-        types = set(map(type, level))
-        if types == {float}:
-            tensor = to_float32(np.array(level))
-        elif self._allow_nan and types <= {float, Token}:
-            others = to_float32(np.array([0.0 if type(number) is Token else number for number in level]))
-            tensor = None if others is None else np.array(level, np.float32)
-        else:
+        tokens = set(map(type, level)) - NUMBER_TYPES
+        if tokens and not (tokens == {Token} and self._allow_nan):
             return None
+        try:
+            numbers = np.array(level, np.float64)
+        except OverflowError:  # an integer that even float64 cannot hold
+            return None
+        if tokens:
+            others = np.array([0.0 if type(number) is Token else number for number in level])
+            return None if to_float32(others) is None else numbers.astype(np.float32).reshape(shape)
+        tensor = to_float32(numbers)
         return None if tensor is None else tensor.reshape(shape)
 
     def _problem(self, value: Any, shape: tuple[int, ...], place: str, takes: str) -> str:
@@ -464,7 +473,7 @@ class BodyReader:
         if type(number) is Token:
             remedy = "is no finite number; WINDOWCAST_ALLOW_NAN=true would have it taken"
             return None if self._allow_nan else f"JSON Value: (at {place}) Type: Number {remedy}"
-        if type(number) is not float:
+        if type(number) not in NUMBER_TYPES:
             return f"JSON Value: (at {place}) Type: {_type(number)} is not of expected type: float"
         if abs(number) > FLOAT32_MAX:
             return f"Cannot convert JSON value: (at {place}) to float without loss of precision: it is beyond float32"
@@ -489,6 +498,8 @@ def _parse(body: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())
         raise InvalidArgument(f"JSON Parse error: Invalid value. at offset: {offset}") from None
+    except ValueError:  # an integer of thousands of digits
+        raise InvalidArgument("JSON Parse error: Number too big to be stored in double.") from None
     except RecursionError:
         raise InvalidArgument("JSON Parse error: nested too deeply") from None
     finally:
@@ -529,15 +540,18 @@ def quick_reader(orientation: Orientation, shape: tuple[int, ...]) -> SkeletonRe
 
 def _write(orientation: Orientation, outputs: Layout, forecasts: Array) -> bytes:
     """The answer: a tensor by itself where there is one, else by name, in each row or as a whole."""
+    written = _dump(forecasts) if outputs.is_table else _write_tensors(orientation, outputs, forecasts)
+    return b'{"%s":%s}' % (orientation.answer_field, written)
+
+
+def _write_tensors(orientation: Orientation, outputs: Layout, forecasts: Array) -> bytes:
     tensors = [np.ascontiguousarray(tensor) for tensor in outputs.split(forecasts)]
-    names = [orjson.dumps(spec.name) for spec in outputs.tensors]
     if len(tensors) == 1:
-        written = _dump(tensors[0])
-    elif orientation is Orientation.COLUMNS:
-        written = _object(names, tensors)
-    else:
-        written = b"[%s]" % b",".join(_object(names, row) for row in zip(*tensors, strict=True))
-    return b'{"%s":%s}' % (orientation.answer_field.encode(), written)
+        return _dump(tensors[0])
+    names = [orjson.dumps(spec.name) for spec in outputs.tensors]
+    if orientation is Orientation.COLUMNS:
+        return _object(names, tensors)
+    return b"[%s]" % b",".join(_object(names, row) for row in zip(*tensors, strict=True))
 
 
 def _object(names: Sequence[bytes], values: Iterable[Array]) -> bytes:

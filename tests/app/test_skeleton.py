@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
 from app.api.native import BatchRequest, WindowRequest
+from app.api.tfserving import BodyReader, Orientation, quick_reader
+from app.signature import Layout, TensorSpec
 from app.skeleton import WindowReader
 from tests.versions import contract_of, some_windows
 
@@ -113,3 +116,59 @@ def test_the_brackets_of_a_single_feature_may_be_left_out() -> None:
 def test_anything_else_is_left_to_the_public_type(body: bytes) -> None:
     assert reader_for(1).read_window(body) is None
     assert reader_for(1).read_windows(body.replace(b"window", b"windows")) is None
+
+
+USUAL = [
+    '{"FIELD":%s}',
+    '{"signature_name":"serving_default","FIELD":%s}',
+    '{"FIELD":%s,"signature_name":"serving_default"}',
+]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1), (4, 2), (2, 3, 2)])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("usual", USUAL)
+@pytest.mark.parametrize("orientation", Orientation)
+def test_usual_bodies_of_tensorflow_serving_are_read(
+    orientation: Orientation, usual: str, rows: int, shape: tuple[int, ...]
+) -> None:
+    tensor = np.random.default_rng(rows).normal(size=(rows, *shape)).astype(np.float32)
+    body = usual.replace("FIELD", orientation.field) % json.dumps(tensor.tolist(), indent=1)
+    read = quick_reader(orientation, shape).read(body.encode())
+    assert read is not None
+    assert_array_equal(read, tensor)
+
+
+TFS_BODIES = st.sampled_from(
+    [
+        *USUAL,
+        '{"FIELD":%s}}',
+        '{"FIELD":%s,}',
+        '{"F1ELD":%s}',
+        '{"FIELD1":%s}',
+        '{"FIELD":%s,"FIELD":%s}',
+        '{"signature_name":"serving default","FIELD":%s}',
+        '{"signature_name":"serving_default1","FIELD":%s}',
+        '{"signature_nam1":"serving_default","FIELD":%s}',
+        '{"signature_name":"servin\\u0067_default","FIELD":%s}',
+        '{"FIELD":%s,"signature_name":["serving_default"]}',
+        '{"FIELD":"%s","signature_name":"serving_default"}',
+    ]
+)
+
+
+@given(st.data(), st.sampled_from([(), (2,), (4, 1), (4, 2)]), st.sampled_from(Orientation), TFS_BODIES)
+@settings(max_examples=500)
+def test_what_it_reads_of_tensorflow_serving_the_slow_way_reads(
+    data: Any, shape: tuple[int, ...], orientation: Orientation, form: str
+) -> None:
+    deep = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4), max_leaves=20)
+    rows = data.draw(st.integers(1, 3))
+    value = json.dumps(data.draw(shaped(rows, *shape) | st.lists(shaped(*shape) | deep, max_size=3)))
+    body = form.replace("FIELD", orientation.field).replace("%s", value).encode()
+    read = quick_reader(orientation, shape).read(body)
+    if read is not None:
+        reader = BodyReader(Layout((TensorSpec("windows", shape),)), 3, allow_nan=False)
+        oriented, windows = reader.read(body + b" more, which nothing but the slow way overlooks")
+        assert oriented is orientation
+        assert_array_equal(windows.reshape(read.shape), read)
