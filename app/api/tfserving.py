@@ -9,10 +9,10 @@ Paths, bodies, statuses and the texts of errors are TensorFlow Serving's, but fo
 
 - No error repeats a value of the body: where TensorFlow Serving quotes it, the text says where it stands instead. Names
   (of a model, a label, a signature, or the path) are told back as clients expect it, quoted and cut.
-- Tensors must have the shapes of the signature, and in column form equally many rows. Numbers beyond float32 are
-  refused; so are NaN and Infinity unless the settings allow them, and then they are given, too.
-- `classify` and `regress` take what no forecast is made of, and are refused. Metadata tells the signature that serves
-  and no other; the graph's tensors have the names that an exporter gives them.
+- Tensors must have the shapes of the signature, and in column form equally many rows. NaN and Infinity are refused
+  unless the settings allow them, and then they are given, too. Integers beyond 2^24 are taken, rounded to float32.
+- `classify` and `regress` are not implemented. Metadata tells the signature that serves and no other; the operations
+  of the graph have the names that an exporter usually gives them.
 - Refusals for lack of time, room or readiness have the statuses of this service: 408, 413, 415, 503, 504.
 """
 
@@ -38,7 +38,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.direct import DECODING, ENCODING, Request
 from app.body import inflate
 from app.errors import BatchTooLarge, InternalError, PredictionFailed, ServiceError
-from app.repository import ServedVersion, State, Status
+from app.repository import ServedModel, ServedVersion, State, Status
 from app.service import Service
 from app.signature import Layout, TensorSpec
 from app.skeleton import Form, SkeletonReader, nested
@@ -168,7 +168,7 @@ class Target:
         ending = f"{':' if pattern is ACTION else '/'}{action}" if action else ""
         return cls(
             model=unquote(model),
-            version=_version(version) if version else None,
+            version=_numeric(version) if version else None,
             label=unquote(label) if label else None,
             action=action,
             route=_route(selection, ending),
@@ -181,7 +181,7 @@ def _target(method: str, path: str) -> Target:
     return Target.of(method, path)
 
 
-def _version(digits: str) -> int:
+def _numeric(digits: str) -> int:
     significant = digits.lstrip("0") or "0"
     if len(significant) > len(str(MAX_VERSION)) or int(significant) > MAX_VERSION:
         raise InvalidArgument(f"Failed to convert version: {_shown(digits)} to numeric.")
@@ -242,7 +242,7 @@ class TFServing:
     def _tell_status(self, target: Target) -> bytes:
         """Where the versions stand, the highest first, or the one that is asked for; while they are loaded, too."""
         name = _shown(target.model)
-        version = target.version if target.label is None else self._labelled(target)
+        version = self._version(target, self._service.repository.model(target.model))
         statuses = self._service.repository.statuses().get(target.model)
         if not statuses:
             self._service.check_ready()
@@ -252,20 +252,21 @@ class TFServing:
         wanted = [version] if version is not None else sorted(statuses, reverse=True)
         return orjson.dumps({"model_version_status": [_status(number, statuses[number]) for number in wanted]})
 
-    def _labelled(self, target: Target) -> int:
-        """The version for which a label stands."""
-        model = self._service.repository.model(target.model)
-        version = model.labels.get(target.label or "") if model else None
+    def _version(self, target: Target, model: ServedModel | None) -> int | None:
+        """The version that is asked for, by its label if need be; None for the latest."""
+        if target.label is None:
+            return target.version
+        version = model.labels.get(target.label) if model else None
         if version is None:
             self._service.check_ready()
-            raise InvalidArgument(f"Unrecognized servable version label: {_shown(target.label or '')}")
+            raise InvalidArgument(f"Unrecognized servable version label: {_shown(target.label)}")
         return version
 
     def _select(self, request: Request, target: Target) -> ServedVersion:
         """The version that answers; its name goes into the headers of any answer."""
         self._service.check_ready()
         model = self._service.repository.model(target.model)
-        version = target.version if target.label is None else self._labelled(target)
+        version = self._version(target, model)
         served = None if model is None else model.latest if version is None else model.versions.get(version)
         if served is None:
             name = _shown(target.model)
@@ -291,7 +292,7 @@ class TFServing:
 
 
 class Token(float):
-    """NaN or Infinity as it stands in a body, which is not a number that became infinite because it is too large."""
+    """NaN or Infinity as it stands in a body; a number that is too large has become infinite without being one."""
 
     __slots__ = ()
 

@@ -3,8 +3,10 @@
 import asyncio
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,9 @@ def result_of(answer: httpx.Response, field: str) -> Any:
     return result
 
 
+POLICIES = "[default]\nlatest = 2\nlabels = { stable = 1 }\n"
+
+
 def pair_model() -> keras.Model:
     """Two inputs and two outputs, of different ranks."""
     recent, calendar = keras.Input((6, 2), name="recent"), keras.Input((3,), name="calendar")
@@ -99,7 +104,8 @@ def many_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (models / "spoilt" / "4" / "saved_model.pb").write_bytes(b"no model")
     for name in ("waiting", "gone"):
         (models / name / "5").mkdir(parents=True)
-    (models / "policies.toml").write_text("[default]\nlatest = 2\nlabels = { stable = 1 }\n")
+    mean_of_list(models / "retired" / "2")
+    (models / "policies.toml").write_text(POLICIES)
     return models
 
 
@@ -252,16 +258,17 @@ def test_a_list_in_and_a_number_out_have_no_brackets_more(many: httpx.Client) ->
     assert post(many, {"inputs": {"values": [[1, 2, 6]]}}, path).content == b'{"outputs":[3.0]}'
 
 
-def test_numbers_are_the_shortest_that_are_the_same_float32(client: httpx.Client) -> None:
-    values = [0.1, 1e-7, 16777216, 3e38, 1 / 3, -0.0]
-    for value in values:
-        answer = post(client, {"instances": [[[value, 0]] * 4]} if value < 1e38 else {"instances": [[[1e37, 0]] * 4]})
-        [[[first], _]] = result_of(answer, "predictions")
-        written = answer.content.split(b"[[[")[1].split(b"]")[0]
-        assert np.float32(first) == np.float32(value if value < 1e38 else 1e37)
-        assert written in {np.format_float_positional(np.float32(first), trim="0").encode(), orjson.dumps(first)}
-        assert len(written) <= 14
-    assert b"3.0" in post(client, {"instances": [WINDOW]}).content
+@pytest.mark.parametrize("scale", [1e-20, 1e-3, 1, 1e7, 1e30])
+def test_numbers_are_the_shortest_that_are_the_same_float32(
+    scale: float, client: httpx.Client, contract: Contract
+) -> None:
+    windows = (some_windows(8, contract, seed=3) * scale).astype(np.float32)
+    answer = post(client, {"instances": windows.tolist()})
+    numbers = re.findall(r"-?[\d.]+(?:e[-+]?\d+)?", answer.text)
+    assert len(numbers) == 8 * 2
+    assert_allclose(np.ravel(expected_forecasts(windows, contract)), [float(number) for number in numbers], rtol=1e-6)
+    assert [Decimal(number) for number in numbers] == [Decimal(str(np.float32(number))) for number in numbers]
+    assert post(client, {"instances": [WINDOW]}).content == b'{"predictions":[[[3.0],[4.0]]]}'
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
@@ -585,7 +592,7 @@ def test_classify_and_regress_name_predict_instead(verb: str, client: httpx.Clie
 
 def test_models_are_listed_as_kserve_lists_them(client: httpx.Client, many: httpx.Client) -> None:
     assert client.get("/v1/models").json() == {"models": ["default", "flat", "slow"]}
-    assert many.get("/V1/models").json() == {"models": ["default", "list", "pair"]}
+    assert many.get("/V1/models").json() == {"models": ["default", "list", "pair", "retired"]}
 
 
 def version_status(version: int, state: str, code: str = "OK", message: str = "") -> dict[str, Any]:
@@ -622,6 +629,15 @@ def test_a_model_that_is_gone_has_no_versions(many: httpx.Client, many_dir: Path
     (many_dir / "gone" / "5").rmdir()
     wait_until(lambda: many.get("/v1/models/gone").status_code == 404)
     assert error_of(many.get("/v1/models/gone")) == "Could not find any versions of model gone"
+
+
+def test_a_version_that_ended_says_so(many: httpx.Client, many_dir: Path) -> None:
+    path = "/v1/models/retired"
+    assert many.get(path).json() == {"model_version_status": [version_status(2, "AVAILABLE")]}
+    (many_dir / "policies.toml").write_text(f"{POLICIES}[retired]\nversions = []\n")
+    wait_until(lambda: many.get(path).json() == {"model_version_status": [version_status(2, "END")]})
+    answer = post(many, {"instances": [[1, 2, 3]]}, f"{path}:predict")
+    assert (answer.status_code, error_of(answer)) == (404, "Servable not found for request: Latest(retired)")
 
 
 def without_operations(signature: meta_graph_pb2.SignatureDef) -> meta_graph_pb2.SignatureDef:
