@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tensorflow.core.protobuf import error_codes_pb2, meta_graph_pb2, saved_model_pb2
 
+from app.api.tfserving import InvalidArgument, answer_error
 from app.manifest import Contract
 from app.metrics import REQUESTS
 from tests.servers import Server, running, wait_until
@@ -580,6 +581,13 @@ def test_a_path_that_leads_nowhere_is_told_as_tensorflow_serving_tells_it(
 ) -> None:
     answer = client.request(method, path, content=json.dumps({"instances": [WINDOW]}) if method == "POST" else None)
     assert (answer.status_code, error_of(answer)) == (status, text)
+
+
+@pytest.mark.parametrize("character", ["x", "\0", '"', "\U0001f300"])
+def test_an_error_is_bounded_whatever_names_a_model_has(character: str) -> None:
+    body = bytes(answer_error(InvalidArgument(character * 10_000), "id").body)
+    assert len(body) <= MAX_BYTES
+    assert len(orjson.loads(body)["error"]) > 500
 
 
 @pytest.mark.parametrize("verb", ["classify", "regress"])
