@@ -57,7 +57,8 @@ def help_text() -> str:
     ]
     lines += ["or from .env:", ""]
     for name, field in Settings.model_fields.items():
-        lines += [f"  {PREFIX}{name.upper()}={field.default}", f"      {' '.join((field.description or '').split())}"]
+        default = "" if field.default is None else field.default
+        lines += [f"  {PREFIX}{name.upper()}={default}", f"      {' '.join((field.description or '').split())}"]
     return "\n".join(lines)
 
 

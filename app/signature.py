@@ -77,12 +77,16 @@ class Layout:
 
     def join(self, arrays: Sequence[Array]) -> Array:
         """Puts the tensors of a batch, each (batch, *shape), into tables (batch, rows, columns)."""
+        if self.is_table:
+            return arrays[0]
         rows, _ = self.shape
         parts = [np.reshape(array, (len(array), rows, width)) for array, width in zip(arrays, self.widths, strict=True)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
     def split(self, tables: Array) -> list[Array]:
         """Takes the tensors of a batch, each (batch, *shape), out of tables (batch, rows, columns)."""
+        if self.is_table:
+            return [tables]
         ends = list(accumulate(self.widths))
         parts = [tables] if len(ends) == 1 else np.split(tables, ends[:-1], axis=2)
         return [

@@ -152,7 +152,7 @@ def test_missing_values_are_told_as_shown(tmp_path: Path) -> None:
 
 def test_every_setting_is_in_the_table_with_its_default_and_its_description() -> None:
     for name, field in Settings.model_fields.items():
-        default = f"`{field.default}`" if field.default != "" else ""
+        default = f"`{field.default}`" if field.default not in {"", None} else ""
         row = f"| `{PREFIX}{name.upper()}` | {default} | {' '.join((field.description or '').split())} |"
         assert row in README, row
 

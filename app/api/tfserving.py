@@ -329,7 +329,7 @@ class BodyReader:
                 tensor = quick_reader(orientation, self._tensors[0].shape).read(body)
                 if tensor is not None:
                     self._check_rows(len(tensor))
-                    return orientation, tensor if self._inputs.is_table else self._inputs.join([tensor])
+                    return orientation, self._inputs.join([tensor])
         content = _parse(body)
         orientation = _orientation(content)
         value = content[orientation.field]
