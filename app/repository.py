@@ -131,9 +131,11 @@ class Repository:
         """
         self.policies.refresh()
         end = time.monotonic() + START_PATIENCE_SECONDS
-        while self._is_settling() and time.monotonic() < end:
-            time.sleep(START_POLL_SECONDS)
-        self._refresh_models()
+        while True:
+            self._wait_for_writers(end)
+            self._refresh_models()
+            if not self._has_passed_over_fresh_ones() or time.monotonic() >= end:
+                break
         if self._settings.model not in self._models:
             raise self._why_not(self._settings.model)
 
@@ -152,14 +154,20 @@ class Repository:
             trouble = error.problem
         self.trouble = trouble
 
-    def _is_settling(self) -> bool:
-        """Whether somebody seems to write into a version's folder."""
+    def _wait_for_writers(self, end: float) -> None:
+        """Waits until nobody seems to write into a version's folder, but not beyond `end`."""
         models_dir = self._settings.models_dir
-        return any(
-            not is_settled(stamp_of(models_dir / name / str(version)))
+        while time.monotonic() < end and not all(
+            is_settled(stamp_of(models_dir / name / str(version)))
             for name in model_names(models_dir)
             for version in versions(models_dir / name)
-        )
+        ):
+            time.sleep(START_POLL_SECONDS)
+
+    def _has_passed_over_fresh_ones(self) -> bool:
+        """Whether a version was written while others were loaded."""
+        everything = (status for statuses in self._statuses.values() for status in statuses.values())
+        return any(status.state is State.PENDING and status.error is None for status in everything)
 
     def _why_not(self, name: str) -> StartupError:
         """What keeps a model from being served: the trouble with its highest version."""

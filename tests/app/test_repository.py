@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -354,3 +355,21 @@ def test_two_hundred_rolls_leave_nothing_behind(shelf: Shelf) -> None:
         shelf.decide(f"[default]\nversions = [{1 + turn % 2}]  # {turn}\n")
         engines.add(shelf.repository.get().loaded.engine)
     assert len(engines) == 1
+
+
+def test_a_version_that_comes_while_others_load_at_the_start_is_not_forgotten(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SETTLING_SECONDS", 0.3)
+    time.sleep(0.3)
+    repository = repository_of(shelf.models_dir)
+    refresh = repository._refresh_models
+
+    def refresh_beside_a_writer() -> None:
+        if not (shelf.models_dir / "default" / "2").exists():
+            shelf.put(2)
+        refresh()
+
+    monkeypatch.setattr(repository, "_refresh_models", refresh_beside_a_writer)
+    repository.load()
+    assert repository.get().version == 2
