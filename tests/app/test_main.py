@@ -39,7 +39,8 @@ def test_every_setting_is_in_the_help(tmp_path: Path) -> None:
     help_text = run(tmp_path, "--help")
     assert help_text.returncode == 0
     for name, field in Settings.model_fields.items():
-        assert f"WINDOWCAST_{name.upper()}={field.default}\n" in help_text.stdout
+        default = "" if field.default is None else field.default
+        assert f"WINDOWCAST_{name.upper()}={default}\n" in help_text.stdout
         assert field.description
         assert " ".join(field.description.split()) in help_text.stdout
 

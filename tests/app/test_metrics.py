@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from app import __version__
+from app.api import tfserving
 from app.errors import ServiceError
 from app.journal import DELAY_SECONDS
 from app.metrics import (
@@ -270,7 +271,10 @@ def test_callers_cannot_invent_labels(client: httpx.Client) -> None:
 
 def test_every_reason_is_the_name_of_an_error(client: httpx.Client) -> None:
     client.post("/predict", content=b"{", headers={"Content-Type": "text/plain"})
-    names = {kind.__name__.lower() for kind in concrete_errors()}
+    client.post("/v1/models/default:predict", content=b"{")
+    names = {
+        kind.__name__.lower() for kind in [*concrete_errors(), *vars(tfserving).values()] if isinstance(kind, type)
+    }
     refusals = samples_of(client.get("/metrics").text)["windowcast_refusals_total"]
     assert {labels["reason"].replace("-", "") for labels, _ in refusals} <= names
 

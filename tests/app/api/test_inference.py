@@ -37,7 +37,7 @@ FLAT = [number for row in WINDOW for number in row]
 INPUT = {"name": "windows", "shape": [1, 4, 2], "datatype": "FP32", "data": FLAT}
 ROW_BYTES = 4 * 2 * 4
 
-MARK = "hunter2"
+MARK = "correcthorse"
 """Put into hostile payloads; must not come back."""
 MAX_ERROR_BYTES = 4096
 
