@@ -13,6 +13,7 @@ Models that the file does not name follow `latest = 1`.
 import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,13 @@ MAX_VERSION = 10**18 - 1
 MAX_VERSIONS = 64
 """More than anybody lets serve at once."""
 
+SETTLING_SECONDS = 1.0
+"""Time without a change after which nobody seems to write the file any more."""
+
 REMEDY = "correct the file"
+
+Stamp = tuple[int, ...]
+"""Time of the last change, size and inode of the file; empty where there is none."""
 
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -81,28 +88,37 @@ class PolicyFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read_at: tuple[int, ...] | None = None
+        self._read_at: Stamp | None = None
         self._policies: dict[str, Policy] = {}
+        self._problem: ArtifactError | None = None
 
     def of(self, model: str) -> Policy:
         """The policy of a model, as of the last `refresh` that succeeded."""
         return self._policies.get(model, LATEST_ONE)
 
-    def refresh(self) -> bool:
+    def refresh(self, *, at_once: bool = False) -> None:
         """Reads the file again if it has changed.
 
-        Returns:
-            Whether it was read.
+        Args:
+            at_once: Whether to read it even if somebody may be writing it.
 
         Raises:
             ArtifactError: It cannot be read, or does not hold policies. Those read before stay.
         """
         stamp = self._stamp()
-        if stamp == self._read_at:
-            return False
-        self._read_at = stamp  # a file that is wrong is not read again before it changes
-        self._policies = _validate(self.path, self._parse().unwrap())
-        return True
+        if stamp != self._read_at and (at_once or _is_settled(stamp)) and (stamp or self.path.parent.is_dir()):
+            self._read_at = stamp
+            self._read()
+        if self._problem is not None:
+            raise self._problem
+
+    def _read(self) -> None:
+        try:
+            self._policies = _validate(self.path, self._parse().unwrap())
+        except ArtifactError as error:
+            self._problem = error
+        else:
+            self._problem = None
 
     def change(self, model: str, edit: Callable[[Policy], Policy]) -> None:
         """Changes a model's policy in the file; everything else in it, comments too, stays as it is.
@@ -114,24 +130,27 @@ class PolicyFile:
         Raises:
             ArtifactError: The file cannot be read or written, or does not hold policies. Nothing has changed.
         """
+        target = self.path.resolve()
         try:
-            with _locked(self.path.parent):
+            with _locked(target.parent):
                 document = self._parse()
                 before = _validate(self.path, document.unwrap()).get(model, LATEST_ONE)
                 document[model] = edit(before).model_dump(exclude_defaults=True)
-                _replace(self.path, tomlkit.dumps(document))
+                _replace(target, tomlkit.dumps(document))
         except OSError as error:
             remedy = "check permissions and mounts"
             raise ArtifactError(self.path, f"cannot be written ({error.strerror})", remedy) from None
 
-    def _stamp(self) -> tuple[int, ...]:
+    def _stamp(self) -> Stamp:
         try:
             status = self.path.stat()
         except OSError:
             return ()
-        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+        return max(status.st_mtime_ns, status.st_ctime_ns), status.st_size, status.st_ino
 
     def _parse(self) -> tomlkit.TOMLDocument:
+        if self.path.exists() and not self.path.is_file():
+            raise ArtifactError(self.path, "is not a file", REMEDY)
         try:
             with self.path.open("rb") as file:
                 text = file.read(MAX_FILE_BYTES + 1)
@@ -145,6 +164,11 @@ class PolicyFile:
             return tomlkit.parse(text)
         except (TOMLKitError, UnicodeDecodeError, RecursionError) as error:
             raise ArtifactError(self.path, f"is not TOML ({error})", REMEDY) from None
+
+
+def _is_settled(stamp: Stamp) -> bool:
+    """Whether the file was left alone for `SETTLING_SECONDS`; editors and `cp` write it in several steps."""
+    return not stamp or not 0 <= time.time() - stamp[0] / 1e9 < SETTLING_SECONDS
 
 
 def _validate(path: Path, content: object) -> dict[str, Policy]:

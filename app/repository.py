@@ -14,10 +14,11 @@ replaced as a whole.
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -117,9 +118,13 @@ class Repository:
         self._make_batcher = make_batcher
         self._models: dict[str, ServedModel] = {}
         self._statuses: dict[str, dict[int, Status]] = {}
-        self._noting = threading.RLock()  # a version ends in the thread of its last request
+        self._noting = threading.Lock()
+        self._ended: deque[tuple[str, int]] = deque()
+        """Versions that are gone, and are not noted as such yet."""
         self.policies = PolicyFile(settings.policies_file)
-        self.trouble: str | None = None
+        self.has_garbage = False
+        """Whether versions are gone whose memory may need to be collected."""
+        self.trouble: list[str] = []
         """Why the models or their policies cannot be looked at, if that is so; what serves goes on serving."""
 
     def load(self) -> None:
@@ -129,7 +134,7 @@ class Repository:
             ArtifactError: The default model cannot be served, or the policies cannot be read.
             EngineNotInstalled: What the default model needs is not installed.
         """
-        self.policies.refresh()
+        self.policies.refresh(at_once=True)
         end = time.monotonic() + START_PATIENCE_SECONDS
         while True:
             self._wait_for_writers(end)
@@ -139,20 +144,22 @@ class Repository:
         if self._settings.model not in self._models:
             raise self._why_not(self._settings.model)
 
-    def refresh(self) -> None:
-        """Looks at policies and folders again, loads what is new, and lets go of what is not wanted any more."""
-        trouble = None
-        try:
-            self.policies.refresh()
-        except ArtifactError as error:
-            log.warning("policies not read", reason=str(error))
-            trouble = error.problem
-        try:
-            self._refresh_models()
-        except ArtifactError as error:
-            log.warning("models not looked at", reason=str(error))
-            trouble = error.problem
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Looks at policies and folders again, loads what is new, and lets go of what is not wanted any more.
+
+        Args:
+            at_once: Whether to follow the policies even if somebody may be writing them.
+        """
+        trouble = []
+        for look in (partial(self.policies.refresh, at_once=at_once), self._refresh_models):
+            try:
+                look()
+            except ArtifactError as error:
+                trouble.append(self._shown(error))
+        if trouble and trouble != self.trouble:
+            log.warning("models or policies cannot be looked at", reason=" ".join(trouble))
         self.trouble = trouble
+        self.note_endings()
 
     def _wait_for_writers(self, end: float) -> None:
         """Waits until nobody seems to write into a version's folder, but not beyond `end`."""
@@ -283,6 +290,7 @@ class Repository:
             exc_info=expected is None,
         )
         LOAD_FAILURES.labels(name).inc()
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold on to the engine
         self._note(name, version, Status(State.FAILED, reason, attempts, stamp, expected))
 
     def _shown(self, error: Exception) -> str:
@@ -304,12 +312,17 @@ class Repository:
         if is_replaced:
             return
         self._note(name, version, Status(State.UNLOADING))
-        weakref.finalize(served.loaded.engine, self._end, name, version).atexit = False
+        # Whatever runs when an object goes may interrupt anything, in any thread: it must not log, count or lock.
+        weakref.finalize(served.loaded.engine, self._ended.append, (name, version)).atexit = False
 
-    def _end(self, name: str, version: int) -> None:
-        if self._statuses.get(name, {}).get(version, Status(State.ENDED)).state is State.UNLOADING:
-            log.info("version released", model=name, version=version)
-            self._note(name, version, Status(State.ENDED))
+    def note_endings(self) -> None:
+        """Notes the versions whose last request has been answered."""
+        while self._ended:
+            name, version = self._ended.popleft()
+            self.has_garbage = True
+            if self._statuses[name][version].state is State.UNLOADING:
+                log.info("version released", model=name, version=version)
+                self._note(name, version, Status(State.ENDED))
 
     def _note(self, name: str, version: int, status: Status) -> None:
         with self._noting:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import structlog
 
@@ -34,6 +35,11 @@ SWITCH_SECONDS = 0.0005
 """How long the event loop may keep Python's lock when the engine's thread wants it, a tenth of the default. Under load
 the loop never rests, and the engine needs the lock twice a call: it would wait for milliseconds each time."""
 
+HOUSEKEEPING_SECONDS = QUEUES_SECONDS
+"""How often to do what need not be done at once."""
+
+TENSORFLOW = "tensorflow"
+
 TIMING_ROUNDS = 3
 """Calls of which the quickest counts, so that a busy moment is not taken for a slow engine."""
 
@@ -51,15 +57,14 @@ class Service:
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._counting: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Starts loading the models; probes are answered meanwhile."""
         self.lifecycle.catch_signals()
         sys.setswitchinterval(SWITCH_SECONDS)
         count_build()
-        if self.settings.workers > 1:  # a worker alone is asked itself
-            self._counting = asyncio.get_running_loop().create_task(_count_queues())
+        self._keeping = asyncio.get_running_loop().create_task(self._keep_house())
         self._loading = asyncio.get_running_loop().create_task(self._load())
 
     async def wait_until_ready(self) -> None:
@@ -77,9 +82,7 @@ class Service:
         except Exception:
             log.critical("cannot start", exc_info=True)
             exit_now(STARTUP_FAILURE)
-        # What is there by now stays: the collector need not look at it again, which would stop everything for a while.
-        gc.collect()
-        gc.freeze()
+        _collect_garbage()
         self.lifecycle.become_ready()
         log.info("ready", seconds=round(time.monotonic() - started, 2), try_this=try_this(self.settings))
         if self.settings.watch_seconds:
@@ -93,9 +96,21 @@ class Service:
             except Exception:
                 log.exception("models not looked at")
 
-    async def refresh(self) -> None:
+    async def _keep_house(self) -> None:
+        """Tells the other workers of this one's queues, and cleans up after versions that are gone."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            count_queues()
+            self.repository.note_endings()
+            if self.repository.has_garbage and TENSORFLOW in sys.modules:
+                self.repository.has_garbage = False
+                await loop.run_in_executor(self._loader, _collect_garbage)
+
+    async def refresh(self, *, at_once: bool = False) -> None:
         """Looks at policies and folders, and returns when all that is new is loaded; see `Repository.refresh`."""
-        await asyncio.get_running_loop().run_in_executor(self._loader, self.repository.refresh)
+        look = partial(self.repository.refresh, at_once=at_once)
+        await asyncio.get_running_loop().run_in_executor(self._loader, look)
 
     async def change_policy(self, name: str, edit: Callable[[Policy], Policy]) -> None:
         """Changes a model's policy, and returns when it is followed as far as it can be; see `PolicyFile.change`.
@@ -105,7 +120,7 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._loader, self.repository.policies.change, name, edit)
-        await self.refresh()
+        await self.refresh(at_once=True)
 
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
         settings = self.settings
@@ -147,7 +162,7 @@ class Service:
 
     def stop(self) -> None:
         """Lets go of the threads, and writes down what happened last."""
-        for task in (self._loading, self._watching, self._counting):
+        for task in (self._loading, self._watching, self._keeping):
             if task is not None:
                 task.cancel()
         self._loader.shutdown(wait=False, cancel_futures=True)
@@ -155,11 +170,15 @@ class Service:
         flush_all()
 
 
-async def _count_queues() -> None:
-    """Keeps what the other workers tell of this one's queues fresh."""
-    while True:
-        count_queues()
-        await asyncio.sleep(QUEUES_SECONDS)
+def _collect_garbage() -> None:
+    """Gives back the memory of versions that are gone, and sets aside what stays.
+
+    Models of TensorFlow go in circles that only the collector finds. It stops everything meanwhile, so what is there
+    after it need not be looked at again by the collections that come by themselves.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _inline_rows(engine: Engine, contract: Contract) -> int:

@@ -26,7 +26,7 @@ class Health(BaseModel):
     status: str
     models: dict[str, int]
     failures: dict[str, str]
-    trouble: str | None
+    trouble: list[str]
 
 
 @router.get("/livez")

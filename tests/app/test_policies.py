@@ -1,16 +1,20 @@
 """The policies' file: read, followed when it changes, and changed without harm to the rest of it."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from app import policies
 from app.errors import ArtifactError
 from app.policies import LATEST_ONE, Policy, PolicyFile
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> PolicyFile:
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PolicyFile:
+    """One that settles at once."""
+    monkeypatch.setattr(policies, "SETTLING_SECONDS", 0)
     return PolicyFile(tmp_path / "policies.toml")
 
 
@@ -30,10 +34,10 @@ def test_a_file_tells_versions_and_labels(file: PolicyFile) -> None:
 
 def test_a_file_is_read_when_it_has_changed(file: PolicyFile) -> None:
     file.path.write_text("[a]\nlatest = 2\n")
-    assert file.refresh()
-    assert not file.refresh()
+    file.refresh()
+    assert file.of("a").latest == 2
     file.path.write_text("[a]\nlatest = 30\n")
-    assert file.refresh()
+    file.refresh()
     assert file.of("a").latest == 30
     file.path.unlink()
     file.refresh()
@@ -59,8 +63,9 @@ def test_a_file_that_is_wrong_is_told_and_changes_nothing(text: str, problem: st
     file.path.write_text("[a]\nlatest = 5\n")
     file.refresh()
     file.path.write_text(text)
-    with pytest.raises(ArtifactError, match=f"policies.toml: {problem}.*; correct the file"):
-        file.refresh()
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match=f"policies.toml: {problem}.*; correct the file"):
+            file.refresh()
     assert file.of("a").latest == 5
 
 
@@ -117,3 +122,44 @@ def test_a_file_that_is_wrong_is_not_written_over(file: PolicyFile) -> None:
     with pytest.raises(ArtifactError, match="is not TOML"):
         file.change("a", lambda policy: policy)
     assert file.path.read_text() == "[a"
+
+
+def test_a_file_that_is_being_written_is_left_alone(file: PolicyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.path.write_text("[a]\nlatest = 5\n")
+    file.refresh()
+    monkeypatch.setattr(policies, "SETTLING_SECONDS", 60)
+    file.path.write_text("")
+    file.refresh()
+    assert file.of("a").latest == 5
+    file.refresh(at_once=True)
+    assert file.of("a") == LATEST_ONE
+
+
+def test_a_folder_that_vanishes_with_the_file_changes_nothing(tmp_path: Path) -> None:
+    file = PolicyFile(tmp_path / "models" / "policies.toml")
+    file.path.parent.mkdir()
+    file.path.write_text("[a]\nlatest = 5\n")
+    file.refresh(at_once=True)
+    file.path.parent.rename(tmp_path / "away")
+    file.refresh(at_once=True)
+    assert file.of("a").latest == 5
+
+
+def test_what_is_no_file_is_told(file: PolicyFile) -> None:
+    os.mkfifo(file.path)
+    with pytest.raises(ArtifactError, match="is not a file"):
+        file.refresh()
+    file.path.unlink()
+    file.path.mkdir()
+    with pytest.raises(ArtifactError, match="is not a file"):
+        file.refresh()
+
+
+def test_a_link_to_the_file_stays_one(file: PolicyFile, tmp_path: Path) -> None:
+    (tmp_path / "real.toml").write_text("# kept\n")
+    file.path.symlink_to("real.toml")
+    file.change("a", lambda policy: policy.with_label("stable", 1))
+    assert file.path.is_symlink()
+    assert (tmp_path / "real.toml").read_text().startswith("# kept\n")
+    file.refresh()
+    assert file.of("a").labels == {"stable": 1}

@@ -1,5 +1,6 @@
 """The versions that serve: chosen by policy, swapped in, let go of, or told why they do not."""
 
+import gc
 import os
 import shutil
 import sys
@@ -15,9 +16,11 @@ from structlog.testing import capture_logs
 from app import cores
 from app import versions as module
 from app.batching import Batcher, Limits
+from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError, NotFound
 from app.manifest import MANIFEST_FILE, Contract
+from app.metrics import VERSION_STATE
 from app.repository import LOAD_ATTEMPTS, Repository
 from app.settings import Settings
 from app.versions import LoadedVersion
@@ -139,13 +142,14 @@ class Shelf:
 
     def decide(self, policies: str) -> None:
         (self.models_dir / "policies.toml").write_text(policies)
-        self.repository.refresh()
+        self.repository.refresh(at_once=True)
 
     def serving(self, name: str = "default") -> list[int]:
         model = self.repository.model(name)
         return list(model.versions) if model else []
 
     def states(self, name: str = "default") -> dict[int, str]:
+        self.repository.note_endings()
         return {version: str(status.state) for version, status in self.repository.statuses()[name].items()}
 
 
@@ -327,11 +331,13 @@ def test_policies_that_are_wrong_are_told_and_change_nothing(shelf: Shelf) -> No
     shelf.decide("[default]\nversions = [1]\n")
     shelf.decide("[default]\nversions = 1\n")
     assert shelf.serving() == [1]
-    assert shelf.repository.trouble is not None
-    assert "default.versions" in shelf.repository.trouble
+    for _ in range(2):
+        [trouble] = shelf.repository.trouble
+        assert trouble.startswith("policies.toml: default.versions: ")
+        shelf.repository.refresh()
     shelf.decide("[default]\nversions = [2]\n")
     assert shelf.serving() == [2]
-    assert shelf.repository.trouble is None
+    assert shelf.repository.trouble == []
 
 
 def test_policies_that_are_wrong_end_the_start(shelf: Shelf) -> None:
@@ -373,3 +379,35 @@ def test_a_version_that_comes_while_others_load_at_the_start_is_not_forgotten(
     monkeypatch.setattr(repository, "_refresh_models", refresh_beside_a_writer)
     repository.load()
     assert repository.get().version == 2
+
+
+def test_a_failed_version_leaves_no_engine_behind(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = weakref.WeakSet[OnnxEngine]()
+    warm_up = OnnxEngine.warm_up
+    monkeypatch.setattr(OnnxEngine, "warm_up", lambda engine: engines.add(engine) or warm_up(engine))  # type: ignore[func-returns-value]
+    record_wrong_golden_rows(shelf.put(2))
+    shelf.repository.refresh()
+    assert shelf.states()[2] == "failed"
+    gc.collect()
+    assert len(engines) == 0
+
+
+def test_a_models_folder_that_vanishes_for_a_while_changes_nothing(shelf: Shelf) -> None:
+    shelf.put(2)
+    shelf.decide("[default]\nlatest = 2\nlabels = { stable = 1 }\n")
+    shelf.models_dir.rename(shelf.models_dir.with_name("away"))
+    shelf.repository.refresh(at_once=True)
+    assert shelf.serving() == [1, 2]
+    assert shelf.repository.get(label="stable").version == 1
+    shelf.models_dir.with_name("away").rename(shelf.models_dir)
+    shelf.repository.refresh(at_once=True)
+    assert shelf.serving() == [1, 2]
+
+
+def test_a_version_may_end_while_anything_is_counted(shelf: Shelf) -> None:
+    served = shelf.repository.get()
+    shelf.put(2)
+    shelf.repository.refresh()
+    with VERSION_STATE._lock, shelf.repository._noting:
+        del served  # which would wait for itself if it were noted here
+    assert shelf.states() == {1: "ended", 2: "available"}

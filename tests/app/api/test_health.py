@@ -23,7 +23,7 @@ def test_health_names_what_serves_and_what_does_not(client: httpx.Client) -> Non
     assert health["models"] == {"default": 2, "flat": 1, "slow": 1}
     assert health["failures"].keys() == {"broken/1"}
     assert health["failures"]["broken/1"].startswith("broken/1/saved_model.pb: "), "no path of the host"
-    assert health["trouble"] is None
+    assert health["trouble"] == []
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics"])
