@@ -144,6 +144,7 @@ class Batcher:
             if job.is_queued:  # the caller left, or the deadline passed
                 self._leave_queue(job)
                 job.windows = NO_WINDOWS
+            del job  # an error would hold on to it by its traceback, and it to the error
 
     async def _compute_all(self) -> None:
         while batch := self._take_batch():

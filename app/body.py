@@ -120,21 +120,27 @@ def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> byte
         BodyTooLarge: It would become larger than is taken.
     """
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding == b"identity":
+    if encoding in {b"identity", b""}:
         return body
     window_bits = WINDOW_BITS.get(encoding)
     if window_bits is None:
         raise UnsupportedEncoding
-    inflater = zlib.decompressobj(window_bits)
-    try:
-        inflated = inflater.decompress(body, max_bytes + 1)
-    except zlib.error:
-        raise MalformedBody(f"{encoding.decode()}, as its Content-Encoding says") from None
-    if len(inflated) > max_bytes:
-        raise BodyTooLarge(max_bytes)
-    if not inflater.eof or inflater.unused_data:
-        raise MalformedBody(f"one whole stream of {encoding.decode()}")
-    return inflated
+    pieces: list[bytes] = []
+    size = 0
+    while body:  # gzip may come as several streams (RFC 1952, section 2.2)
+        inflater = zlib.decompressobj(window_bits)
+        try:
+            piece = inflater.decompress(body, max_bytes - size + 1)
+        except zlib.error:
+            raise MalformedBody(f"{encoding.decode()}, as its Content-Encoding says") from None
+        size += len(piece)
+        if size > max_bytes:
+            raise BodyTooLarge(max_bytes)
+        if not inflater.eof:
+            raise MalformedBody(f"whole: its {encoding.decode()} ends too early")
+        pieces.append(piece)
+        body = inflater.unused_data
+    return b"".join(pieces)
 
 
 async def read_body(

@@ -7,8 +7,8 @@ What serves follows from three things: the folders, the policies, and what is lo
 loaded is passed over for the next lower one, so a model serves as long as any of its versions is sound. A folder that
 is deleted changes nothing; going back to a lower version is a change of policy.
 
-Everything here happens in one thread, the loader's, but for looking things up: what others see is never changed, only
-replaced as a whole.
+Versions are loaded and swapped in one thread, the loader's. Others look things up meanwhile: what they see is never
+changed, only replaced as a whole.
 """
 
 import threading
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -151,11 +151,14 @@ class Repository:
             at_once: Whether to follow the policies even if somebody may be writing them.
         """
         trouble = []
-        for look in (partial(self.policies.refresh, at_once=at_once), self._refresh_models):
-            try:
-                look()
-            except ArtifactError as error:
-                trouble.append(self._shown(error))
+        try:
+            self.policies.refresh(at_once=at_once)
+        except ArtifactError as error:
+            trouble.append(self._shown(error))
+        try:
+            trouble += self._refresh_models()
+        except ArtifactError as error:
+            trouble.append(self._shown(error))
         if trouble and trouble != self.trouble:
             log.warning("models or policies cannot be looked at", reason=" ".join(trouble))
         self.trouble = trouble
@@ -163,13 +166,15 @@ class Repository:
 
     def _wait_for_writers(self, end: float) -> None:
         """Waits until nobody seems to write into a version's folder, but not beyond `end`."""
-        models_dir = self._settings.models_dir
-        while time.monotonic() < end and not all(
-            is_settled(stamp_of(models_dir / name / str(version)))
-            for name in model_names(models_dir)
-            for version in versions(models_dir / name)
-        ):
+        while time.monotonic() < end and any(self._is_written(name) for name in model_names(self._settings.models_dir)):
             time.sleep(START_POLL_SECONDS)
+
+    def _is_written(self, name: str) -> bool:
+        model_dir = self._settings.models_dir / name
+        try:
+            return not all(is_settled(stamp_of(model_dir / str(version))) for version in versions(model_dir))
+        except ArtifactError:  # told when the model is looked at
+            return False
 
     def _has_passed_over_fresh_ones(self) -> bool:
         """Whether a version was written while others were loaded."""
@@ -180,6 +185,8 @@ class Repository:
         """What keeps a model from being served: the trouble with its highest version."""
         folder = self._settings.models_dir / name
         statuses = self._statuses.get(name, {})
+        if self.policies.of(name).versions is not None and not any(status.error for status in statuses.values()):
+            return ArtifactError(self.policies.path, f"lets no version of {name} serve that is there", "change it")
         if not statuses:
             remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
             return ArtifactError(folder, "holds no version of a model", remedy)
@@ -188,11 +195,26 @@ class Repository:
             folder / str(highest), "could not be loaded", "the log says why; export the version again"
         )
 
-    def _refresh_models(self) -> None:
-        found = model_names(self._settings.models_dir)
-        default = self._settings.model
-        for name in sorted({default, *found, *self._models}, key=lambda name: (name != default, name)):
-            self._refresh_model(name)
+    def _refresh_models(self) -> list[str]:
+        """Looks at every model; what one has to suffer is none of the others' business.
+
+        Returns:
+            What kept a model from being looked at.
+
+        Raises:
+            ArtifactError: The folder of all models cannot be listed.
+        """
+        default, trouble = self._settings.model, []
+        names = {default, *model_names(self._settings.models_dir), *self._models}
+        for name in sorted(names, key=lambda name: (name != default, name)):
+            try:
+                self._refresh_model(name)
+            except ArtifactError as error:
+                trouble.append(self._shown(error))
+            except Exception as error:
+                log.exception("model not looked at", model=name)
+                trouble.append(f"{name}: could not be looked at ({type(error).__name__}).")
+        return trouble
 
     def _refresh_model(self, name: str) -> None:
         model = self._models.get(name)
@@ -203,9 +225,8 @@ class Repository:
             wanted = serving  # nothing better can be had
         labels = _labels(name, policy, wanted, model.labels if model else {})
         self._publish(name, wanted, labels)
-        for version, served in serving.items():
-            if wanted.get(version) is not served:
-                self._let_go(served, is_replaced=version in wanted)
+        for version in serving.keys() - wanted.keys():
+            self._let_go(serving[version])
 
     def _load_wanted(self, name: str, policy: Policy, serving: Mapping[int, ServedVersion]) -> dict[int, ServedVersion]:
         """Of the versions that the policy wants, those that serve or can be loaded."""
@@ -236,19 +257,19 @@ class Repository:
 
     def _load(self, name: str, version: int) -> ServedVersion | None:
         folder = self._folder(name, version)
-        stamp = stamp_of(folder)
         before = self._statuses.get(name, {}).get(version, Status(State.PENDING))
-        attempts = before.attempts if stamp == before.stamp else 0
-        if attempts >= LOAD_ATTEMPTS:
-            return None
-        if stamp and not is_settled(stamp):
-            self._note(name, version, Status(State.PENDING, "somebody writes into its folder"))
-            return None
         try:
+            stamp = stamp_of(folder)
+            if stamp == before.stamp and before.attempts >= LOAD_ATTEMPTS:
+                return None
+            if stamp and not is_settled(stamp):
+                self._note(name, version, Status(State.PENDING, "somebody writes into its folder"))
+                return None
             check_whole(folder)
-        except ArtifactError as missing:
-            self._wait(name, version, missing, before)
+        except ArtifactError as obstacle:
+            self._wait(name, version, obstacle, before)
             return None
+        attempts = before.attempts if stamp == before.stamp else 0
         self._note(name, version, Status(State.LOADING))
         LOADS.labels(name).inc()
         try:
@@ -272,10 +293,10 @@ class Repository:
         )
         return served
 
-    def _wait(self, name: str, version: int, missing: ArtifactError, before: Status) -> None:
-        status = Status(State.PENDING, self._shown(missing), error=missing)
+    def _wait(self, name: str, version: int, obstacle: ArtifactError, before: Status) -> None:
+        status = Status(State.PENDING, self._shown(obstacle), error=obstacle)
         if status.reason != before.reason:
-            log.warning("version not served", reason=str(missing), model=name, version=version)
+            log.warning("version not served", reason=str(obstacle), model=name, version=version)
             self._note(name, version, status)
 
     def _fail(self, name: str, version: int, error: Exception, attempts: int, stamp: Stamp) -> None:
@@ -306,11 +327,9 @@ class Repository:
             if self._statuses[name][version].state is State.LOADING:
                 self._note(name, version, Status(State.AVAILABLE))
 
-    def _let_go(self, served: ServedVersion, *, is_replaced: bool) -> None:
+    def _let_go(self, served: ServedVersion) -> None:
         """Forgets a version; it is gone with its last request."""
         name, version = served.name, served.version
-        if is_replaced:
-            return
         self._note(name, version, Status(State.UNLOADING))
         # Whatever runs when an object goes may interrupt anything, in any thread: it must not log, count or lock.
         weakref.finalize(served.loaded.engine, self._ended.append, (name, version)).atexit = False
@@ -320,18 +339,22 @@ class Repository:
         while self._ended:
             name, version = self._ended.popleft()
             self.has_garbage = True
-            if self._statuses[name][version].state is State.UNLOADING:
-                log.info("version released", model=name, version=version)
-                self._note(name, version, Status(State.ENDED))
+            with self._noting:
+                if self._statuses[name][version].state is State.UNLOADING:  # and nobody wants it again
+                    self._set_status(name, version, Status(State.ENDED))
+                    log.info("version released", model=name, version=version)
 
     def _note(self, name: str, version: int, status: Status) -> None:
         with self._noting:
-            statuses = self._statuses.get(name, {})
-            before = statuses.get(version)
-            self._statuses[name] = {**statuses, version: status}
-            if before is not None and before.state is not status.state:
-                VERSION_STATE.labels(name, str(version), before.state).set(0)
-            VERSION_STATE.labels(name, str(version), status.state).set(1)
+            self._set_status(name, version, status)
+
+    def _set_status(self, name: str, version: int, status: Status) -> None:
+        statuses = self._statuses.get(name, {})
+        before = statuses.get(version)
+        self._statuses[name] = {**statuses, version: status}
+        if before is not None and before.state is not status.state:
+            VERSION_STATE.labels(name, str(version), before.state).set(0)
+        VERSION_STATE.labels(name, str(version), status.state).set(1)
 
     def _forget(self, name: str, known: set[int]) -> None:
         """Drops what is said of versions that failed or waited, and are neither on disk nor in a policy any more."""

@@ -115,12 +115,18 @@ class Service:
     async def change_policy(self, name: str, edit: Callable[[Policy], Policy]) -> None:
         """Changes a model's policy, and returns when it is followed as far as it can be; see `PolicyFile.change`.
 
+        A version that takes longer to load than a request may take is not waited for.
+
         Raises:
             ArtifactError: It cannot be written; nothing has changed.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._loader, self.repository.policies.change, name, edit)
-        await self.refresh(at_once=True)
+        await asyncio.to_thread(self.repository.policies.change, name, edit)
+        await self.look_now()
+
+    async def look_now(self) -> None:
+        """Follows policies and folders at once, and waits for that as long as a request may take."""
+        looking = asyncio.ensure_future(self.refresh(at_once=True))
+        await asyncio.wait([looking], timeout=self.settings.request_timeout_seconds)
 
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
         settings = self.settings

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     def _ignore_service_link(cls, value: object) -> object:
         return cls.model_fields["port"].default if str(value).startswith("tcp://") else value
 
-    root_path: str = Field(default="", pattern=r"^(/[^/]+)*$", examples=["/forecast"])
+    root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*$", examples=["/forecast"])
     """Path under which a proxy in front publishes the service, for example `/forecast`."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve; each loads the models for itself."""
@@ -78,6 +78,13 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe events that are logged; `info` logs a line per request."""
+
+    @field_validator("admin_key")
+    @classmethod
+    def _must_be_ascii(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().isascii():
+            raise ValueError("must consist of ASCII characters, as headers do")
+        return value
 
     @model_validator(mode="after")
     def _workers_must_hear_of_changes(self) -> Self:

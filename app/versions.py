@@ -5,10 +5,12 @@ A version can serve only when its checksums hold, its engine is warm, and its go
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import structlog
@@ -32,6 +34,7 @@ from app.signature import Signature
 log = structlog.get_logger()
 
 GRAPH_FILE = "saved_model.pb"
+SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
 SETTLING_SECONDS = 1.0
 """Time without a change after which nobody seems to write into a folder any more."""
 
@@ -88,21 +91,37 @@ def _warn_of(path: Path) -> None:
 def _entries(folder: Path) -> list[tuple[Path, bool]]:
     """What is in a folder, and whether each is a folder itself; nothing where there is no such folder."""
     try:
-        return [(path, path.is_dir()) for path in folder.iterdir()] if folder.is_dir() else []
+        return [(path, _is_dir(path)) for path in folder.iterdir()] if folder.is_dir() else []
     except OSError as error:
         raise ArtifactError(folder, f"cannot be listed ({error.strerror})", "check its permissions") from error
 
 
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a link to where nobody may look
+        return False
+
+
 def stamp_of(version_dir: Path) -> Stamp:
-    """What tells whether a folder has changed."""
+    """What tells whether a folder has changed.
+
+    Raises:
+        ArtifactError: Nobody may look into it, or it cannot be a version.
+    """
     entries = []
-    for path in sorted([version_dir, *version_dir.rglob("*")]):
-        try:
-            status = path.stat()
-        except OSError:  # gone meanwhile
-            continue
-        times = max(status.st_mtime_ns, status.st_ctime_ns), status.st_ino
-        entries.append((path.relative_to(version_dir).as_posix(), status.st_size, *times))
+    try:
+        for path in sorted([version_dir, *version_dir.rglob("*")]):
+            with suppress(FileNotFoundError):  # gone meanwhile
+                status = path.stat()
+                times = max(status.st_mtime_ns, status.st_ctime_ns), status.st_ino
+                entries.append((path.relative_to(version_dir).as_posix(), status.st_size, *times))
+    except FileNotFoundError:  # a folder is gone meanwhile: another look will tell
+        return ()
+    except OSError as error:
+        raise ArtifactError(version_dir, f"cannot be looked at ({error.strerror})", "check permissions") from None
+    except RecursionError:
+        raise ArtifactError(version_dir, "has folders in folders without end", "export it again") from None
     return tuple(entries)
 
 
@@ -120,12 +139,13 @@ def check_whole(version_dir: Path) -> None:
     """
     if not version_dir.is_dir():
         raise ArtifactError(version_dir, "there is no such folder", "export the version, or change the policy")
+    needed: Iterable[str]
     if (version_dir / MANIFEST_FILE).is_file():
         needed, whole = _listed_files(version_dir), "file"
     elif any((version_dir / name).exists() for name in (GOLDEN_FILE, TWIN_FILE)):
         needed, whole = [MANIFEST_FILE], "manifest"
     else:
-        needed, whole = [GRAPH_FILE, *_variables(version_dir / "variables")], "file"
+        needed, whole = chain([GRAPH_FILE], _variables(version_dir / "variables")), "file"
     for name in needed:
         if name != TWIN_FILE and not (version_dir / name).is_file():
             raise ArtifactError(version_dir / name, f"the {whole} is missing, so the export was not finished")
@@ -142,9 +162,8 @@ def _variables(folder: Path) -> Iterator[str]:
     """The files in which TensorFlow keeps variables: an index, and shards that say how many they are."""
     if folder.is_dir():
         yield f"{folder.name}/variables.index"
-        shards = [path.name for path in folder.glob("variables.data-*-of-*")] or ["variables.data-00000-of-00001"]
-        count = shards[0].rpartition("-")[2]
-        yield from (f"{folder.name}/variables.data-{shard:05d}-of-{count}" for shard in range(int(count)))
+        counts = [match[1] for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))] or ["00001"]
+        yield from (f"{folder.name}/variables.data-{shard:05d}-of-{counts[0]}" for shard in range(int(counts[0])))
 
 
 def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: int = 1) -> LoadedVersion:

@@ -26,7 +26,8 @@ Array: TypeAlias = NDArray[np.float32]
 Location: TypeAlias = tuple[int | str, ...]
 Mistake: TypeAlias = tuple[Location, str]
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float(np.nextafter(2.0**128 - 2.0**103, 0))
+"""The largest number that float32 holds once it is rounded; from half a step more on, it becomes infinite."""
 NUMBER_TYPES = {int, float}
 MAX_NAMES_SHOWN = 8
 MAX_NAME_CHARACTERS = 40

@@ -19,6 +19,7 @@ from app.errors import ArtifactError, Conflict, MalformedBody, NotFound, Unautho
 from app.policies import LABEL_PATTERN, MAX_VERSIONS, Policy, VersionNumber
 from app.repository import State
 from app.service import Service
+from app.versions import versions
 
 MAX_BODY_BYTES = 2**16
 
@@ -75,8 +76,9 @@ async def check_key(request: Request, service: RunningService) -> None:
         Unauthorized: It does not.
     """
     key = service.settings.admin_key
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if key is None or not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    is_right = key is not None and hmac.compare_digest(given.encode(), key.get_secret_value().encode())
+    if scheme.lower() != "bearer" or not is_right:
         raise Unauthorized
 
 
@@ -122,6 +124,8 @@ async def set_policy(request: Request, service: RunningService, name: ModelName)
     """Chooses the versions that are to serve, and waits until they do, or cannot; labels stay as they are."""
     _check_known(service, name)
     choice = await _read(request, service, Choice)
+    if choice.versions is not None:
+        _check_choice(service, name, choice.versions)
     return await _change(service, name, lambda policy: policy.model_copy(update=choice.model_dump()))
 
 
@@ -147,8 +151,18 @@ async def remove_label(service: RunningService, name: ModelName, label: LabelNam
 async def refresh(service: RunningService) -> list[ModelState]:
     """Looks for new versions and policies now, and waits until they serve, or cannot."""
     service.check_ready()
-    await service.refresh()
+    await service.look_now()
     return await list_states(service)
+
+
+def _check_choice(service: Service, name: str, chosen: list[int]) -> None:
+    """A slip of the hand must not keep the service from its next start."""
+    if not chosen and name == service.settings.model:
+        raise Conflict("The default model must serve; choose at least one of its versions.")
+    model = service.repository.model(name)
+    there = {*versions(service.settings.models_dir / name), *(model.versions if model else ())}
+    if chosen and not there.intersection(chosen):
+        raise Conflict("There is none of these versions; GET /admin/models/NAME/state lists those that are known.")
 
 
 async def _change(service: Service, name: str, edit: Callable[[Policy], Policy]) -> ModelState:

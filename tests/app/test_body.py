@@ -1,15 +1,17 @@
 """Bodies that are too large, too slow, or not what they say, over bare connections."""
 
 import asyncio
+import gzip
 import time
+import zlib
 from typing import Any
 
 import orjson
 import pytest
 from starlette.requests import ClientDisconnect
 
-from app.body import declared_type, read_body
-from app.errors import BodyTooLarge, UnsupportedMediaType
+from app.body import declared_type, inflate, read_body
+from app.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
 from tests.servers import Server, is_closed, read_answer
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -135,3 +137,53 @@ def test_the_headers_are_judged_before_a_byte_is_read() -> None:
 def test_a_client_that_leaves_is_noticed() -> None:
     with pytest.raises(ClientDisconnect):
         read({"type": "http.request", "body": b"[", "more_body": True}, {"type": "http.disconnect"})
+
+
+PLAIN = b"the body " * 100
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        (b"gzip", gzip.compress(PLAIN)),
+        (b"x-gzip", gzip.compress(PLAIN)),
+        (b"GZIP ", gzip.compress(PLAIN[:9]) + gzip.compress(PLAIN[9:])),
+        (b"deflate", zlib.compress(PLAIN)),
+        (b"identity", PLAIN),
+        (b"", PLAIN),
+        (None, PLAIN),
+    ],
+)
+def test_an_encoded_body_is_read_as_it_was(encoding: bytes | None, encoded: bytes) -> None:
+    headers = {} if encoding is None else {b"content-encoding": encoding}
+    assert inflate(headers, encoded, len(PLAIN)) == PLAIN
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"gzip, deflate", b"identity, identity", b"zstd"])
+def test_other_encodings_are_refused(encoding: bytes) -> None:
+    with pytest.raises(UnsupportedEncoding):
+        inflate({b"content-encoding": encoding}, PLAIN, 1000)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        (b"gzip", PLAIN),
+        (b"gzip", zlib.compress(PLAIN)),
+        (b"gzip", gzip.compress(PLAIN)[:-1]),
+        (b"gzip", gzip.compress(PLAIN) + b"x"),
+        (b"gzip", gzip.compress(PLAIN)[:-8] + bytes(8)),
+        (b"deflate", gzip.compress(PLAIN)),
+        (b"deflate", zlib.compress(PLAIN)[:-4]),
+    ],
+)
+def test_a_body_that_is_not_encoded_as_it_says_is_malformed(encoding: bytes, encoded: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        inflate({b"content-encoding": encoding}, encoded, 1000)
+
+
+@pytest.mark.parametrize("streams", [1, 2, 100])
+def test_a_small_body_that_becomes_too_large_is_refused(streams: int) -> None:
+    bomb = gzip.compress(bytes(10_000_000 // streams)) * streams
+    with pytest.raises(BodyTooLarge):
+        inflate({b"content-encoding": b"gzip"}, bomb, 999_999)

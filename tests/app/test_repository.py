@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -411,3 +412,67 @@ def test_a_version_may_end_while_anything_is_counted(shelf: Shelf) -> None:
     with VERSION_STATE._lock, shelf.repository._noting:
         del served  # which would wait for itself if it were noted here
     assert shelf.states() == {1: "ended", 2: "available"}
+
+
+def test_trouble_with_one_model_is_no_trouble_for_others(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.put(1, "a")
+    shelf.put(1, "z")
+    look = Repository._refresh_model
+
+    def refuse(repository: Repository, name: str) -> None:
+        if name == "a":
+            raise PermissionError(13, "Permission denied")
+        look(repository, name)
+
+    monkeypatch.setattr(Repository, "_refresh_model", refuse)
+    shelf.repository.refresh()
+    assert list(shelf.repository.models()) == ["default", "z"]
+    assert shelf.repository.trouble == ["a: could not be looked at (PermissionError)."]
+
+
+def test_a_folder_that_nobody_may_look_into_waits(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shelf.put(2)
+    walk = Path.rglob
+
+    def refuse(path: Path, pattern: str) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(13, "Permission denied")
+        return walk(path, pattern)
+
+    monkeypatch.setattr(Path, "rglob", refuse)
+    shelf.repository.refresh()
+    assert shelf.serving() == [1]
+    assert "cannot be looked at (Permission denied)" in shelf.repository.failures()["default/2"]
+    assert repository_loads(shelf)
+
+
+def repository_loads(shelf: Shelf) -> bool:
+    repository = repository_of(shelf.models_dir)
+    repository.load()
+    return repository.get().version == 1
+
+
+def test_files_beside_the_shards_of_the_variables_are_passed_over(shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (folder / MANIFEST_FILE).unlink()
+    shutil.rmtree(folder / "assets.extra")
+    (folder / "variables" / "variables.data-00000-of-backup").touch()
+    shelf.repository.refresh()
+    assert shelf.repository.get().loaded.is_foreign
+
+
+def test_a_policy_that_lets_nothing_serve_is_named_at_the_start(shelf: Shelf) -> None:
+    for policy in ("[]", "[9]"):
+        (shelf.models_dir / "policies.toml").write_text(f"[default]\nversions = {policy}\n")
+        with pytest.raises(ArtifactError, match=r"policies\.toml: lets no version of default serve|no such folder"):
+            repository_of(shelf.models_dir).load()
+
+
+def test_a_version_that_is_wanted_again_before_it_ended_serves(shelf: Shelf) -> None:
+    shelf.put(2)
+    held = shelf.repository.get()
+    shelf.decide("[default]\nversions = [2]\n")
+    shelf.decide("[default]\nversions = [1]  # again\n")
+    assert shelf.repository.get() is not held
+    del held
+    assert shelf.states() == {1: "available", 2: "ended"}

@@ -20,6 +20,8 @@ WINDOW: TypeAdapter[Array] = TypeAdapter(Window)
 WINDOWS: TypeAdapter[Array] = TypeAdapter(Windows)
 RECORDS: TypeAdapter[Array] = TypeAdapter(RecordsWindow)
 
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+
 TWO_BY_TWO = contract_of(steps=2, features=("load", "temp"))
 THREE_FLAT = contract_of(steps=3, features=("co2",))
 
@@ -120,7 +122,8 @@ def test_a_wrong_window_is_told_where_and_how(payload: str, place: tuple[int, ..
 
 def test_the_largest_float32_is_taken() -> None:
     received = WINDOW.validate_json(f"[[{FLOAT32_MAX!r}, {-FLOAT32_MAX!r}], [0, -0.0]]", context=TWO_BY_TWO)
-    assert np.abs(received).tolist() == [[FLOAT32_MAX, FLOAT32_MAX], [0, 0]]
+    assert np.abs(received).tolist() == [[LARGEST_FLOAT32, LARGEST_FLOAT32], [0, 0]]
+    assert WINDOW.validate_json("[[3.4028235e+38, 1], [1, 1]]", context=TWO_BY_TWO)[0, 0] == LARGEST_FLOAT32
 
 
 def test_integers_are_taken_as_numbers() -> None:

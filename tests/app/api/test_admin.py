@@ -148,6 +148,29 @@ def test_a_policy_that_is_none_is_told(body: bytes, status: int, pointer: str | 
     assert version_of(admin) == 3
 
 
+@pytest.mark.parametrize("versions", [[], [999], [4, 5]])
+def test_a_choice_with_which_the_service_could_not_start_again_is_refused(
+    versions: list[int], admin: httpx.Client, models: Path
+) -> None:
+    answer = admin.put("/admin/models/default/policy", json={"versions": versions})
+    assert (answer.status_code, answer.json()["title"]) == (409, "Conflict")
+    assert not (models / "policies.toml").exists()
+
+
+def test_another_model_may_be_let_rest(admin: httpx.Client, models: Path) -> None:
+    shutil.copytree(models / "default" / "1", models / "other" / "1")
+    wait_until(lambda: admin.get("/models/other").status_code == 200)
+    assert admin.put("/admin/models/other/policy", json={"versions": []}).status_code == 200
+    assert admin.get("/models/other").status_code == 404
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
+def test_the_scheme_of_the_key_has_any_case(scheme: str, admin: httpx.Client) -> None:
+    answer = admin.get("/admin/models", headers={"Authorization": f"{scheme} {KEY}"})
+    assert answer.status_code == 200
+    assert admin.get("/admin/models", headers={"Authorization": KEY}).status_code == 401
+
+
 def test_an_unknown_model_has_no_policy(admin: httpx.Client) -> None:
     assert admin.put("/admin/models/other/policy", json={"latest": 1}).status_code == 404
     assert admin.get("/admin/models/other/state").status_code == 404
