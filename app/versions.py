@@ -5,13 +5,14 @@ A version can serve only when its checksums hold, its engine is warm, and its go
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -28,6 +29,7 @@ from app.manifest import (
     DataFingerprint,
     Manifest,
 )
+from app.saved_model import read_signatures
 from app.settings import EngineName
 from app.signature import Signature
 
@@ -50,6 +52,8 @@ class LoadedVersion:
     version: int
     manifest: Manifest
     signature: Signature
+    signatures: Mapping[str, Any]
+    """All signatures of its SavedModel, as `read_signatures` gives them."""
     engine: Engine
     golden: Golden
     load_seconds: float
@@ -182,6 +186,7 @@ def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: 
         version=int(version_dir.name),
         manifest=manifest,
         signature=signature,
+        signatures=read_signatures(version_dir / GRAPH_FILE),
         engine=loaded_engine,
         golden=golden,
         load_seconds=time.monotonic() - started,

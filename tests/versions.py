@@ -6,10 +6,13 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import json_format  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from app.golden import Array, Golden
 from app.manifest import (
@@ -142,6 +145,21 @@ def save_model(version_dir: Path, contract: Contract, forecast: SavedForecast) -
     windows = tf.TensorSpec((None, *contract.window_shape), tf.float32, name="windows")
     module.serve = tf.function(lambda windows: {"forecast": forecast(windows)}, input_signature=[windows])
     tf.saved_model.save(module, str(version_dir), signatures={"serving_default": module.serve})
+
+
+def signatures_of(version_dir: Path) -> dict[str, Any]:
+    """All signatures of a SavedModel, as protobuf prints them."""
+    return printed(SavedModel.FromString((version_dir / "saved_model.pb").read_bytes()))
+
+
+def printed(saved: Any) -> dict[str, Any]:
+    """All signatures of a `SavedModel`, as protobuf prints them with every field."""
+    return {
+        name: json_format.MessageToDict(
+            signature, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        for name, signature in saved.meta_graphs[0].signature_def.items()
+    }
 
 
 def publish(version_dir: Path, contract: Contract, no_twin: str | None = None) -> None:

@@ -11,8 +11,8 @@ Paths, bodies, statuses and the texts of errors are TensorFlow Serving's, but fo
   (of a model, a label, a signature, or the path) are told back as clients expect it, quoted and cut.
 - Tensors must have the shapes of the signature, and in column form equally many rows. NaN and Infinity are refused
   unless the settings allow them, and then they are given, too. Integers beyond 2^24 are taken, rounded to float32.
-- `classify` and `regress` are not implemented. Metadata tells the signature that serves and no other; the operations
-  of the graph have the names that an exporter usually gives them.
+- `classify` and `regress` are not implemented. Metadata tells all signatures, but only `serving_default` serves; the
+  values of a signature's defaults are left out.
 - Refusals for lack of time, room or readiness have the statuses of this service: 408, 413, 415, 503, 504.
 """
 
@@ -576,26 +576,11 @@ def _status(version: int, status: Status) -> dict[str, object]:
 
 
 def _metadata(served: ServedVersion) -> bytes:
-    signature = served.loaded.signature
-    described = {
-        "inputs": {spec.name: _tensor_info(spec, f"{SIGNATURE}_{spec.name}:0") for spec in signature.inputs.tensors},
-        "outputs": {
-            spec.name: _tensor_info(spec, f"StatefulPartitionedCall:{index}")
-            for index, spec in enumerate(signature.outputs.tensors)
-        },
-        "method_name": "tensorflow/serving/predict",
-        "defaults": {},
-    }
     content = {
         "model_spec": {"name": served.name, "signature_name": "", "version": str(served.version)},
-        "metadata": {"signature_def": {"signature_def": {SIGNATURE: described}}},
+        "metadata": {"signature_def": {"signature_def": served.loaded.signatures}},
     }
     return orjson.dumps(content)
-
-
-def _tensor_info(spec: TensorSpec, name: str) -> dict[str, object]:
-    sizes = [{"size": str(size), "name": ""} for size in (-1, *spec.shape)]
-    return {"dtype": "DT_FLOAT", "tensor_shape": {"dim": sizes, "unknown_rank": False}, "name": name}
 
 
 def _measure(value: Any, depth: int) -> tuple[tuple[int, ...], Any]:

@@ -29,6 +29,7 @@ from tests.versions import (
     mean_twin,
     publish,
     save_model,
+    signatures_of,
     some_windows,
 )
 
@@ -80,6 +81,15 @@ def test_damage_to_the_twin_alone_does_not_keep_a_version_from_serving(version_d
     (version_dir / TWIN_FILE).write_bytes(b"")
 
     assert load_version(version_dir, "auto", max_rows=1).engine.name == "tensorflow"
+
+
+def test_all_signatures_of_the_graph_are_known_whatever_computes(version_dir: Path, contract: Contract) -> None:
+    add_twin(version_dir, contract, mean_twin())
+    assert load_version(version_dir, "onnx", max_rows=1).signatures == signatures_of(version_dir)
+    (version_dir / "saved_model.pb").write_bytes(b"no model")
+    publish(version_dir, contract)
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: is not a SavedModel; export the version again"):
+        load_version(version_dir, "onnx", max_rows=1)
 
 
 def cut_short(version_dir: Path) -> Path:
