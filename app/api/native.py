@@ -23,8 +23,9 @@ from app.body import MediaType, declared_type, wanted_type
 from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.manifest import NAME_PATTERN, Contract, DataFingerprint, Score
 from app.policies import LABEL_PATTERN
-from app.repository import ServedVersion
+from app.repository import ServedModel, ServedVersion
 from app.service import Service
+from app.signature import Layout, Signature
 from app.skeleton import reader_of
 from app.windows import Array, RecordsWindow, Tensor, Window, Windows
 
@@ -86,11 +87,37 @@ class BatchResponse(BaseModel):
     predictions: Annotated[NDArray[Any], Tensor("batch", "horizon", "targets")]
 
 
+class TensorDescription(BaseModel):
+    """A float32 tensor as `/v1` and `/v2` name it."""
+
+    name: str
+    shape: Annotated[tuple[int, ...], Field(description="Its sizes; -1 in front is the batch.", examples=[(-1, 8, 2)])]
+
+
+class SignatureDescription(BaseModel):
+    """What a model takes and gives under `/v1` and `/v2`."""
+
+    inputs: list[TensorDescription]
+    outputs: list[TensorDescription]
+
+    @classmethod
+    def of(cls, signature: Signature) -> Self:
+        """Describes a signature."""
+        return cls(inputs=_tensors(signature.inputs), outputs=_tensors(signature.outputs))
+
+
+def _tensors(layout: Layout) -> list[TensorDescription]:
+    return [TensorDescription(name=tensor.name, shape=(-1, *tensor.shape)) for tensor in layout.tensors]
+
+
 class ModelDescription(BaseModel):
     """What a served model says about itself."""
 
     name: str
     version: int
+    versions: Annotated[list[int], Field(description="All that serve, ascending.")]
+    labels: Annotated[dict[str, int], Field(description="The version that each label stands for.")]
+    tensors: SignatureDescription
     engine: str
     engine_remark: str
     created: datetime
@@ -100,13 +127,16 @@ class ModelDescription(BaseModel):
     data: DataFingerprint
 
     @classmethod
-    def of(cls, served: ServedVersion) -> Self:
-        """Describes a version that serves."""
+    def of(cls, served: ServedVersion, model: ServedModel) -> Self:
+        """Describes a version that serves, as one of its model."""
         loaded = served.loaded
         manifest = loaded.manifest
         return cls(
             name=loaded.name,
             version=loaded.version,
+            versions=list(model.versions),
+            labels=dict(model.labels),
+            tensors=SignatureDescription.of(loaded.signature),
             engine=loaded.engine.name,
             engine_remark=loaded.engine.remark,
             created=manifest.created,
@@ -262,20 +292,20 @@ async def list_models(service: RunningService) -> ModelList:
     """Lists the models that serve."""
     service.check_ready()
     models = service.repository.models().values()
-    described = [ModelDescription.of(model.latest) for model in models]
+    described = [ModelDescription.of(model.latest, model) for model in models]
     return ModelList(models=described, failures=service.repository.failures())
 
 
 @router.get("/models/{name}", tags=["models"])
 async def describe_model(service: RunningService, name: ModelName) -> ModelDescription:
-    """Tells a model's contract, scores, verdict and engine."""
-    return ModelDescription.of(service.resolve(name, None))
+    """Tells a model's versions, tensors, contract, scores, verdict and engine."""
+    return _describe(service, name, None)
 
 
 @router.get("/models/{name}/versions/{version}", tags=["models"])
 async def describe_version(service: RunningService, name: ModelName, version: VersionNumber) -> ModelDescription:
     """Tells the same of a version that serves."""
-    return ModelDescription.of(service.resolve(name, version))
+    return _describe(service, name, version)
 
 
 @router.get("/models/{name}/example", response_model=WindowRequest, tags=["models"])
@@ -283,6 +313,12 @@ async def example(service: RunningService, name: ModelName) -> Response:
     """Gives a body for `/predict` that works: a window recorded when the model was exported."""
     window = service.resolve(name, None).loaded.golden.windows[0]
     return Response(_dump({"window": window}), media_type="application/json")
+
+
+def _describe(service: Service, name: str, version: int | None) -> ModelDescription:
+    served = service.resolve(name, version)
+    model = service.repository.model(name) or ServedModel({served.version: served}, {})  # none if it has just ended
+    return ModelDescription.of(served, model)
 
 
 def _parse(body: bytes) -> object:

@@ -354,6 +354,11 @@ def test_a_model_tells_its_contract_scores_and_engine(client: httpx.Client, cont
         described["engine_remark"]
         == "XLA, compiled for batches of 1, 2, 4, 8; not by a twin: the version has no fused twin"
     )
+    assert described["tensors"] == {
+        "inputs": [{"name": "windows", "shape": [-1, 4, 2]}],
+        "outputs": [{"name": "forecast", "shape": [-1, 2, 1]}],
+    }
+    assert (described["versions"], described["labels"]) == ([2], {})
     assert client.get("/models/default/versions/2").json() == described
 
 

@@ -597,6 +597,20 @@ def test_models_are_listed_as_kserve_lists_them(client: httpx.Client, many: http
     assert many.get("/V1/models").json() == {"models": ["default", "list", "pair", "retired"]}
 
 
+def test_the_description_of_a_model_tells_what_a_path_may_name(many: httpx.Client) -> None:
+    [default] = [model for model in many.get("/models").json()["models"] if model["name"] == "default"]
+    for path, version in {"/models/default": 3, "/models/default/versions/1": 1}.items():
+        described = many.get(path).json()
+        assert (described["version"], described["versions"]) == (version, [1, 3])
+        assert described["labels"] == {"stable": 1}
+        assert many.get(f"/v1{path}").status_code == 200
+        assert (default == described) is (version == 3)
+    assert many.get("/models/pair").json()["tensors"] == {
+        "inputs": [{"name": "calendar", "shape": [-1, 3]}, {"name": "recent", "shape": [-1, 6, 2]}],
+        "outputs": [{"name": "load", "shape": [-1, 2, 1]}, {"name": "total", "shape": [-1, 1]}],
+    }
+
+
 def version_status(version: int, state: str, code: str = "OK", message: str = "") -> dict[str, Any]:
     return {"version": str(version), "state": state, "status": {"error_code": code, "error_message": message}}
 
