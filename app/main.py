@@ -52,8 +52,9 @@ def create_app(settings: Settings | None = None) -> Front:
         generate_unique_id_function=lambda route: route.name,
     )
     predictions = (native.Predict(service), native.PredictBatch(service))
+    v1, v2 = tfserving.TFServing(service), inference.Inference(service)
     app.state.service = service
-    app.openapi = partial(docs.describe, app, service, predictions)  # type: ignore[method-assign]
+    app.openapi = partial(docs.describe, app, service, predictions, (v1, v2))  # type: ignore[method-assign]
     app.include_router(native.router)
     app.include_router(health.router)
     if settings.admin_key is not None:
@@ -64,7 +65,7 @@ def create_app(settings: Settings | None = None) -> Front:
     app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
     lifecycle = service.lifecycle
     root = settings.root_path
-    v1 = ExchangeMiddleware(tfserving.TFServing(service), lifecycle, tfserving.answer_error, "tfserving")
-    v2 = ExchangeMiddleware(inference.Inference(service), lifecycle, inference.answer_error, "inference")
+    for_v1 = ExchangeMiddleware(v1, lifecycle, tfserving.answer_error, "tfserving")
+    for_v2 = ExchangeMiddleware(v2, lifecycle, inference.answer_error, "inference")
     direct = {root + route.path: ExchangeMiddleware(route, lifecycle) for route in predictions}
-    return Front(app, {**direct, f"{root}/v2": v2}, {f"{root}/v1/": v1, f"{root}/v2/": v2})
+    return Front(app, {**direct, f"{root}/v2": for_v2}, {f"{root}/v1/": for_v1, f"{root}/v2/": for_v2})

@@ -1,23 +1,36 @@
-"""`/docs` with assets from an installed package, and an OpenAPI document that shows the served model's own shapes."""
+"""`/docs` with assets from an installed package, and an OpenAPI document that shows the served model's own shapes.
 
+Of `/v1` and `/v2` it shows every route that they say they have.
+"""
+
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.responses import RedirectResponse, Response
 
 from app.api.native import PredictionRoute, Selection
 from app.api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from app.api.problems import Problem
+from app.api.schemas import About, ErrorAnswer
+from app.api.tfserving import metadata_of
 from app.body import MediaType
+from app.golden import Array
 from app.lifecycle import Phase
-from app.manifest import Contract, Feature
+from app.manifest import NAME_PATTERN, Contract, Feature
+from app.policies import LABEL_PATTERN
 from app.service import Service
+from app.signature import Layout
+from app.tensors import DATATYPE, LENGTH_HEADER
 from app.versions import LoadedVersion
 
 router = APIRouter(include_in_schema=False)
@@ -26,6 +39,26 @@ ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "favicon-32x32.png": "image/png",
+}
+PATH_PARTS: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "pattern": NAME_PATTERN},
+    "version": {"type": "integer", "minimum": 1},
+    "label": {"type": "string", "pattern": LABEL_PATTERN},
+}
+BINARY_CONTENT = {
+    "application/octet-stream": {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": f"The JSON document, then the bytes of tensors; {LENGTH_HEADER} says where they begin.",
+        }
+    }
+}
+LENGTH_PARAMETER = {
+    "name": LENGTH_HEADER,
+    "in": "header",
+    "description": "How many bytes the JSON document has, where bytes of tensors follow it.",
+    "schema": {"type": "integer", "minimum": 0},
 }
 SCHEMA_REFERENCE = "#/components/schemas/{model}"
 
@@ -46,7 +79,7 @@ async def docs(request: Request) -> Response:
         swagger_js_url=f"{base}/docs/swagger-ui-bundle.js",
         swagger_css_url=f"{base}/docs/swagger-ui.css",
         swagger_favicon_url=f"{base}/docs/favicon-32x32.png",
-        swagger_ui_parameters={"tryItOutEnabled": True, "validatorUrl": None},
+        swagger_ui_parameters={"tryItOutEnabled": True, "validatorUrl": None, "defaultModelsExpandDepth": 0},
     )
 
 
@@ -63,16 +96,59 @@ def _root_path(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
-def describe(app: FastAPI, service: Service, predictions: Sequence[PredictionRoute]) -> dict[str, Any]:
-    """The OpenAPI document, with the default model's shapes and an example once it is loaded."""
+class DescribedRoute(Protocol):
+    """A route that says what it does."""
+
+    @property
+    def method(self) -> str:
+        """The only method that it takes."""
+
+    @property
+    def path(self) -> str:
+        """The form of its paths, with names in braces."""
+
+    @property
+    def about(self) -> About | None:
+        """What to say of it; None if it refuses every request, which is nothing to document."""
+
+
+class DescribedProtocol(Protocol):
+    """A protocol that says what routes it has."""
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+
+    @property
+    def routes(self) -> Sequence[DescribedRoute]:
+        """All of its routes."""
+
+
+def describe(
+    app: FastAPI, service: Service, predictions: Sequence[PredictionRoute], protocols: Sequence[DescribedProtocol]
+) -> dict[str, Any]:
+    """The OpenAPI document, with the default model's shapes and examples once it is loaded."""
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     document["paths"] = {route.path: {"post": _operation(route)} for route in predictions} | document["paths"]
     schemas = document["components"]["schemas"]
-    schemas.update(_schemas(predictions))
+    schemas.update(_schemas(predictions, protocols))
     _show_problems(document)
+    for protocol in protocols:
+        for route, about in _documented(protocol):
+            operations = document["paths"].setdefault(route.path, {})
+            operations[route.method.lower()] = _protocol_operation(protocol.title, route, about)
+    titles = [protocol.title for protocol in protocols]
+    document["tags"] = [{"name": tag} for tag in ("forecast", "models", *titles)]  # in that order, and others behind
     if service.lifecycle.phase is not Phase.LOADING:
-        _show_model(schemas, service.repository.get().loaded)
+        loaded = service.repository.get().loaded
+        _show_model(schemas, loaded)
+        _show_names(document, loaded)
     return document
+
+
+def _documented(protocol: DescribedProtocol) -> Iterator[tuple[DescribedRoute, About]]:
+    """The routes of a protocol that do something, and what."""
+    return ((route, route.about) for route in protocol.routes if route.about is not None)
 
 
 def _operation(route: PredictionRoute) -> dict[str, Any]:
@@ -89,6 +165,33 @@ def _operation(route: PredictionRoute) -> dict[str, Any]:
     }
 
 
+def _protocol_operation(title: str, route: DescribedRoute, about: About) -> dict[str, Any]:
+    """Describes a route of a protocol, whose errors are not problems."""
+    names = re.findall(r"{(\w+)}", route.path)
+    operation: dict[str, Any] = {
+        "tags": [title],
+        "summary": about.summary,
+        "operationId": "_".join(re.findall(r"\w+", f"{route.method.lower()}{route.path}")),
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": dict(PATH_PARTS[name])} for name in names
+        ],
+        "responses": {
+            "200": {"description": "The answer.", "content": _content(about.answer, about)},
+            "default": {"description": "An error.", "content": _json_content(ErrorAnswer)},
+        },
+    }
+    if about.body is not None:
+        is_required = any(field.is_required() for field in about.body.model_fields.values())
+        operation["requestBody"] = {"required": is_required, "content": _content(about.body, about)}
+    if about.is_binary:
+        operation["parameters"].append(LENGTH_PARAMETER)
+    return operation
+
+
+def _content(model: type[Any], about: About) -> dict[str, Any]:
+    return _json_content(model) | (BINARY_CONTENT if about.is_binary else {})
+
+
 def _json_content(model: type[Any]) -> dict[str, Any]:
     return {MediaType.JSON.value.decode(): {"schema": {"$ref": SCHEMA_REFERENCE.format(model=model.__name__)}}}
 
@@ -99,16 +202,19 @@ def _parameters() -> Iterator[dict[str, Any]]:
         yield {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _schemas(predictions: Sequence[PredictionRoute]) -> dict[str, Any]:
-    bodies: list[tuple[type[Any], Any]] = [(route.body_model, "validation") for route in predictions]
-    answers: list[tuple[type[Any], Any]] = [(route.answer_model, "serialization") for route in predictions]
-    described: list[tuple[type[Any], Any]] = [*bodies, *answers, (Problem, "serialization")]
+def _schemas(predictions: Sequence[PredictionRoute], protocols: Sequence[DescribedProtocol]) -> dict[str, Any]:
+    abouts = [about for protocol in protocols for _, about in _documented(protocol)]
+    bodies = [route.body_model for route in predictions] + [about.body for about in abouts if about.body is not None]
+    answers = [route.answer_model for route in predictions] + [about.answer for about in abouts]
+    answers += [Problem, ErrorAnswer]
+    described: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in bodies]
+    described += [(model, "serialization") for model in answers]
     schemas: dict[str, Any] = models_json_schema(described, ref_template=SCHEMA_REFERENCE)[1]["$defs"]
     return schemas
 
 
 def _show_problems(document: dict[str, Any]) -> None:
-    """Says that every error is a problem, in place of the framework's own 422."""
+    """Says that every error of what stands there is a problem, in place of the framework's own 422."""
     problem = {"schema": {"$ref": SCHEMA_REFERENCE.format(model=Problem.__name__)}}
     for path in document["paths"].values():
         for operation in path.values():
@@ -124,9 +230,57 @@ def _show_problems(document: dict[str, Any]) -> None:
 def _show_model(schemas: dict[str, Any], loaded: LoadedVersion) -> None:
     for schema in schemas.values():
         _show_shapes(schema, loaded.contract)
-    window = loaded.golden.windows[0].tolist()
-    schemas["WindowRequest"]["example"] = {"window": window}
-    schemas["BatchRequest"]["example"] = {"windows": [window, loaded.golden.windows[-1].tolist()]}
+    golden, signature = loaded.golden, loaded.signature
+    window, last = _plain(golden.windows[0]), _plain(golden.windows[-1])
+    inputs = _by_tensor(signature.inputs, golden.windows[:1])
+    outputs = _by_tensor(signature.outputs, golden.forecasts[:1])
+    answered = {"model_name": loaded.name, "model_version": str(loaded.version)}
+    examples = {
+        "WindowRequest": {"window": window},
+        "BatchRequest": {"windows": [window, last]},
+        "PredictRequest": {"instances": _as_rows(inputs)},
+        "PredictAnswer": {"predictions": _as_rows(outputs)},
+        "SavedModelMetadata": metadata_of(loaded),
+        "InferRequest": {"inputs": _as_tensors(inputs)},
+        "InferAnswer": {**answered, "outputs": _as_tensors(outputs)},
+    }
+    for name, example in examples.items():
+        schemas[name]["example"] = example
+
+
+def _by_tensor(layout: Layout, tables: Array) -> dict[str, Array]:
+    """The tensors of a batch by name."""
+    return {spec.name: array for spec, array in zip(layout.tensors, layout.split(tables), strict=True)}
+
+
+def _as_rows(tensors: dict[str, Array]) -> list[Any]:
+    """A batch as `/v1` has it in rows: bare where there is one tensor, and else by name."""
+    plain = {name: _plain(array) for name, array in tensors.items()}
+    rows = list(zip(*plain.values(), strict=True))
+    return [row[0] if len(plain) == 1 else dict(zip(plain, row, strict=True)) for row in rows]
+
+
+def _as_tensors(tensors: dict[str, Array]) -> list[dict[str, Any]]:
+    """A batch as `/v2` has it."""
+    return [
+        {"name": name, "shape": list(array.shape), "datatype": DATATYPE, "data": _plain(array.reshape(-1))}
+        for name, array in tensors.items()
+    ]
+
+
+def _plain(array: Array) -> Any:
+    """An array as lists of the shortest numbers that are the same float32."""
+    return orjson.loads(orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _show_names(document: dict[str, Any], loaded: LoadedVersion) -> None:
+    """Has the paths ask for the default model, unless told otherwise."""
+    examples = {"model": loaded.name, "name": loaded.name, "version": loaded.version}
+    for path in document["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path" and parameter["name"] in examples:
+                    parameter["example"] = examples[parameter["name"]]
 
 
 def _show_shapes(node: object, contract: Contract) -> None:

@@ -20,7 +20,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app import __version__
+from app.api import schemas
 from app.api.direct import DECODING, ENCODING, Request
+from app.api.schemas import About
 from app.body import deflate, inflate, wanted_encoding
 from app.errors import (
     DeadlinePassed,
@@ -79,11 +81,13 @@ class Route:
         method: The only method that they take.
         path: Their form, with names in braces for what differs.
         answer: Answers a request, given what stands in place of the names.
+        about: What the documentation says of them; None where every request is refused.
     """
 
     method: str
     path: str
     answer: Callable[..., Awaitable[Answer]]
+    about: About | None
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -91,31 +95,47 @@ class Route:
         return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.path))
 
 
+INFER = About("Forecasts the rows that follow each window.", schemas.InferAnswer, schemas.InferRequest, is_binary=True)
+LIVE = About("Tells that the service runs.", schemas.ServerLive)
+READY = About("Tells that the service takes requests.", schemas.ServerReady)
+SERVER = About("Tells the service's release and extensions.", schemas.ServerMetadata)
+ALL_STATS = About("Tells the figures of all versions that serve.", schemas.ModelStatistics)
+MODEL_READY = About("Tells that the model serves.", schemas.ModelReady)
+DESCRIBE = About("Tells the versions that serve, and their tensors.", schemas.ModelMetadata)
+CONFIGURATION = About("Tells the configuration that Triton would have of it.", schemas.ModelConfiguration)
+STATS = About("Tells the figures of the model's versions that serve.", schemas.ModelStatistics)
+INDEX = About("Tells where every version stands.", schemas.RepositoryIndex, schemas.IndexRequest)
+
+
 class Inference:
     """Every path of the protocol.
 
     Args:
         service: The running service.
+
+    Attributes:
+        routes: Of all its paths.
     """
+
+    title = "Open Inference Protocol"
 
     def __init__(self, service: Service) -> None:
         self._service = service
         models = f"{PREFIX}/models"
         every_form = f"{models}/{{model}}", f"{models}/{{model}}/versions/{{version}}"
-        self._routes = (
-            *(Route("POST", f"{form}/infer", self._infer) for form in every_form),
-            Route("GET", f"{PREFIX}/health/live", self._live),
-            Route("GET", f"{PREFIX}/health/ready", self._ready),
-            *(Route("GET", f"{form}/ready", self._model_ready) for form in every_form),
-            Route("GET", PREFIX, self._describe_server),
-            Route("GET", f"{PREFIX}/", self._describe_server),
-            Route("GET", f"{models}/stats", self._stats),
-            *(Route("GET", form, self._describe) for form in every_form),
-            *(Route("GET", f"{form}/config", self._configuration) for form in every_form),
-            *(Route("GET", f"{form}/stats", self._stats) for form in every_form),
-            Route("POST", f"{PREFIX}/repository/index", self._index),
-            Route("POST", f"{PREFIX}/repository/models/{{model}}/load", self._refuse_control),
-            Route("POST", f"{PREFIX}/repository/models/{{model}}/unload", self._refuse_control),
+        self.routes = (
+            *(Route("POST", f"{form}/infer", self._infer, INFER) for form in every_form),
+            Route("GET", f"{PREFIX}/health/live", self._live, LIVE),
+            Route("GET", f"{PREFIX}/health/ready", self._ready, READY),
+            *(Route("GET", f"{form}/ready", self._model_ready, MODEL_READY) for form in every_form),
+            Route("GET", PREFIX, self._describe_server, SERVER),
+            Route("GET", f"{models}/stats", self._stats, ALL_STATS),
+            *(Route("GET", form, self._describe, DESCRIBE) for form in every_form),
+            *(Route("GET", f"{form}/config", self._configuration, CONFIGURATION) for form in every_form),
+            *(Route("GET", f"{form}/stats", self._stats, STATS) for form in every_form),
+            Route("POST", f"{PREFIX}/repository/index", self._index, INDEX),
+            Route("POST", f"{PREFIX}/repository/models/{{model}}/load", self._refuse_control, None),
+            Route("POST", f"{PREFIX}/repository/models/{{model}}/unload", self._refuse_control, None),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +150,8 @@ class Inference:
         await send({"type": "http.response.body", "body": body})
 
     def _route_of(self, path: str) -> tuple[Route, dict[str, str]]:
-        for route in self._routes:
+        path = PREFIX if path == f"{PREFIX}/" else path
+        for route in self.routes:
             if match := route.pattern.fullmatch(path):
                 return route, match.groupdict()
         raise NotFound

@@ -36,12 +36,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.direct import DECODING, ENCODING, Request
+from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.body import inflate
 from app.errors import BatchTooLarge, InternalError, PredictionFailed, ServiceError
 from app.repository import ServedModel, ServedVersion, State, Status
 from app.service import Service
 from app.signature import Layout, TensorSpec
 from app.skeleton import Form, SkeletonReader, nested
+from app.versions import LoadedVersion
 from app.windows import FLOAT32_MAX, Array, to_float32
 
 MEDIA_TYPE = "application/json"
@@ -120,17 +122,41 @@ def answer_error(error: ServiceError, request_id: str) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route's name in logs and metrics."""
+    """Paths of one form.
 
+    Attributes:
+        method: The only method that they take.
+        path: Their form, with names in braces for what differs; the route's name in logs and metrics.
+        about: What the documentation says of them; None where every request is refused.
+    """
+
+    method: str
     path: str
+    about: About | None
 
 
-MODELS_ROUTE = Route(MODELS_PATH)
+MODELS_ROUTE = Route("GET", MODELS_PATH, About("Lists the models that serve.", ModelNames))
 
+FORMS = (
+    ("POST", ":predict", About("Forecasts the rows that follow each window.", PredictAnswer, PredictRequest)),
+    ("GET", "", About("Tells where the versions stand.", ModelStatus)),
+    ("GET", "/metadata", About("Tells the signatures.", SavedModelMetadata)),
+    ("POST", ":classify", None),
+    ("POST", ":regress", None),
+)
+SELECTIONS = "", "/versions/{version}", "/labels/{label}"
 
-@lru_cache
-def _route(selection: str, ending: str) -> Route:
-    return Route(f"{MODELS_PATH}/{{model}}{selection}{ending}")
+ROUTES = {
+    route.path: route
+    for route in (
+        MODELS_ROUTE,
+        *(
+            Route(method, f"{MODELS_PATH}/{{model}}{selection}{ending}", about)
+            for method, ending, about in FORMS
+            for selection in SELECTIONS
+        ),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +197,7 @@ class Target:
             version=_numeric(version) if version else None,
             label=unquote(label) if label else None,
             action=action,
-            route=_route(selection, ending),
+            route=ROUTES[f"{MODELS_PATH}/{{model}}{selection}{ending}"],
         )
 
 
@@ -206,6 +232,9 @@ class TFServing:
         service: The running service.
     """
 
+    title = "TensorFlow Serving"
+    routes = tuple(ROUTES.values())
+
     def __init__(self, service: Service) -> None:
         self._service = service
         self._root_characters = len(service.settings.root_path)
@@ -229,7 +258,7 @@ class TFServing:
             case "":
                 return self._tell_status(target)
             case "metadata":
-                return _metadata(self._select(request, target))
+                return orjson.dumps(metadata_of(self._select(request, target).loaded))
             case "predict":
                 return await self._predict(request, self._select(request, target))
             case _:
@@ -575,12 +604,12 @@ def _status(version: int, status: Status) -> dict[str, object]:
     return {"version": str(version), "state": STATES[status.state], "status": outcome}
 
 
-def _metadata(served: ServedVersion) -> bytes:
-    content = {
-        "model_spec": {"name": served.name, "signature_name": "", "version": str(served.version)},
-        "metadata": {"signature_def": {"signature_def": served.loaded.signatures}},
+def metadata_of(loaded: LoadedVersion) -> dict[str, Any]:
+    """What is told of a version: its signatures, all of them."""
+    return {
+        "model_spec": {"name": loaded.name, "signature_name": "", "version": str(loaded.version)},
+        "metadata": {"signature_def": {"signature_def": loaded.signatures}},
     }
-    return orjson.dumps(content)
 
 
 def _measure(value: Any, depth: int) -> tuple[tuple[int, ...], Any]:

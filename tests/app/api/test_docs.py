@@ -1,12 +1,24 @@
 """The documentation: complete, about the served model, and without a single foreign address."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
+import keras
+import numpy as np
 import pytest
+from pydantic import BaseModel
 
-from tests.servers import Server
+from app.api.docs import DescribedProtocol, DescribedRoute
+from app.api.inference import Inference
+from app.api.schemas import ErrorAnswer, InferAnswer, PredictAnswer
+from app.api.tfserving import TFServing
+from app.service import Service
+from app.settings import Settings
+from tests.servers import Server, running
+
+PREFIXES = {"/v1", "/v2"}
 
 FOREIGN = re.compile(r"(?:src|href|url|@import)\s*[=(:]?\s*[\"']?((?:https?:)?//[^\"')\s]+)")
 
@@ -68,16 +80,27 @@ def test_records_show_the_names_of_the_features(document: dict[str, Any]) -> Non
     assert records["items"]["properties"]["load"]["description"] == "0 to 1 MW in training"
 
 
-@pytest.mark.parametrize(("model", "path"), [("WindowRequest", "/predict"), ("BatchRequest", "/predict/batch")])
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("WindowRequest", "/predict"),
+        ("BatchRequest", "/predict/batch"),
+        ("PredictRequest", "/v1/models/default:predict"),
+        ("InferRequest", "/v2/models/default/infer"),
+    ],
+)
 def test_the_examples_work_as_they_stand(model: str, path: str, document: dict[str, Any], client: httpx.Client) -> None:
     assert client.post(path, json=document["components"]["schemas"][model]["example"]).status_code == 200
 
 
-def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
-    for path in document["paths"].values():
-        for operation in path.values():
-            described = operation["responses"]["default"]["content"]["application/problem+json"]
-            assert described["schema"] == {"$ref": "#/components/schemas/Problem"}
+def test_every_error_is_a_problem_but_for_those_of_the_protocols(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        media_type, name = (
+            ("application/json", "ErrorAnswer") if path[:3] in PREFIXES else ("application/problem+json", "Problem")
+        )
+        for operation in operations.values():
+            described = operation["responses"]["default"]["content"]
+            assert described == {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
             assert "422" not in operation["responses"]
 
 
@@ -88,8 +111,8 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert "x-axis" not in str(document)
 
 
-def test_every_route_is_described(document: dict[str, Any]) -> None:
-    assert document["paths"].keys() == {
+def test_every_native_route_is_described(document: dict[str, Any]) -> None:
+    assert {path for path in document["paths"] if path[:3] not in PREFIXES} == {
         "/predict",
         "/predict/batch",
         "/models",
@@ -101,3 +124,131 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         "/healthz",
         "/metrics",
     }
+
+
+def routes() -> list[tuple[str, DescribedRoute]]:
+    """The routes of both protocols, and whose each is."""
+    service = Service(Settings.read())
+    protocols: tuple[DescribedProtocol, ...] = TFServing(service), Inference(service)
+    return [(protocol.title, route) for protocol in protocols for route in protocol.routes]
+
+
+ROUTES = routes()
+
+
+def test_every_route_of_the_protocols_is_described_that_does_something(document: dict[str, Any]) -> None:
+    described = {
+        (operation["tags"][0], method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if path[:3] in PREFIXES
+    }
+    assert described == {(title, route.method, route.path) for title, route in ROUTES if route.about is not None}
+    assert len(described) == 10 + 15
+
+
+@pytest.mark.parametrize("path", [route.path for _, route in ROUTES if route.about is None])
+def test_a_route_that_is_not_described_refuses_everything(path: str, client: httpx.Client) -> None:
+    answer = client.post(path.format(model="default", version=2, label="none"), json={"instances": []})
+    assert answer.status_code in {400, 501}
+    assert path.endswith((":classify", ":regress", "/load", "/unload"))
+
+
+@pytest.mark.parametrize("route", [route for _, route in ROUTES if route.about], ids=lambda route: route.path)
+def test_what_a_route_of_the_protocols_answers_is_described(
+    route: DescribedRoute, document: dict[str, Any], client: httpx.Client
+) -> None:
+    assert route.about is not None
+    operation = document["paths"][route.path][route.method.lower()]
+    names = {part["name"]: part.get("example", "none") for part in operation["parameters"] if part["in"] == "path"}
+    assert list(names) == re.findall(r"{(\w+)}", route.path)
+    needs_body = operation.get("requestBody", {"required": False})["required"]
+    schemas = document["components"]["schemas"]
+    body = schemas[route.about.body.__name__]["example"] if route.about.body and needs_body else None
+    answer = client.request(route.method, route.path.format(**names), json=body)
+    model = ErrorAnswer if "label" in names else route.about.answer
+    assert answer.status_code == (400 if "label" in names else 200)
+    model.model_validate_json(answer.content, extra="forbid")
+    described = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert described == {"$ref": f"#/components/schemas/{route.about.answer.__name__}"}
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "path"),
+    [("Predict", PredictAnswer, "/v1/models/default:predict"), ("Infer", InferAnswer, "/v2/models/default/infer")],
+)
+def test_the_example_of_an_answer_is_what_the_example_of_a_body_gets(
+    model: str, kind: type[BaseModel], path: str, document: dict[str, Any], client: httpx.Client
+) -> None:
+    schemas = document["components"]["schemas"]
+    answer, promised = client.post(path, json=schemas[f"{model}Request"]["example"]), schemas[f"{model}Answer"]
+    assert_close(answer.json(), promised["example"])
+    kind.model_validate(promised["example"], extra="forbid")
+
+
+def test_the_example_of_metadata_is_the_default_models(document: dict[str, Any], client: httpx.Client) -> None:
+    example = document["components"]["schemas"]["SavedModelMetadata"]["example"]
+    assert client.get("/v1/models/default/metadata").json() == example
+
+
+def assert_close(actual: Any, expected: Any) -> None:
+    """The same but for the last digits of numbers."""
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys()
+        for key, value in expected.items():
+            assert_close(actual[key], value)
+    elif isinstance(expected, list):
+        assert len(actual) == len(expected)
+        for one, other in zip(actual, expected, strict=True):
+            assert_close(one, other)
+    else:
+        assert actual == (pytest.approx(expected, rel=1e-5) if isinstance(expected, float) else expected)
+
+
+def test_a_model_of_several_tensors_has_examples_that_name_them(tmp_path: Path) -> None:
+    recent, calendar = keras.Input((6, 2), name="recent"), keras.Input((3,), name="calendar")
+    state = keras.layers.Concatenate()([keras.layers.Flatten()(recent), calendar])
+    outputs = {name: keras.layers.Dense(2)(state) for name in ("load", "total")}
+    keras.Model({"recent": recent, "calendar": calendar}, outputs).export(tmp_path / "models/pair/7", verbose=False)
+    with running(tmp_path, model="pair") as server, server.client() as client:
+        server.wait_for("/readyz")
+        document = client.get("/openapi.json").json()
+        schemas = document["components"]["schemas"]
+        rows, tensors = schemas["PredictRequest"]["example"], schemas["InferRequest"]["example"]
+        assert np.shape(rows["instances"][0]["recent"]) == (6, 2)
+        assert {tensor["name"]: tensor["shape"] for tensor in tensors["inputs"]} == {
+            "recent": [1, 6, 2],
+            "calendar": [1, 3],
+        }
+        for name, path in {"Predict": "/v1/models/pair:predict", "Infer": "/v2/models/pair/infer"}.items():
+            answer = client.post(path, json=schemas[f"{name}Request"]["example"])
+            assert answer.status_code == 200
+            assert_close(answer.json(), schemas[f"{name}Answer"]["example"])
+        [model] = document["paths"]["/v1/models/{model}"]["get"]["parameters"]
+        assert model["example"] == "pair"
+
+
+def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(names) == len(set(names))
+
+
+def test_only_what_may_be_left_out_is_optional(document: dict[str, Any]) -> None:
+    required = {
+        path: operation["requestBody"]["required"]
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if "requestBody" in operation
+    }
+    assert [path for path, is_required in required.items() if not is_required] == ["/v2/repository/index"]
+    infer = document["paths"]["/v2/models/{model}/infer"]["post"]
+    assert infer["requestBody"]["content"].keys() == {"application/json", "application/octet-stream"}
+    assert [part["name"] for part in infer["parameters"]] == ["model", "Inference-Header-Content-Length"]
+
+
+def test_a_service_that_loads_describes_its_routes_already(models_dir: Path) -> None:
+    with running(models_dir.parent) as server, server.client() as client:
+        server.wait_for("/livez")
+        schema = client.get("/openapi.json").json()["components"]["schemas"]["PredictRequest"]
+        assert [option["$ref"].rpartition("/")[2] for option in schema["anyOf"]] == ["Rows", "Columns"]
+        assert "example" not in schema
