@@ -115,6 +115,12 @@ def test_any_signature_is_read_as_protobuf_prints_it(path: Path, saved: Any) -> 
     assert read_signatures(path) == without_values(printed(saved))
 
 
+def test_fields_of_every_kind_are_passed_over(path: Path) -> None:
+    unknown = b"\x78\xff\x01" + b"\x79" + b"\xff" * 8 + b"\x7a\x02\xff\xff" + b"\x7d" + b"\xff" * 4
+    path.write_bytes(unknown + graph_of(unknown + b"\x0a\x01s") + unknown)
+    assert read_signatures(path).keys() == {"s"}
+
+
 def test_the_graph_is_not_looked_into(path: Path) -> None:
     graph = b"\xff" * 2**25
     signature = b"\x0a\x01s\x12\x00"
@@ -143,6 +149,7 @@ NO_SAVED_MODELS = [
     b"\x12\x05\x00",  # a graph that goes on behind the end
     b"\x12\x80",  # a size that does not end
     b"\x12" + b"\xff" * 10,  # nor here
+    b"\x08" + b"\xff" * 10 + b"\x01\x12\x00",  # a number that ends too late
     b"\x12\x00\x0b",  # a group
     b"\x12\x00\x0d\x00",  # four bytes of which one is there
     b"\x12\x00\x09" + b"\x00" * 7,  # eight bytes of which seven are there
