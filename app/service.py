@@ -98,14 +98,13 @@ class Service:
 
     async def _keep_house(self) -> None:
         """Tells the other workers of this one's queues, and cleans up after versions that are gone."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             count_queues()
             self.repository.note_endings()
             if self.repository.has_garbage and TENSORFLOW in sys.modules:
                 self.repository.has_garbage = False
-                await loop.run_in_executor(self._loader, _collect_garbage)
+                await asyncio.to_thread(_collect_garbage)
 
     async def refresh(self, *, at_once: bool = False) -> None:
         """Looks at policies and folders, and returns when all that is new is loaded; see `Repository.refresh`."""
