@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
+from app.settings import Settings
 
 BODY_IS_HERE = "body_is_here"
 """Key in a scope's state under which the server says that the body has arrived as a whole."""
@@ -19,6 +20,12 @@ CLIENT_HAS_LEFT = "the client has left"
 
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """How zlib is told of an encoding; `deflate` is the format of RFC 1950, as RFC 9110 has it."""
+
+NUMBER_BYTES = 64
+"""Room for a number in JSON, with brackets and the white space of an indented body around it."""
+
+OTHER_BYTES = 64 * 1024
+"""Room for everything in a body that is not numbers."""
 
 HEADER_VALUES = 256
 """Different values of a header whose meaning is remembered."""
@@ -106,13 +113,25 @@ def deflate(encoding: bytes, body: bytes) -> bytes:
     return zlib.compress(body, zlib.Z_BEST_SPEED, WINDOW_BITS[encoding])
 
 
+def inflatable_bytes(settings: Settings, row_numbers: int) -> int:
+    """The largest body that an encoded one may become: what the largest request for a model needs, and no more.
+
+    A few bytes can become as many as the service takes, and those would hold all others up while they are parsed.
+
+    Args:
+        settings: Tells the most bytes and rows taken.
+        row_numbers: How many numbers a row has; 0 where a body has none.
+    """
+    return min(settings.max_body_bytes, settings.max_batch_rows * row_numbers * NUMBER_BYTES + OTHER_BYTES)
+
+
 def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> bytes:
     """A body as it was before its Content-Encoding, which may be gzip or deflate.
 
     Args:
         headers: By lower-case name.
         body: As it came.
-        max_bytes: Largest body taken, inflated.
+        max_bytes: Largest body taken, inflated; see `inflatable_bytes`.
 
     Raises:
         UnsupportedEncoding: It is encoded in another way.
@@ -135,7 +154,7 @@ def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> byte
             raise MalformedBody(f"{encoding.decode()}, as its Content-Encoding says") from None
         size += len(piece)
         if size > max_bytes:
-            raise BodyTooLarge(max_bytes)
+            raise BodyTooLarge(max_bytes, "inflated body")
         if not inflater.eof:
             raise MalformedBody(f"whole: its {encoding.decode()} ends too early")
         pieces.append(piece)

@@ -133,13 +133,18 @@ class Conflict(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """More bytes than the service takes."""
+    """More bytes than the service takes.
+
+    Args:
+        limit_bytes: Most bytes taken.
+        what: What has more, in words.
+    """
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     title = "Body too large"
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body is larger than the {limit_bytes} bytes this service takes; send fewer windows.")
+    def __init__(self, limit_bytes: int, what: str = "body") -> None:
+        super().__init__(f"The {what} is larger than the {limit_bytes} bytes this service takes; send fewer windows.")
 
 
 class BatchTooLarge(ServiceError):

@@ -57,6 +57,11 @@ class Layout:
         return rows, sum(self.widths)
 
     @cached_property
+    def row_numbers(self) -> int:
+        """How many numbers a row of the batch has, in all tensors together."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
     def is_table(self) -> bool:
         """Whether there is one tensor, which has the shape of the table already."""
         return [tensor.shape for tensor in self.tensors] == [self.shape]

@@ -7,7 +7,6 @@ document has no bytes is the only tensor of a single row.
 Models take and give float32. Numbers of other types are taken where float32 holds exactly the same ones.
 """
 
-import gc
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.golden import Array
 from app.signature import Signature, TensorSpec
-from app.windows import FLOAT32_MAX, NUMBER_TYPES, number_problem, to_float32
+from app.windows import FLOAT32_MAX, NUMBER_TYPES, collector_paused, number_problem, to_float32
 
 Entry: TypeAlias = dict[str, Any]
 """A tensor as the document names it."""
@@ -274,13 +273,11 @@ def parse_document(document: bytes | memoryview) -> Entry:
         MalformedBody: It is not JSON.
         InvalidRequest: It is something else than an object.
     """
-    gc.disable()  # JSON makes no cycles, and the collector would go through millions of numbers again and again
     try:
-        content = orjson.loads(document)
+        with collector_paused():
+            content = orjson.loads(document)
     except orjson.JSONDecodeError:
         raise MalformedBody("valid JSON in UTF-8, which knows no NaN and no Infinity") from None
-    finally:
-        gc.enable()
     if not isinstance(content, dict):
         raise invalid("expected a JSON object")
     return content

@@ -8,7 +8,9 @@ Numbers are strict: no strings, booleans, null, NaN, infinities, or values that 
 right is checked level by level at C speed; only one that is wrong is walked again to say where.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Annotated, Any, TypeAlias
@@ -181,6 +183,19 @@ def _to_array(value: object, sizes: Sequence[int | None]) -> Array | None:
         return None
     tensor = to_float32(numbers)
     return None if tensor is None else tensor.reshape(shape)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keeps the collector of cycles away while JSON is parsed.
+
+    JSON makes no cycles, and the collector would go through millions of lists again and again.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def to_float32(numbers: NDArray[Any]) -> Array | None:

@@ -23,7 +23,7 @@ from app import __version__
 from app.api import schemas
 from app.api.direct import DECODING, ENCODING, Request
 from app.api.schemas import About
-from app.body import deflate, inflate, wanted_encoding
+from app.body import deflate, inflatable_bytes, inflate, wanted_encoding
 from app.errors import (
     DeadlinePassed,
     InternalError,
@@ -174,8 +174,9 @@ class Inference:
         settings = self._service.settings
         body = await request.body(settings)
         started = time.perf_counter()
-        body = inflate(request.headers, body, settings.max_body_bytes)
-        reader = InferRequestReader(served.name, served.loaded.signature, settings.max_batch_rows)
+        signature = served.loaded.signature
+        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.row_numbers))
+        reader = InferRequestReader(served.name, signature, settings.max_batch_rows)
         asked = reader.read(body, request.headers.get(LENGTH_HEADER.lower().encode()))
         request.note(DECODING, started)
         return asked
@@ -264,7 +265,7 @@ class Inference:
 
     async def _index(self, request: Request) -> Answer:
         settings = self._service.settings
-        body = inflate(request.headers, await request.body(settings), settings.max_body_bytes)
+        body = inflate(request.headers, await request.body(settings), inflatable_bytes(settings, 0))
         only_ready = parse_document(body).get("ready", False) if body else False
         if not isinstance(only_ready, bool):
             raise invalid("expected ready to be true or false")

@@ -1,6 +1,5 @@
 """The native routes: forecasts for one window or many, and what the models say about themselves."""
 
-import gc
 import time
 from abc import abstractmethod
 from datetime import datetime
@@ -27,7 +26,7 @@ from app.repository import ServedModel, ServedVersion
 from app.service import Service
 from app.signature import Layout, Signature
 from app.skeleton import reader_of
-from app.windows import Array, RecordsWindow, Tensor, Window, Windows
+from app.windows import Array, RecordsWindow, Tensor, Window, Windows, collector_paused
 
 router = APIRouter()
 
@@ -322,13 +321,11 @@ def _describe(service: Service, name: str, version: int | None) -> ModelDescript
 
 
 def _parse(body: bytes) -> object:
-    gc.disable()  # JSON makes no cycles, and the collector would go through millions of lists again and again
     try:
-        return from_json(body)
+        with collector_paused():
+            return from_json(body)
     except ValueError:
         raise MalformedBody from None
-    finally:
-        gc.enable()
 
 
 def _select(service: Service, request: Request) -> ServedVersion:

@@ -16,7 +16,6 @@ Paths, bodies, statuses and the texts of errors are TensorFlow Serving's, but fo
 - Refusals for lack of time, room or readiness have the statuses of this service: 408, 413, 415, 503, 504.
 """
 
-import gc
 import json
 import math
 import re
@@ -37,14 +36,14 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.direct import DECODING, ENCODING, Request
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
-from app.body import inflate
+from app.body import inflatable_bytes, inflate
 from app.errors import BatchTooLarge, InternalError, PredictionFailed, ServiceError
 from app.repository import ServedModel, ServedVersion, State, Status
 from app.service import Service
 from app.signature import Layout, TensorSpec
 from app.skeleton import Form, SkeletonReader, nested
 from app.versions import LoadedVersion
-from app.windows import FLOAT32_MAX, Array, to_float32
+from app.windows import FLOAT32_MAX, Array, collector_paused, to_float32
 
 MEDIA_TYPE = "application/json"
 
@@ -258,9 +257,9 @@ class TFServing:
             case "":
                 return self._tell_status(target)
             case "metadata":
-                return orjson.dumps(metadata_of(self._select(request, target).loaded))
+                return orjson.dumps(metadata_of(self._select(target).loaded))
             case "predict":
-                return await self._predict(request, self._select(request, target))
+                return await self._predict(request, self._select(target))
             case _:
                 raise Unimplemented(target.action)
 
@@ -291,8 +290,8 @@ class TFServing:
             raise InvalidArgument(f"Unrecognized servable version label: {_shown(target.label)}")
         return version
 
-    def _select(self, request: Request, target: Target) -> ServedVersion:
-        """The version that answers; its name goes into the headers of any answer."""
+    def _select(self, target: Target) -> ServedVersion:
+        """The version that is asked for."""
         self._service.check_ready()
         model = self._service.repository.model(target.model)
         version = self._version(target, model)
@@ -301,17 +300,18 @@ class TFServing:
             name = _shown(target.model)
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise NoSuchServable(f"Servable not found for request: {wanted}")
-        request.scope["state"]["served"] = served
         return served
 
     async def _predict(self, request: Request, served: ServedVersion) -> bytes:
+        request.scope["state"]["served"] = served  # whatever the answer, its headers and the metrics name the version
         settings = self._service.settings
         served.batcher.refuse_if_full()
         body = await request.body(settings)
         started = time.perf_counter()
         signature = served.loaded.signature
         reader = BodyReader(signature.inputs, settings.max_batch_rows, allow_nan=settings.allow_nan)
-        orientation, windows = reader.read(inflate(request.headers, body, settings.max_body_bytes))
+        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.row_numbers))
+        orientation, windows = reader.read(body)
         request.note(DECODING, started)
         forecasts = await served.batcher.submit(windows, allow_nan=settings.allow_nan)
         started = time.perf_counter()
@@ -516,13 +516,38 @@ def _parse(body: bytes) -> dict[str, Any]:
     Raises:
         InvalidArgument: There is none, or none that names a signature which serves.
     """
-    gc.disable()  # JSON makes no cycles, and the collector would go through millions of lists again and again
+    with collector_paused():
+        content = _decode(body)
+    if not isinstance(content, dict):
+        raise _format_error(content, "Is not object")
+    name = content.get("signature_name", SIGNATURE)
+    if not isinstance(name, str):
+        raise _format_error(content, "not formatted correctly. 'signature_name' key must be a string value.")
+    if name not in {"", SIGNATURE}:
+        raise InvalidArgument(f'Serving signature name: "{_shown(name)}" not found in signature def')
+    return content
+
+
+def _decode(body: bytes) -> Any:
+    """The JSON that a body begins with: by orjson if it is strict and nothing follows it, else slowly."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _decode_leniently(body)
+
+
+def _decode_leniently(body: bytes) -> Any:
+    """The JSON that a body begins with, NaN, Infinity and numbers beyond float64 included.
+
+    Raises:
+        InvalidArgument: It begins with something else.
+    """
     try:
         text = body.decode("utf-8-sig")
         start = len(text) - len(text.lstrip(JSON_SPACE))
         if start == len(text):
             raise InvalidArgument("JSON Parse error: The document is empty")
-        content, _ = DECODER.raw_decode(text, start)
+        return DECODER.raw_decode(text, start)[0]
     except UnicodeDecodeError as error:
         raise InvalidArgument(f"JSON Parse error: Invalid encoding, not UTF-8 at offset: {error.start}") from None
     except json.JSONDecodeError as error:
@@ -532,16 +557,6 @@ def _parse(body: bytes) -> dict[str, Any]:
         raise InvalidArgument("JSON Parse error: Number too big to be stored in double.") from None
     except RecursionError:
         raise InvalidArgument("JSON Parse error: nested too deeply") from None
-    finally:
-        gc.enable()
-    if not isinstance(content, dict):
-        raise _format_error(content, "Is not object")
-    name = content.get("signature_name", SIGNATURE)
-    if not isinstance(name, str):
-        raise _format_error(content, "not formatted correctly. 'signature_name' key must be a string value.")
-    if name not in {"", SIGNATURE}:
-        raise InvalidArgument(f'Serving signature name: "{_shown(name)}" not found in signature def')
-    return content
 
 
 def _orientation(content: Mapping[str, Any]) -> Orientation:

@@ -10,8 +10,9 @@ import orjson
 import pytest
 from starlette.requests import ClientDisconnect
 
-from app.body import declared_type, inflate, read_body
+from app.body import declared_type, inflatable_bytes, inflate, read_body
 from app.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
+from app.settings import Settings
 from tests.servers import Server, is_closed, read_answer
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -187,3 +188,9 @@ def test_a_small_body_that_becomes_too_large_is_refused(streams: int) -> None:
     bomb = gzip.compress(bytes(10_000_000 // streams)) * streams
     with pytest.raises(BodyTooLarge):
         inflate({b"content-encoding": b"gzip"}, bomb, 999_999)
+
+
+def test_a_body_may_become_as_large_as_the_largest_request_and_never_larger_than_any() -> None:
+    assert inflatable_bytes(Settings(max_batch_rows=100), 8) == 100 * 8 * 64 + 64 * 1024
+    assert inflatable_bytes(Settings(max_batch_rows=100), 0) == 64 * 1024
+    assert inflatable_bytes(Settings(max_batch_rows=100, max_body_bytes=5000), 8) == 5000

@@ -1,5 +1,6 @@
 """Payloads in, float32 tensors or located errors out."""
 
+import gc
 import json
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.errors import MAX_LOCATED_ERRORS
 from app.manifest import Contract
-from app.windows import FLOAT32_MAX, Array, RecordsWindow, Window, Windows
+from app.windows import FLOAT32_MAX, Array, RecordsWindow, Window, Windows, collector_paused
 from tests.versions import contract_of
 
 WINDOW: TypeAdapter[Array] = TypeAdapter(Window)
@@ -213,3 +214,12 @@ def test_many_features_are_named_in_brief() -> None:
     contract = contract_of(steps=1, features=[f"f{index}" for index in range(20)])
     [(_, message)] = mistakes(WINDOW, "[[1]]", contract)
     assert message == "expected 20 features (f0, f1, f2, f3, f4, f5, f6, f7 and 12 more), got 1"
+
+
+def test_the_collector_is_on_again_after_parsing_whether_it_went_well_or_not() -> None:
+    with collector_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="Expecting"), collector_paused():
+        json.loads("[")
+    assert gc.isenabled()

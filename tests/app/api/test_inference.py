@@ -31,6 +31,7 @@ from tests.servers import HOST, Server, running, wait_until
 from tests.versions import expected_forecasts, make_version, some_windows
 
 INFER = "/v2/models/default/infer"
+INDEX = "/v2/repository/index"
 LENGTH = "Inference-Header-Content-Length"
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 FLAT = [number for row in WINDOW for number in row]
@@ -216,13 +217,11 @@ def test_the_index_lists_every_version_and_why_it_does_not_serve(
     assert (broken["version"], broken["state"]) == ("1", "UNAVAILABLE")
     assert broken["reason"]
     assert "/models/" not in broken["reason"], "no path of the host"
-    assert client.post("/v2/repository/index", json={"ready": True}).json() == ready
-    assert client.post("/v2/repository/index", json={"ready": False}).json() == index
-    assert client.post(
-        "/v2/repository/index", content=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}
-    ).json()
-    assert error_of(client.post("/v2/repository/index", json={"ready": MARK})) == "expected ready to be true or false"
-    assert error_of(client.post("/v2/repository/index", content=b"[]")) == "expected a JSON object"
+    assert client.post(INDEX, json={"ready": True}).json() == ready
+    assert client.post(INDEX, json={"ready": False}).json() == index
+    assert client.post(INDEX, content=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}).json()
+    assert error_of(client.post(INDEX, json={"ready": MARK})) == "expected ready to be true or false"
+    assert error_of(client.post(INDEX, content=b"[]")) == "expected a JSON object"
 
 
 def test_versions_are_not_loaded_by_request(client_of_triton: triton.InferenceServerClient) -> None:
@@ -652,6 +651,18 @@ def test_a_body_that_becomes_too_large_is_refused(strict_server: Server) -> None
             assert "larger than the 4096 bytes" in error_of(answer)
 
 
+def test_an_encoded_body_may_grow_to_what_the_largest_request_needs(client: httpx.Client, contract: Contract) -> None:
+    data = some_windows(8, contract).astype(float).tolist()
+    largest = json.dumps({"inputs": [{**INPUT, "shape": [8, 4, 2], "data": data}]}, indent=8).encode()
+    for path, body, limit_bytes in ((INFER, largest, 8 * 8 * 64 + 64 * 1024), (INDEX, b"{}", 64 * 1024)):
+        for more, status in ((0, 200), (limit_bytes, 413)):
+            spaced = body + b" " * more
+            assert client.post(path, content=spaced).status_code == 200
+            answer = client.post(path, content=gzip.compress(spaced), headers={"Content-Encoding": "gzip"})
+            assert answer.status_code == status
+        assert error_of(answer).startswith(f"The inflated body is larger than the {limit_bytes} bytes")
+
+
 def test_behind_a_proxy_that_publishes_it_elsewhere_everything_is_the_same(strict_server: Server) -> None:
     with triton.InferenceServerClient(f"{HOST}:{strict_server.port}") as client:
         assert client.is_server_ready()
@@ -739,7 +750,7 @@ def test_while_loading_it_lives_and_lists_what_it_loads(version_dir: Path) -> No
                 assert error_of(answer) == "Not ready: the models are being loaded."
             assert client.post(INFER, json={"inputs": [INPUT]}).status_code == 503
             loading = {"name": "default", "version": "1", "state": "LOADING", "reason": ""}
-            wait_until(lambda: client.post("/v2/repository/index").json() == [loading])
+            wait_until(lambda: client.post(INDEX).json() == [loading])
             server.wait_for("/v2/health/ready")
             assert client.get("/v2/models/default/ready").status_code == 200
 
@@ -799,7 +810,13 @@ def test_statistics_count_what_succeeded_and_what_did_not(
     client_of_triton.infer("default", [input_of(some_windows(5, contract))])
     client.post("/predict", json={"window": WINDOW})
     client.post(INFER, json={})
-    client.get("/v2/models/default")
+    for path in (
+        "/v1/models/default",
+        "/v1/models/default/metadata",
+        "/v2/models/default",
+        "/v2/models/default/config",
+    ):
+        assert client.get(path).status_code == 200
     statistics = statistics_of(client_of_triton)
     after = statistics["inference_stats"]
     counted = {stage: after[stage]["count"] - before[stage]["count"] for stage in after}
