@@ -10,7 +10,6 @@ Models take and give float32. Numbers of other types are taken where float32 hol
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import prod
 from typing import Any, TypeAlias
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.golden import Array
 from app.signature import Signature, TensorSpec
-from app.windows import FLOAT32_MAX, NUMBER_TYPES, collector_paused, number_problem, to_float32
+from app.windows import FLOAT32_MAX, NUMBER_TYPES, collector_paused, flatten, listed, number_problem, to_float32
 
 Entry: TypeAlias = dict[str, Any]
 """A tensor as the document names it."""
@@ -42,8 +41,6 @@ LENGTH_HEADER = "Inference-Header-Content-Length"
 INTEGER = re.compile(rb"-?[0-9]{1,18}")
 
 INT64_MAX = 2**63 - 1
-MAX_NAMES_SHOWN = 8
-MAX_NAME_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +366,13 @@ def _from_json(tensor: TensorSpec, datatype: str, shape: tuple[int, ...], data: 
         )
     if not isinstance(data, list):
         raise invalid(f"expected data of input '{tensor.name}' to be a list")
-    values = _flatten(tensor, shape, data) if data and type(data[0]) is list else data
+    values = data
+    if data and type(data[0]) is list:
+        flat = flatten(data, shape)
+        if flat is None:
+            problem = f"data of input '{tensor.name}' is nested in another way than its shape {list(shape)}"
+            raise invalid(f"{problem}; nest it so, or send one flat list")
+        values, _ = flat
     if len(values) != prod(shape):
         raise invalid(f"input '{tensor.name}' has {len(values)} numbers, but its shape {list(shape)} {prod(shape)}")
     dtype = DATATYPES[datatype]
@@ -383,16 +386,6 @@ def _from_json(tensor: TensorSpec, datatype: str, shape: tuple[int, ...], data: 
     except OverflowError:
         raise invalid(f"input '{tensor.name}' has a number that {datatype} cannot hold") from None
     return _as_float32(tensor, numbers.reshape(shape), must_be_exact=datatype != DATATYPE)
-
-
-def _flatten(tensor: TensorSpec, shape: tuple[int, ...], data: list[Any]) -> list[Any]:
-    level: list[Any] = [data]
-    for size in shape:
-        if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
-            problem = f"data of input '{tensor.name}' is nested in another way than its shape {list(shape)}"
-            raise invalid(f"{problem}; nest it so, or send one flat list")
-        level = list(chain.from_iterable(level))
-    return level
 
 
 def _as_float32(tensor: TensorSpec, numbers: NDArray[Any], *, must_be_exact: bool) -> Array:
@@ -424,5 +417,4 @@ def _wrong_number(tensor: TensorSpec, shape: tuple[int, ...], index: int, proble
 
 
 def _listed(tensors: Sequence[TensorSpec]) -> str:
-    shown = ", ".join(tensor.name[:MAX_NAME_CHARACTERS] for tensor in tensors[:MAX_NAMES_SHOWN])
-    return f"{shown} and {len(tensors) - MAX_NAMES_SHOWN} more" if len(tensors) > MAX_NAMES_SHOWN else shown
+    return listed([tensor.name for tensor in tensors])

@@ -51,7 +51,7 @@ class Axis:
         counted = f"{size} {self.name.removesuffix('s') if size == 1 else self.name}"
         if self.size is None:
             return f"{counted} as in the first row"
-        return f"{counted} ({_listed(self.entries)})" if self.entries else counted
+        return f"{counted} ({listed(self.entries)})" if self.entries else counted
 
 
 class Tensor:
@@ -167,22 +167,42 @@ def _tensor(value: object, axes: Sequence[Axis], rename: Callable[[Location], Lo
 
 def _to_array(value: object, sizes: Sequence[int | None]) -> Array | None:
     """Nested lists to a float32 array of that shape, or None if anything at all is wrong with them."""
-    rows: list[Any] = [value]
+    flat = flatten(value, sizes)
+    if flat is None or not set(map(type, flat[0])) <= NUMBER_TYPES:
+        return None
+    entries, shape = flat
+    numbers = to_float64(entries)
+    tensor = None if numbers is None else to_float32(numbers)
+    return None if tensor is None else tensor.reshape(shape)
+
+
+def flatten(value: object, sizes: Sequence[int | None]) -> tuple[list[Any], list[int]] | None:
+    """Takes nested lists apart, level by level at C speed.
+
+    Args:
+        value: The lists.
+        sizes: Of each level, from the outermost in; None where any from 1 will do, the same in every list.
+
+    Returns:
+        What is in the innermost lists, whatever it is, and all sizes; None if the lists have others.
+    """
+    level: list[Any] = [value]
     shape = []
     for size in sizes:
-        lengths = set(map(len, rows)) if set(map(type, rows)) == {list} else set()
+        lengths = set(map(len, level)) if set(map(type, level)) == {list} else set()
         if len(lengths) != 1 or 0 in lengths or (size is not None and size not in lengths):
             return None
         shape.append(lengths.pop())
-        rows = list(chain.from_iterable(rows))
-    if not set(map(type, rows)) <= NUMBER_TYPES:
-        return None
+        level = list(chain.from_iterable(level))
+    return level, shape
+
+
+def to_float64(numbers: Sequence[float]) -> NDArray[np.float64] | None:
+    """Numbers as float64; None if there is an integer that even float64 cannot hold."""
     try:
-        numbers = np.array(rows, dtype=np.float64)
-    except OverflowError:  # an integer that even float64 cannot hold
+        return np.array(numbers, np.float64)
+    except OverflowError:
         return None
-    tensor = to_float32(numbers)
-    return None if tensor is None else tensor.reshape(shape)
 
 
 @contextmanager
@@ -255,11 +275,11 @@ def _locate_in_records(value: object, names: tuple[str, ...], steps: Axis) -> It
     wanted = set(names)
     for index, record in enumerate(value):
         if not isinstance(record, dict):
-            yield (index,), f"expected an object with {_listed(names)}, got {_kind(record)}"
+            yield (index,), f"expected an object with {listed(names)}, got {_kind(record)}"
         elif missing := [name for name in names if name not in record]:
-            yield (index,), f"expected {_listed(names)}; {_listed(missing)} missing"
+            yield (index,), f"expected {listed(names)}; {listed(missing)} missing"
         elif len(record) > len(wanted):
-            yield (index,), f"expected {_listed(names)} only, got {len(record) - len(wanted)} unknown besides"
+            yield (index,), f"expected {listed(names)} only, got {len(record) - len(wanted)} unknown besides"
 
 
 def _refuse(mistakes: Iterator[Mistake]) -> None:
@@ -280,6 +300,7 @@ def _kind(value: object) -> str:
     return KINDS.get(type(value), "a number")
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence tells them: the first few, and how many more there are."""
     shown = ", ".join(name[:MAX_NAME_CHARACTERS] for name in names[:MAX_NAMES_SHOWN])
     return f"{shown} and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else shown

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
-from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -43,7 +42,7 @@ from app.service import Service
 from app.signature import Layout, TensorSpec
 from app.skeleton import Form, SkeletonReader, nested
 from app.versions import LoadedVersion
-from app.windows import FLOAT32_MAX, Array, collector_paused, to_float32
+from app.windows import FLOAT32_MAX, NUMBER_TYPES, Array, collector_paused, flatten, to_float32, to_float64
 
 MEDIA_TYPE = "application/json"
 
@@ -328,8 +327,6 @@ class Token(float):
 
 DECODER = json.JSONDecoder(parse_constant=Token)
 
-NUMBER_TYPES = {int, float}
-
 
 class BodyReader:
     """Reads the body of a prediction.
@@ -442,20 +439,18 @@ class BodyReader:
 
     def _to_array(self, value: Any, shape: tuple[int, ...]) -> Array | None:
         """Nested lists to a float32 array of that shape, or None if anything at all is wrong with them."""
-        level = [value]
-        for size in shape:
-            if set(map(type, level)) != {list} or set(map(len, level)) != {size}:
-                return None
-            level = list(chain.from_iterable(level))
-        tokens = set(map(type, level)) - NUMBER_TYPES
+        flat = flatten(value, shape)
+        if flat is None:
+            return None
+        entries, _ = flat
+        tokens = set(map(type, entries)) - NUMBER_TYPES
         if tokens and not (tokens == {Token} and self._allow_nan):
             return None
-        try:
-            numbers = np.array(level, np.float64)
-        except OverflowError:  # an integer that even float64 cannot hold
+        numbers = to_float64(entries)
+        if numbers is None:
             return None
         if tokens:
-            others = np.array([0.0 if type(number) is Token else number for number in level])
+            others = np.array([0.0 if type(number) is Token else number for number in entries])
             return None if to_float32(others) is None else numbers.astype(np.float32).reshape(shape)
         tensor = to_float32(numbers)
         return None if tensor is None else tensor.reshape(shape)
