@@ -2,6 +2,7 @@
 
 ServiceError                  an answer that is not a forecast; carries its HTTP status
 ├── MalformedBody         400 the body is not what its Content-Type says
+├── InvalidArgument       400 the request asks for what cannot be had, or in a way that its protocol does not know
 ├── Unauthorized          401 the admin key is missing or wrong
 ├── NotFound              404 no such path, model or version
 ├── MethodNotAllowed      405 the path exists, but not for this method
@@ -23,7 +24,8 @@ StartupError                  stops the service before it serves
 └── SettingsError             a setting cannot be used
 
 The status stands on the class and comes from the standard library, so nothing here needs a web framework.
-Constructors take facts and write the sentence; no sentence repeats what the caller sent.
+Constructors take facts and write the sentence; no sentence repeats what the caller sent. A protocol whose texts and
+statuses are given adds errors of its own, as `app.api.tfserving` does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,6 +81,13 @@ class MalformedBody(ServiceError):
 
     def __init__(self, expected: str = "valid JSON in UTF-8") -> None:
         super().__init__(f"The body is not {expected}.")
+
+
+class InvalidArgument(ServiceError):
+    """The request asks for what cannot be had, or in a way that its protocol does not know."""
+
+    status = HTTPStatus.BAD_REQUEST
+    title = "Invalid argument"
 
 
 class Unauthorized(ServiceError):

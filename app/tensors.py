@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
+from app.errors import BatchTooLarge, InvalidArgument, MalformedBody
 from app.golden import Array
 from app.signature import Signature, TensorSpec
 from app.windows import FLOAT32_MAX, NUMBER_TYPES, collector_paused, flatten, listed, number_problem, to_float32
@@ -96,7 +96,7 @@ class InferRequestReader:
 
         Raises:
             MalformedBody: The document is not JSON.
-            InvalidRequest: It does not name what the model takes and gives, or the bytes are others than it says.
+            InvalidArgument: It does not name what the model takes and gives, or the bytes are others than it says.
             BatchTooLarge: There are more than `max_rows` rows.
         """
         end = len(body) if length is None else _document_length(length, len(body))
@@ -117,7 +117,7 @@ class InferRequestReader:
         tensors = self._signature.inputs.tensors
         if len(tensors) > 1:
             problem = f"a body without a document is one tensor, but model '{self._model}' takes {_listed(tensors)}"
-            raise invalid(problem)
+            raise InvalidArgument(problem)
         shape = 1, *tensors[0].shape
         self._check_size(tensors[0], shape, DATATYPES[DATATYPE], len(body))
         windows = self._signature.inputs.join([self._numbers(tensors[0], DATATYPE, shape, body, 0)])
@@ -135,17 +135,21 @@ class InferRequestReader:
             tensor = known.get(_name(entry, "inputs", number))
             if tensor is None:
                 problem = f"inputs {number} is none of model '{self._model}', which takes {_listed(layout.tensors)}"
-                raise invalid(problem)
+                raise InvalidArgument(problem)
             if tensor.name in arrays:
-                raise invalid(f"input '{tensor.name}' is there twice")
+                raise InvalidArgument(f"input '{tensor.name}' is there twice")
             arrays[tensor.name], end = self._read_input(tensor, entry, body, end)
         if missing := [tensor for tensor in layout.tensors if tensor.name not in arrays]:
             problem = f"model '{self._model}' takes {_listed(layout.tensors)}; {_listed(missing)} missing"
-            raise invalid(problem)
+            raise InvalidArgument(problem)
         if end != len(body):
-            raise invalid(f"unexpected additional input data for model '{self._model}': {len(body) - end} bytes")
+            raise InvalidArgument(
+                f"unexpected additional input data for model '{self._model}': {len(body) - end} bytes"
+            )
         if len({len(array) for array in arrays.values()}) > 1:
-            raise invalid(f"the inputs of model '{self._model}' must all have the same batch, the first size of shape")
+            raise InvalidArgument(
+                f"the inputs of model '{self._model}' must all have the same batch, the first size of shape"
+            )
         return layout.join([arrays[tensor.name] for tensor in layout.tensors])
 
     def _read_input(self, tensor: TensorSpec, entry: Entry, body: bytes, start: int) -> tuple[Array, int]:
@@ -158,16 +162,16 @@ class InferRequestReader:
         data = entry.get("data")
         if (size is None) == (data is None):
             problem = f"input '{tensor.name}' needs either data or the parameter binary_data_size"
-            raise invalid(f"{problem}, and {'has neither' if data is None else 'not both'}")
+            raise InvalidArgument(f"{problem}, and {'has neither' if data is None else 'not both'}")
         if data is not None:
             return _from_json(tensor, datatype, shape, data), start
         if type(size) is not int or not 0 <= size <= INT64_MAX:
-            raise invalid(f"input '{tensor.name}' needs a binary_data_size that is a whole number from 0")
+            raise InvalidArgument(f"input '{tensor.name}' needs a binary_data_size that is a whole number from 0")
         self._check_size(tensor, shape, DATATYPES[datatype], size)
         if start + size > len(body):
             lacking = start + size - len(body)
             problem = f"unexpected size for input '{tensor.name}', expecting {lacking} additional bytes"
-            raise invalid(f"{problem} for model '{self._model}'")
+            raise InvalidArgument(f"{problem} for model '{self._model}'")
         return self._numbers(tensor, datatype, shape, body, start), start + size
 
     def _shape(self, tensor: TensorSpec, entry: Entry) -> tuple[int, ...]:
@@ -183,15 +187,15 @@ class InferRequestReader:
             raise BatchTooLarge(rows, self._max_rows)
         return tuple(shape)
 
-    def _wrong_shape(self, tensor: TensorSpec, difference: str) -> InvalidRequest:
+    def _wrong_shape(self, tensor: TensorSpec, difference: str) -> InvalidArgument:
         problem = f"unexpected shape for input '{tensor.name}' for model '{self._model}'"
-        return invalid(f"{problem}. Expected {[-1, *tensor.shape]}, {difference}")
+        return InvalidArgument(f"{problem}. Expected {[-1, *tensor.shape]}, {difference}")
 
     def _check_size(self, tensor: TensorSpec, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
         expected = prod(shape) * dtype.itemsize
         if size != expected:
             problem = f"input byte size mismatch for input '{tensor.name}' for model '{self._model}'"
-            raise invalid(f"{problem}. Expected {expected}, got {size}")
+            raise InvalidArgument(f"{problem}. Expected {expected}, got {size}")
 
     def _numbers(self, tensor: TensorSpec, datatype: str, shape: tuple[int, ...], body: bytes, start: int) -> Array:
         """A tensor from its bytes, which are there."""
@@ -208,9 +212,11 @@ class InferRequestReader:
         for number, entry in enumerate(entries):
             place = places.get(_name(entry, "outputs", number))
             if place is None:
-                raise invalid(f"outputs {number} is none of model '{self._model}', which gives {_listed(tensors)}")
+                raise InvalidArgument(
+                    f"outputs {number} is none of model '{self._model}', which gives {_listed(tensors)}"
+                )
             if place in outputs:
-                raise invalid(f"output '{tensors[place].name}' is asked for twice")
+                raise InvalidArgument(f"output '{tensors[place].name}' is asked for twice")
             outputs[place] = _output(place, f"output '{tensors[place].name}'", _parameters(entry), is_binary)
         return list(outputs.values())
 
@@ -249,17 +255,12 @@ def write_answer(
     return (b"".join([document, *parts]), len(document)) if parts else (document, None)
 
 
-def invalid(problem: str) -> InvalidRequest:
-    """A request that asks for something else than what can be had; one sentence says what."""
-    return InvalidRequest([LocatedError("", problem)])
-
-
 def _document_length(header: bytes, body_bytes: int) -> int:
     if not INTEGER.fullmatch(header.strip()):
-        raise invalid(f"Unable to parse {LENGTH_HEADER}, got something else than a whole number")
+        raise InvalidArgument(f"Unable to parse {LENGTH_HEADER}, got something else than a whole number")
     length = int(header)
     if not 0 <= length <= body_bytes:
-        raise invalid(f"inference header size should be in range (0, {body_bytes}), got: {length}")
+        raise InvalidArgument(f"inference header size should be in range (0, {body_bytes}), got: {length}")
     return length
 
 
@@ -268,7 +269,7 @@ def parse_document(document: bytes | memoryview) -> Entry:
 
     Raises:
         MalformedBody: It is not JSON.
-        InvalidRequest: It is something else than an object.
+        InvalidArgument: It is something else than an object.
     """
     try:
         with collector_paused():
@@ -276,7 +277,7 @@ def parse_document(document: bytes | memoryview) -> Entry:
     except orjson.JSONDecodeError:
         raise MalformedBody("valid JSON in UTF-8, which knows no NaN and no Infinity") from None
     if not isinstance(content, dict):
-        raise invalid("expected a JSON object")
+        raise InvalidArgument("expected a JSON object")
     return content
 
 
@@ -284,7 +285,7 @@ def _entries(document: Entry, field: str) -> list[Entry]:
     """A list of objects, or nothing."""
     entries: list[Entry] = _optional(document, field, list, "a list of objects") or []
     if not all(isinstance(entry, dict) for entry in entries):
-        raise invalid(f"expected {field} to be a list of objects")
+        raise InvalidArgument(f"expected {field} to be a list of objects")
     return entries
 
 
@@ -292,7 +293,7 @@ def _parameters(content: Entry) -> dict[str, Any]:
     """Parameters of the request or of a tensor. Those that nobody here knows are for others, and are passed over."""
     parameters: dict[str, Any] = _optional(content, "parameters", dict, "an object") or {}
     if not all(isinstance(value, str | int | float) for value in parameters.values()):
-        raise invalid("expected parameters to be strings, numbers or booleans")
+        raise InvalidArgument("expected parameters to be strings, numbers or booleans")
     return parameters
 
 
@@ -300,21 +301,21 @@ def _optional(content: Entry, field: str, kind: type, kind_name: str) -> Any:
     """A field that may be missing, or null."""
     value = content.get(field)
     if value is not None and not isinstance(value, kind):
-        raise invalid(f"expected {field} to be {kind_name}")
+        raise InvalidArgument(f"expected {field} to be {kind_name}")
     return value
 
 
 def _name(entry: Entry, field: str, number: int) -> str:
     name = entry.get("name")
     if not isinstance(name, str):
-        raise invalid(f"{field} {number} needs a name, which is a string")
+        raise InvalidArgument(f"{field} {number} needs a name, which is a string")
     return name
 
 
 def _flag(parameters: Mapping[str, Any], key: str, what: str, *, default: bool) -> bool:
     flag = parameters.get(key, default)
     if not isinstance(flag, bool):
-        raise invalid(f"expected the parameter {key} of {what} to be true or false")
+        raise InvalidArgument(f"expected the parameter {key} of {what} to be true or false")
     return flag
 
 
@@ -325,28 +326,28 @@ def _refuse_unoffered(parameters: Mapping[str, Any]) -> None:
     """
     sequences = "sequence_id", "sequence_start", "sequence_end"
     if any(parameters.get(key) for key in sequences):
-        raise invalid("sequences are not offered: a window is forecast by itself; leave sequence_id at 0")
+        raise InvalidArgument("sequences are not offered: a window is forecast by itself; leave sequence_id at 0")
     if any(key.startswith("triton_") for key in parameters):
-        raise invalid("parameters that start with triton_ are reserved")
+        raise InvalidArgument("parameters that start with triton_ are reserved")
 
 
 def _refuse_shared_memory(parameters: Mapping[str, Any], what: str) -> None:
     if any(key.startswith("shared_memory_") for key in parameters):
-        raise invalid(f"{what} cannot be in shared memory, which is not offered; send or take its numbers")
+        raise InvalidArgument(f"{what} cannot be in shared memory, which is not offered; send or take its numbers")
 
 
 def _timeout(parameters: Mapping[str, Any]) -> float | None:
     """The parameter is in microseconds; 0 is none."""
     timeout = parameters.get("timeout", 0)
     if type(timeout) is not int or not 0 <= timeout <= INT64_MAX:
-        raise invalid("expected the parameter timeout to be a whole number of microseconds from 0")
+        raise InvalidArgument("expected the parameter timeout to be a whole number of microseconds from 0")
     return timeout / 1e6 or None
 
 
 def _output(place: int, what: str, parameters: Mapping[str, Any], is_binary: bool) -> Output:
     _refuse_shared_memory(parameters, what)
     if parameters.get("classification"):
-        raise invalid(f"{what} cannot be asked for as classes: forecasts are numbers")
+        raise InvalidArgument(f"{what} cannot be asked for as classes: forecasts are numbers")
     return Output(place, _flag(parameters, "binary_data", what, default=is_binary))
 
 
@@ -354,27 +355,29 @@ def _datatype(tensor: TensorSpec, entry: Entry) -> str:
     datatype = entry.get("datatype")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         problem = f"input '{tensor.name}' needs the datatype {DATATYPE}"
-        raise invalid(f"{problem}, or numbers that are the same in it, of one of {', '.join(DATATYPES)}")
+        raise InvalidArgument(f"{problem}, or numbers that are the same in it, of one of {', '.join(DATATYPES)}")
     return datatype
 
 
 def _from_json(tensor: TensorSpec, datatype: str, shape: tuple[int, ...], data: object) -> Array:
     """A tensor from its numbers in the document, nested as its shape says or not at all."""
     if datatype in BINARY_ONLY:
-        raise invalid(
+        raise InvalidArgument(
             f"input '{tensor.name}' is {datatype}, which JSON cannot hold; send it as bytes, or as {DATATYPE}"
         )
     if not isinstance(data, list):
-        raise invalid(f"expected data of input '{tensor.name}' to be a list")
+        raise InvalidArgument(f"expected data of input '{tensor.name}' to be a list")
     values = data
     if data and type(data[0]) is list:
         flat = flatten(data, shape)
         if flat is None:
             problem = f"data of input '{tensor.name}' is nested in another way than its shape {list(shape)}"
-            raise invalid(f"{problem}; nest it so, or send one flat list")
+            raise InvalidArgument(f"{problem}; nest it so, or send one flat list")
         values, _ = flat
     if len(values) != prod(shape):
-        raise invalid(f"input '{tensor.name}' has {len(values)} numbers, but its shape {list(shape)} {prod(shape)}")
+        raise InvalidArgument(
+            f"input '{tensor.name}' has {len(values)} numbers, but its shape {list(shape)} {prod(shape)}"
+        )
     dtype = DATATYPES[datatype]
     takes = NUMBER_TYPES if dtype.kind == "f" else {int}
     if not set(map(type, values)) <= takes:
@@ -384,7 +387,7 @@ def _from_json(tensor: TensorSpec, datatype: str, shape: tuple[int, ...], data: 
     try:
         numbers = np.array(values, np.float64 if dtype.kind == "f" else dtype)
     except OverflowError:
-        raise invalid(f"input '{tensor.name}' has a number that {datatype} cannot hold") from None
+        raise InvalidArgument(f"input '{tensor.name}' has a number that {datatype} cannot hold") from None
     return _as_float32(tensor, numbers.reshape(shape), must_be_exact=datatype != DATATYPE)
 
 
@@ -411,9 +414,9 @@ def _is_same(array: Array, numbers: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(held.astype(numbers.dtype) == numbers)
 
 
-def _wrong_number(tensor: TensorSpec, shape: tuple[int, ...], index: int, problem: str) -> InvalidRequest:
+def _wrong_number(tensor: TensorSpec, shape: tuple[int, ...], index: int, problem: str) -> InvalidArgument:
     place = [int(coordinate) for coordinate in np.unravel_index(index, shape)]
-    return invalid(f"input '{tensor.name}' at {place}: {problem}")
+    return InvalidArgument(f"input '{tensor.name}' at {place}: {problem}")
 
 
 def _listed(tensors: Sequence[TensorSpec]) -> str:

@@ -27,7 +27,7 @@ from app.body import deflate, inflatable_bytes, inflate, wanted_encoding
 from app.errors import (
     DeadlinePassed,
     InternalError,
-    InvalidRequest,
+    InvalidArgument,
     MethodNotAllowed,
     ModelNotReady,
     NotFound,
@@ -47,7 +47,6 @@ from app.tensors import (
     LENGTH_HEADER,
     InferRequest,
     InferRequestReader,
-    invalid,
     parse_document,
     write_answer,
 )
@@ -268,7 +267,7 @@ class Inference:
         body = inflate(request.headers, await request.body(settings), inflatable_bytes(settings, 0))
         only_ready = parse_document(body).get("ready", False) if body else False
         if not isinstance(only_ready, bool):
-            raise invalid("expected ready to be true or false")
+            raise InvalidArgument("expected ready to be true or false")
         return _json(
             [
                 _indexed(name, version, status)
@@ -279,17 +278,18 @@ class Inference:
         )
 
     async def _refuse_control(self, _: Request, **__: str) -> Answer:
-        raise invalid("models are not loaded or unloaded by request: the policies file says which versions serve")
+        raise InvalidArgument(
+            "models are not loaded or unloaded by request: the policies file says which versions serve"
+        )
 
 
 def answer_error(error: ServiceError, request_id: str) -> Response:
     """The error as the protocol has it; one of the service's own tells the request id under which the log says more."""
-    text = "; ".join(located.message for located in error.errors) or error.detail
+    text = error.detail
     if isinstance(error, InternalError | PredictionFailed):
         text = f"{text} Request id: {request_id}"
-    status = HTTPStatus.BAD_REQUEST if isinstance(error, InvalidRequest) else error.status
     body = orjson.dumps({"error": text[:MAX_ERROR_CHARACTERS]})
-    return Response(body, status, error.headers, JSON.decode())
+    return Response(body, error.status, error.headers, JSON.decode())
 
 
 def _number(version: str | None) -> int | None:

@@ -36,7 +36,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.direct import DECODING, ENCODING, Request
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.body import inflatable_bytes, inflate
-from app.errors import BatchTooLarge, InternalError, PredictionFailed, ServiceError
+from app.errors import BatchTooLarge, InternalError, InvalidArgument, PredictionFailed, ServiceError
 from app.repository import ServedModel, ServedVersion, State, Status
 from app.service import Service
 from app.signature import Layout, TensorSpec
@@ -83,13 +83,6 @@ STATES = {
     State.FAILED: "END",
     State.ENDED: "END",
 }
-
-
-class InvalidArgument(ServiceError):
-    """The request is not what the API or the signature says."""
-
-    status = HTTPStatus.BAD_REQUEST
-    title = "Invalid argument"
 
 
 class NoSuchServable(ServiceError):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from app.errors import InvalidRequest
+from app.errors import InvalidArgument
 from app.signature import Layout, Signature, TensorSpec
 from app.tensors import DATATYPES, InferRequest, InferRequestReader, Output, write_answer
 from app.windows import FLOAT32_MAX
@@ -45,7 +45,7 @@ def taken(document: dict[str, Any], tail: bytes = b"") -> float | None:
     """The number as the model would get it; None if it is refused."""
     try:
         windows = read(document, tail).windows
-    except InvalidRequest:
+    except InvalidArgument:
         return None
     assert windows.shape == (1, 1, 1)
     assert windows.dtype == np.float32
@@ -161,10 +161,10 @@ def test_the_first_wrong_number_is_told_by_its_place() -> None:
         {"name": "a", "shape": other.shape, "datatype": "FP32", "data": other.ravel().tolist()},
         {"name": "b", "shape": numbers.shape, "datatype": "FP64", "parameters": {"binary_data_size": numbers.nbytes}},
     ]
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidArgument) as refusal:
         read({"inputs": inputs}, numbers.tobytes(), PAIR)
     assert refusal.value.errors[0].message == "input 'b' at [2, 0]: expected a finite number, got NaN"
     numbers[2, 0] = 0
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidArgument) as refusal:
         read({"inputs": inputs}, numbers.tobytes(), PAIR)
     assert refusal.value.errors[0].message.startswith("input 'b' at [1, 2]: expected a number that FP32 holds exactly")

@@ -23,10 +23,9 @@ from tritonclient.utils import InferenceServerException
 
 from app import __version__
 from app.api.inference import answer_error
-from app.errors import InternalError, PredictionFailed, ServiceError
+from app.errors import InternalError, InvalidArgument, PredictionFailed, ServiceError
 from app.golden import Array
 from app.manifest import Contract
-from app.tensors import invalid
 from tests.servers import HOST, Server, running, wait_until
 from tests.versions import expected_forecasts, make_version, some_windows
 
@@ -969,7 +968,7 @@ def test_an_error_of_the_service_tells_where_the_log_says_more(error: ServiceErr
 
 
 def test_an_error_is_never_long() -> None:
-    answer = answer_error(invalid("\0" * 10**5), "id-7")
+    answer = answer_error(InvalidArgument("\0" * 10**5), "id-7")
     assert len(answer.body) <= MAX_ERROR_BYTES
 
 

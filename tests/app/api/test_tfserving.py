@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tensorflow.core.protobuf import error_codes_pb2
 
-from app.api.tfserving import InvalidArgument, answer_error
+from app.api.tfserving import answer_error
+from app.errors import InvalidArgument
 from app.manifest import Contract
 from app.metrics import REQUESTS
 from tests.servers import Server, running, wait_until
