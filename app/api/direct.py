@@ -7,6 +7,7 @@ is the same either way: the same headers, log lines, metrics and problems, from 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import ClassVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -55,6 +56,19 @@ class Request:
         self.scope["state"][stage] = time.perf_counter() - started
 
 
+async def send_answer(send: Send, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """Sends an answer as a whole.
+
+    Args:
+        send: The request's ASGI `send`.
+        body: Of the answer.
+        headers: What they say of it, but for its length, which is put to them.
+    """
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 class DirectRoute(ABC):
     """A route that takes POST requests and answers each with one body."""
 
@@ -77,9 +91,7 @@ class DirectRoute(ABC):
         if scope["method"] != "POST":
             raise MethodNotAllowed("POST")
         body, media_type = await self.answer(Request(scope, receive))
-        headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_answer(send, body, [(b"content-type", media_type)])
 
 
 class Front:

@@ -1,7 +1,10 @@
 """The Open Inference Protocol under `/v2`, with the extensions of it that Triton's own clients rely on.
 
-Whatever is wrong with a request is 400, but for 404 where nothing serves and 413 where it is too large. Versions are
-loaded and let go of by policy only, and a window is forecast by itself, so that there are no sequences.
+Whatever is wrong with a request is 400, but for 404 where nothing is there, 405 where a path takes another method, 408
+where the body came too slowly, 413 where it is too large, and 415 where it is encoded in a way that is not read. What
+went wrong with the service is 500, what it has no room for or is not ready for 503, what it had no time for 504.
+
+Versions are loaded and let go of by policy only, and a window is forecast by itself, so that there are no sequences.
 """
 
 import asyncio
@@ -11,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from http import HTTPStatus
 from typing import Any, TypeAlias
 
 import orjson
@@ -21,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from app import __version__
 from app.api import schemas
-from app.api.direct import DECODING, ENCODING, Request
+from app.api.direct import DECODING, ENCODING, Request, send_answer
 from app.api.schemas import About
 from app.body import deflate, inflatable_bytes, inflate, wanted_encoding
 from app.errors import (
@@ -144,9 +146,7 @@ class Inference:
         if scope["method"] != route.method:
             raise MethodNotAllowed(route.method)
         body, headers = await route.answer(Request(scope, receive), **names)
-        headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_answer(send, body, headers)
 
     def _route_of(self, path: str) -> tuple[Route, dict[str, str]]:
         path = PREFIX if path == f"{PREFIX}/" else path
@@ -181,9 +181,9 @@ class Inference:
         return asked
 
     async def _forecast(self, served: ServedVersion, asked: InferRequest) -> Array:
-        """The forecasts, unless the caller's own time for them is over, which only counts where it is the shorter."""
+        """The forecasts, unless the caller's own time for them is over; the service's may be over before."""
         seconds = asked.timeout_seconds
-        if seconds is None or seconds >= self._service.settings.request_timeout_seconds:
+        if seconds is None:
             return await served.batcher.submit(asked.windows)
         try:
             async with asyncio.timeout(seconds):

@@ -13,6 +13,9 @@ Paths, bodies, statuses and the texts of errors are TensorFlow Serving's, but fo
   unless the settings allow them, and then they are given, too. Integers beyond 2^24 are taken, rounded to float32.
 - `classify` and `regress` are not implemented. Metadata tells all signatures, but only `serving_default` serves; the
   values of a signature's defaults are left out.
+- Texts say more where that helps: `; input x takes shape [4,2]`, or how many rows the inputs have.
+- Answers are compact: TensorFlow Serving indents them.
+- Bodies may be encoded as deflate, too, not as gzip only.
 - Refusals for lack of time, room or readiness have the statuses of this service: 408, 413, 415, 503, 504.
 """
 
@@ -33,7 +36,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.direct import DECODING, ENCODING, Request
+from app.api.direct import DECODING, ENCODING, Request, send_answer
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.body import inflatable_bytes, inflate
 from app.errors import BatchTooLarge, InternalError, InvalidArgument, PredictionFailed, ServiceError
@@ -233,9 +236,7 @@ class TFServing:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection."""
         body = await self._answer(Request(scope, receive))
-        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_answer(send, body, [(b"content-type", MEDIA_TYPE.encode())])
 
     async def _answer(self, request: Request) -> bytes:
         scope = request.scope

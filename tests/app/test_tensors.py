@@ -163,7 +163,7 @@ def test_the_first_wrong_number_is_told_by_its_place() -> None:
     ]
     with pytest.raises(InvalidArgument) as refusal:
         read({"inputs": inputs}, numbers.tobytes(), PAIR)
-    assert refusal.value.errors[0].message == "input 'b' at [2, 0]: expected a finite number, got NaN"
+    assert refusal.value.detail == "input 'b' at [2, 0]: expected a finite number, got NaN"
     numbers[2, 0] = 0
     with pytest.raises(InvalidArgument) as refusal:
         read({"inputs": inputs}, numbers.tobytes(), PAIR)
