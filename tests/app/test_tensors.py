@@ -167,4 +167,4 @@ def test_the_first_wrong_number_is_told_by_its_place() -> None:
     numbers[2, 0] = 0
     with pytest.raises(InvalidArgument) as refusal:
         read({"inputs": inputs}, numbers.tobytes(), PAIR)
-    assert refusal.value.errors[0].message.startswith("input 'b' at [1, 2]: expected a number that FP32 holds exactly")
+    assert refusal.value.detail.startswith("input 'b' at [1, 2]: expected a number that FP32 holds exactly")

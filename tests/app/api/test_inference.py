@@ -588,6 +588,7 @@ def test_bytes_without_a_length_are_not_found(client: httpx.Client) -> None:
         ({"sequence_start": True}, "sequences are not offered"),
         ({"sequence_end": True}, "sequences are not offered"),
         ({f"triton_{MARK}": 1}, "parameters that start with triton_ are reserved"),
+        ({"timeout": 2**63 - 1}, None),
         ({"timeout": -1}, "expected the parameter timeout to be a whole number of microseconds from 0"),
         ({"timeout": 1.5}, "expected the parameter timeout to be a whole number of microseconds from 0"),
         ({"timeout": 2**63}, "expected the parameter timeout to be a whole number of microseconds from 0"),
@@ -612,6 +613,15 @@ def test_a_caller_may_wait_for_less_time_than_the_service_would(
     with pytest.raises(InferenceServerException, match=r"not ready within 0\.05 seconds") as refusal:
         client_of_triton.infer("slow", [input_of(windows)], timeout=50_000)
     assert refusal.value.status() == "504"
+
+
+def test_a_caller_may_not_wait_for_more_time_than_the_service_would(strict_server: Server) -> None:
+    rounds = [LONG_ROUNDS] * len(FLAT)
+    with strict_server.client() as client:
+        asked = {"inputs": [{**INPUT, "data": rounds}], "parameters": {"timeout": 60_000_000}}
+        answer = client.post("/v2/models/slow/infer", json=asked)
+        assert (answer.status_code, error_of(answer)) == (504, "The forecast was not ready within 0.5 seconds.")
+        wait_until(lambda: client.post("/v2/models/slow/infer", json={"inputs": [INPUT]}).status_code == 200)
 
 
 def test_priority_custom_parameters_and_an_id_of_tritons_client_are_taken(

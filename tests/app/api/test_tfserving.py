@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import re
+import time
 import zlib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -31,7 +32,7 @@ from app.api.tfserving import answer_error
 from app.errors import InvalidArgument
 from app.manifest import Contract
 from app.metrics import REQUESTS
-from tests.servers import Server, running, wait_until
+from tests.servers import HOST, Server, running, wait_until
 from tests.versions import contract_of, expected_forecasts, make_version, signatures_of, some_windows
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -722,6 +723,32 @@ def test_a_full_queue_is_an_error_503(strict_server: Server) -> None:
         assert error_of(answer) == "The queue is full: 4 windows may wait. Try again later."
     with strict_server.client() as client:
         wait_until(lambda: post(client, {"instances": [WINDOW]}, path).status_code == 200)
+
+
+@pytest.mark.parametrize("path", ["/v1/models/slow:predict", "/v2/models/slow/infer"])
+def test_a_full_queue_is_told_before_the_body_is_sent(path: str, strict_server: Server) -> None:
+    busy = "/v1/models/slow:predict"
+
+    async def fill_and_ask() -> tuple[bytes, float]:
+        async with httpx.AsyncClient(base_url=strict_server.url, timeout=30, trust_env=False) as client:
+            first = asyncio.create_task(client.post(busy, json={"instances": [[[LONG_ROUNDS, 0]] * 4]}))
+            await asyncio.sleep(0.1)
+            second = asyncio.create_task(client.post(busy, json={"instances": [WINDOW] * 4}))
+            await asyncio.sleep(0.1)
+            started = time.monotonic()
+            reader, writer = await asyncio.open_connection(HOST, strict_server.port)
+            writer.write(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n" % path.encode())
+            head = await reader.readuntil(b"\r\n")
+            seconds = time.monotonic() - started
+            writer.close()
+            await asyncio.gather(first, second)
+            return head, seconds
+
+    head, seconds = asyncio.run(fill_and_ask())
+    assert head.startswith(b"HTTP/1.1 503"), "not 408, which a body that does not come would be"
+    assert seconds < 0.4
+    with strict_server.client() as client:
+        wait_until(lambda: post(client, {"instances": [WINDOW]}, busy).status_code == 200)
 
 
 def test_a_model_that_is_being_loaded_is_not_ready(many_dir: Path) -> None:
