@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.tfserving import BodyReader
 from app.errors import ServiceError
+from app.rows import BodyReader
 from app.signature import Layout, TensorSpec
 
 NUMBERS = Layout((TensorSpec("x", (2,)),))

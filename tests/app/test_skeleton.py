@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
 from app.api.native import BatchRequest, WindowRequest
-from app.api.tfserving import BodyReader, Orientation, quick_reader
+from app.rows import BodyReader, Orientation, quick_reader
 from app.signature import Layout, TensorSpec
 from app.skeleton import WindowReader
 from tests.versions import contract_of, some_windows
