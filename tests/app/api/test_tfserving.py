@@ -664,10 +664,16 @@ def test_a_model_that_is_gone_has_no_versions(many: httpx.Client, many_dir: Path
 
 
 def test_a_version_that_ended_says_so(many: httpx.Client, many_dir: Path) -> None:
+    def indexed() -> list[tuple[str, str]]:
+        index = many.post("/v2/repository/index").json()
+        return [(entry["state"], entry["reason"]) for entry in index if entry["name"] == "retired"]
+
     path = "/v1/models/retired"
     assert many.get(path).json() == {"model_version_status": [version_status(2, "AVAILABLE")]}
+    assert indexed() == [("READY", "")]
     (many_dir / "policies.toml").write_text(f"{POLICIES}[retired]\nversions = []\n")
     wait_until(lambda: many.get(path).json() == {"model_version_status": [version_status(2, "END")]})
+    assert indexed() == [("UNAVAILABLE", "ended")]
     answer = post(many, {"instances": [[1, 2, 3]]}, f"{path}:predict")
     assert (answer.status_code, error_of(answer)) == (404, "Servable not found for request: Latest(retired)")
 
