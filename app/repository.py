@@ -138,7 +138,7 @@ class Repository:
         end = time.monotonic() + START_PATIENCE_SECONDS
         while True:
             self._wait_for_writers(end)
-            self._refresh_models()
+            self.trouble = self._refresh_models()
             if not self._has_passed_over_fresh_ones() or time.monotonic() >= end:
                 break
         if self._settings.model not in self._models:
@@ -315,8 +315,11 @@ class Repository:
         self._note(name, version, Status(State.FAILED, reason, attempts, stamp, expected))
 
     def _shown(self, error: Exception) -> str:
-        """The error without the place of the models on this machine, for those who ask over HTTP."""
-        return str(error).replace(f"{self._settings.models_dir}/", "")
+        """The error without places of this machine, for those who ask over HTTP."""
+        text = str(error)
+        for folder in (self._settings.models_dir, self.policies.path.parent):
+            text = text.replace(f"{folder}/", "")
+        return text
 
     def _publish(self, name: str, versions: Mapping[int, ServedVersion], labels: Mapping[str, int]) -> None:
         if versions:

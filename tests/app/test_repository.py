@@ -353,6 +353,10 @@ def test_policies_may_be_elsewhere(shelf: Shelf, tmp_path: Path) -> None:
     repository = repository_of(shelf.models_dir, policies=tmp_path / "p.toml")
     repository.load()
     assert repository.get().version == 1
+    (tmp_path / "p.toml").write_text("[default")
+    repository.refresh(at_once=True)
+    [trouble] = repository.trouble
+    assert trouble.startswith("p.toml: is not TOML")
 
 
 def test_two_hundred_rolls_leave_nothing_behind(shelf: Shelf) -> None:
