@@ -194,13 +194,14 @@ class InvalidRequest(ServiceError):
 
     Args:
         errors: Where and how; the first `MAX_LOCATED_ERRORS` are kept.
+        contract: What the request should fit.
     """
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     title = "Invalid request"
 
-    def __init__(self, errors: Sequence[LocatedError]) -> None:
-        super().__init__("The request does not fit the model's contract; `errors` says where.")
+    def __init__(self, errors: Sequence[LocatedError], contract: str = "the model's contract") -> None:
+        super().__init__(f"The request does not fit {contract}; `errors` says where.")
         self.errors = tuple(errors[:MAX_LOCATED_ERRORS])
 
 

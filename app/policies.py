@@ -96,6 +96,10 @@ class PolicyFile:
         """The policy of a model, as of the last `refresh` that succeeded."""
         return self._policies.get(model, LATEST_ONE)
 
+    def names(self) -> set[str]:
+        """The models that the file names."""
+        return {*self._policies}
+
     def refresh(self, *, at_once: bool = False) -> None:
         """Reads the file again if it has changed.
 

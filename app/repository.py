@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,7 +30,17 @@ from app.manifest import MANIFEST_FILE, Contract
 from app.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS, VERSION_STATE
 from app.policies import Policy, PolicyFile
 from app.settings import Settings
-from app.versions import LoadedVersion, Stamp, check_whole, is_settled, load_version, model_names, stamp_of, versions
+from app.versions import (
+    GRAPH_FILE,
+    LoadedVersion,
+    Stamp,
+    check_whole,
+    is_settled,
+    load_version,
+    model_names,
+    stamp_of,
+    versions,
+)
 
 log = structlog.get_logger()
 
@@ -42,6 +51,7 @@ START_PATIENCE_SECONDS = 10.0
 """Longest wait at the start for folders into which somebody still writes."""
 
 START_POLL_SECONDS = 0.1
+MAX_NAMES_SHOWN = 8
 
 
 class State(StrEnum):
@@ -182,33 +192,34 @@ class Repository:
         return any(status.state is State.PENDING and status.error is None for status in everything)
 
     def _why_not(self, name: str) -> StartupError:
-        """What keeps a model from being served: the trouble with its highest version."""
-        folder = self._settings.models_dir / name
-        statuses = self._statuses.get(name, {})
-        if self.policies.of(name).versions is not None and not any(status.error for status in statuses.values()):
-            return ArtifactError(self.policies.path, f"lets no version of {name} serve that is there", "change it")
-        if not statuses:
-            remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
-            return ArtifactError(folder, "holds no version of a model", remedy)
-        highest = max(statuses)
-        return statuses[highest].error or ArtifactError(
-            folder / str(highest), "could not be loaded", "the log says why; export the version again"
-        )
+        """What keeps a model from being served: the policy, or the trouble with its highest version."""
+        statuses, chosen = self._statuses.get(name, {}), self.policies.of(name).versions
+        if not statuses and chosen is None:
+            return no_version(self._settings.models_dir, name)
+        error = statuses[max(statuses)].error if statuses else None
+        if chosen is not None:
+            listed = ", ".join(map(str, chosen)) or "none"
+            because = f": {self._shown(error).removesuffix('.')}" if error else ""
+            problem = f"lets no version of {name} serve but {listed}{because}"
+            return ArtifactError(self.policies.path, problem, "choose another there")
+        folder = self._folder(name, max(statuses))
+        return error or ArtifactError(folder, "could not be loaded", "the log says why; export the version again")
 
     def _refresh_models(self) -> list[str]:
         """Looks at every model; what one has to suffer is none of the others' business.
 
         Returns:
-            What kept a model from being looked at.
+            What kept a model from being looked at, and what an operator may not have meant.
 
         Raises:
             ArtifactError: The folder of all models cannot be listed.
         """
         default, trouble = self._settings.model, []
         names = {default, *model_names(self._settings.models_dir), *self._models}
+        trouble += [f"{self.policies.path.name}: there is no model {name}." for name in self.policies.names() - names]
         for name in sorted(names, key=lambda name: (name != default, name)):
             try:
-                self._refresh_model(name)
+                trouble += self._refresh_model(name)
             except ArtifactError as error:
                 trouble.append(self._shown(error))
             except Exception as error:
@@ -216,17 +227,29 @@ class Repository:
                 trouble.append(f"{name}: could not be looked at ({type(error).__name__}).")
         return trouble
 
-    def _refresh_model(self, name: str) -> None:
+    def _refresh_model(self, name: str) -> list[str]:
         model = self._models.get(name)
         serving = dict(model.versions) if model else {}
         policy = self.policies.of(name)
         wanted = self._load_wanted(name, policy, serving)
         if not wanted and policy.versions != []:
             wanted = serving  # nothing better can be had
-        labels = _labels(name, policy, wanted, model.labels if model else {})
+        labels = _labels(policy, wanted, model.labels if model else {})
         self._publish(name, wanted, labels)
         for version in serving.keys() - wanted.keys():
             self._let_go(serving[version])
+        return [
+            *(
+                f"{name}/{version} serves, but its folder is gone: it could not be loaded again."
+                for version in wanted
+                if not self._folder(name, version).is_dir()
+            ),
+            *(
+                f"{name}: the label {label} waits for version {version}, which does not serve."
+                for label, version in policy.labels.items()
+                if version not in wanted
+            ),
+        ]
 
     def _load_wanted(self, name: str, policy: Policy, serving: Mapping[int, ServedVersion]) -> dict[int, ServedVersion]:
         """Of the versions that the policy wants, those that serve or can be loaded."""
@@ -294,7 +317,7 @@ class Repository:
         return served
 
     def _wait(self, name: str, version: int, obstacle: ArtifactError, before: Status) -> None:
-        status = Status(State.PENDING, self._shown(obstacle), error=obstacle)
+        status = Status(State.PENDING, self._shown(obstacle), error=without_trace(obstacle))
         if status.reason != before.reason:
             log.warning("version not served", reason=str(obstacle), model=name, version=version)
             self._note(name, version, status)
@@ -311,8 +334,8 @@ class Repository:
             exc_info=expected is None,
         )
         LOAD_FAILURES.labels(name).inc()
-        error.__traceback__ = error.__cause__ = error.__context__ = None  # they hold on to the engine
-        self._note(name, version, Status(State.FAILED, reason, attempts, stamp, expected))
+        kept = without_trace(expected) if expected else None
+        self._note(name, version, Status(State.FAILED, reason, attempts, stamp, kept))
 
     def _shown(self, error: Exception) -> str:
         """The error without places of this machine, for those who ask over HTTP."""
@@ -419,22 +442,29 @@ class Repository:
         return served
 
 
-def _labels(
-    name: str, policy: Policy, wanted: Mapping[int, ServedVersion], before: Mapping[str, int]
-) -> dict[str, int]:
+def without_trace(error: StartupError) -> StartupError:
+    """The error without the frames that it came through, which hold on to engines and versions."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def no_version(models_dir: Path, name: str) -> ArtifactError:
+    """What to tell where a model has no version: perhaps the settings point beside it."""
+    others = [other for other in model_names(models_dir) if other != name]
+    if any((models_dir / other / GRAPH_FILE).is_file() for other in others):
+        return ArtifactError(models_dir, "looks like a model itself", f"set WINDOWCAST_MODELS_DIR={models_dir.parent}")
+    remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
+    if others:
+        remedy += f"; there is {', '.join(others[:MAX_NAMES_SHOWN])}"
+    return ArtifactError(models_dir / name, "holds no version of a model", remedy)
+
+
+def _labels(policy: Policy, wanted: Mapping[int, ServedVersion], before: Mapping[str, int]) -> dict[str, int]:
     """The labels whose versions serve; one whose version does not stays where it was, as long as that serves."""
     labels = {}
     for label, version in policy.labels.items():
         if version in wanted:
             labels[label] = version
-            continue
-        _warn_of_label(name, label, version)
-        if before.get(label) in wanted:
+        elif before.get(label) in wanted:
             labels[label] = before[label]
     return labels
-
-
-@lru_cache(1024)
-def _warn_of_label(model: str, label: str, version: int) -> None:
-    """Warns once, although policies are followed again and again."""
-    log.warning("label waits for its version", model=model, label=label, version=version)

@@ -19,6 +19,7 @@ from app.manifest import NAME_PATTERN
 EngineName: TypeAlias = Literal["auto", "onnx", "tensorflow"]
 
 PREFIX = "WINDOWCAST_"
+MIN_KEY_CHARACTERS = 16
 ENV_FILE = Path(".env")
 SERVICE_LINK = re.compile(rf"{PREFIX}(SERVICE_|PORT_\d+_)")
 """What Kubernetes puts into every pod beside a Service called `windowcast`; WINDOWCAST_PORT=tcp://... is another."""
@@ -39,8 +40,8 @@ class Settings(BaseSettings):
     """TOML file that says which versions serve, under which labels; `policies.toml` among the models unless given."""
     watch_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """How often to look for new versions and policies; 0 is never."""
-    admin_key: SecretStr | None = Field(default=None, min_length=16, examples=["a secret of 16 characters or more"])
-    """Key that opens `/admin`, where policies can be changed; without it there is no such path."""
+    admin_key: SecretStr | None = Field(default=None, examples=["a secret of 16 characters or more"])
+    """Key of at least 16 characters that opens `/admin`, where policies can be changed; without it `/admin` is off."""
     engine: EngineName = "auto"
     """What computes the forecasts: `onnx` the fused twin, `tensorflow` the SavedModel; `auto` the twin where it can."""
 
@@ -81,9 +82,9 @@ class Settings(BaseSettings):
 
     @field_validator("admin_key")
     @classmethod
-    def _must_be_ascii(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().isascii():
-            raise ValueError("must consist of ASCII characters, as headers do")
+    def _must_be_long_and_fit_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (len(value) < MIN_KEY_CHARACTERS or not value.get_secret_value().isascii()):
+            raise ValueError(f"must have at least {MIN_KEY_CHARACTERS} characters, all of ASCII")
         return value
 
     @model_validator(mode="after")

@@ -36,6 +36,7 @@ from app.signature import Signature
 log = structlog.get_logger()
 
 GRAPH_FILE = "saved_model.pb"
+TRITON_FOLDER = "model.savedmodel"
 SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
 SETTLING_SECONDS = 1.0
 """Time without a change after which nobody seems to write into a folder any more."""
@@ -143,6 +144,9 @@ def check_whole(version_dir: Path) -> None:
     """
     if not version_dir.is_dir():
         raise ArtifactError(version_dir, "there is no such folder", "export the version, or change the policy")
+    if (version_dir / TRITON_FOLDER).is_dir():
+        problem = "is where Triton keeps a SavedModel"
+        raise ArtifactError(version_dir / TRITON_FOLDER, problem, "move what is in it one folder up")
     needed: Iterable[str]
     if (version_dir / MANIFEST_FILE).is_file():
         needed, whole = _listed_files(version_dir), "file"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.api.direct import HEADERS
@@ -69,16 +70,20 @@ class ModelState(BaseModel):
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def check_key(request: Request, service: RunningService) -> None:
+bearer = HTTPBearer(auto_error=False, description="The value of WINDOWCAST_ADMIN_KEY.")
+
+
+async def check_key(
+    service: RunningService, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> None:
     """Lets a request pass that brings the admin key, as a bearer token.
 
     Raises:
         Unauthorized: It does not.
     """
     key = service.settings.admin_key
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    is_right = key is not None and hmac.compare_digest(given.encode(), key.get_secret_value().encode())
-    if scheme.lower() != "bearer" or not is_right:
+    given = credentials.credentials if credentials is not None else ""
+    if key is None or not hmac.compare_digest(given.encode(), key.get_secret_value().encode()):
         raise Unauthorized
 
 
@@ -97,7 +102,7 @@ async def _read(request: Request, service: Service, model: type[Body]) -> Body:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise MalformedBody from None
-        raise invalid_body(error, takes=" or ".join(model.model_fields)) from None
+        raise invalid_body(error, takes=" or ".join(model.model_fields), contract="what this path takes") from None
 
 
 def _json_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -126,7 +131,13 @@ async def set_policy(request: Request, service: RunningService, name: ModelName)
     choice = await _read(request, service, Choice)
     if choice.versions is not None:
         _check_choice(service, name, choice.versions)
-    return await _change(service, name, lambda policy: policy.model_copy(update=choice.model_dump()))
+    before = service.repository.policies.of(name)
+    state = await _change(service, name, lambda policy: policy.model_copy(update=choice.model_dump()))
+    reasons = [version.reason for version in state.versions if version.version in (choice.versions or ())]
+    if reasons and all(reasons):
+        await _change(service, name, lambda _: before)
+        raise Conflict(f"The policy stays as it was, for none of these versions can serve: {' '.join(reasons)}")
+    return state
 
 
 @router.put("/models/{name}/labels/{label}", openapi_extra=_json_body(LabelTarget))
@@ -162,7 +173,7 @@ def _check_choice(service: Service, name: str, chosen: list[int]) -> None:
     model = service.repository.model(name)
     there = {*versions(service.settings.models_dir / name), *(model.versions if model else ())}
     if chosen and not there.intersection(chosen):
-        raise Conflict("There is none of these versions; GET /admin/models/NAME/state lists those that are known.")
+        raise Conflict("None of these versions exists; GET /admin/models/NAME/state lists those that are known.")
 
 
 async def _change(service: Service, name: str, edit: Callable[[Policy], Policy]) -> ModelState:

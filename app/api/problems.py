@@ -74,12 +74,13 @@ def slug_of(error: type[ServiceError]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
 
-def invalid_body(error: ValidationError, takes: str) -> ServiceError:
+def invalid_body(error: ValidationError, takes: str, contract: str = "the model's contract") -> ServiceError:
     """What is wrong with a JSON body that pydantic refused.
 
     Args:
         error: Pydantic's finding.
         takes: The fields that the body may have, in words.
+        contract: What the body should fit.
     """
     findings = error.errors(include_input=False, include_url=False, include_context=False)
     located = []
@@ -91,7 +92,7 @@ def invalid_body(error: ValidationError, takes: str) -> ServiceError:
                 located.append(LocatedError("", f"expected an object with {takes}"))
             case _:
                 located.append(LocatedError(_pointer(finding["loc"]), finding["msg"].removeprefix("Value error, ")))
-    return InvalidRequest(list(dict.fromkeys(located)))
+    return InvalidRequest(list(dict.fromkeys(located)), contract)
 
 
 def invalid_query(error: ValidationError | RequestValidationError) -> ServiceError:

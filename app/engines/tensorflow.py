@@ -143,7 +143,7 @@ def _ladder(max_rows: int) -> tuple[int, ...]:
 def _load(version_dir: Path) -> Any:
     try:
         return tf.saved_model.load(str(version_dir))
-    except (OSError, ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, tf.errors.OpError) as error:
         raise ArtifactError(version_dir, f"is not a SavedModel that loads ({type(error).__name__})") from error
 
 
@@ -166,7 +166,8 @@ def _read_layout(specs: dict[str, Any], version_dir: Path) -> Layout:
         if spec.dtype != tf.float32 or sizes[0] is not None or not all(sizes[1:]):
             problem = f"{SIGNATURE} has {name} {spec.dtype.name} {_shown(spec.shape)}"
             needed = "float32 with an open batch in front and every other size fixed"
-            raise ArtifactError(version_dir, f"{problem}, but only {needed} can be served", "export it so")
+            remedy = "export it so, for example with keras.Input((24, 2)) in place of (None, 2)"
+            raise ArtifactError(version_dir, f"{problem}, but only {needed} can be served", remedy)
     if not specs:
         raise ArtifactError(version_dir, f"{SIGNATURE} takes or gives no tensor")
     return Layout(tuple(TensorSpec(name, tuple(spec.shape.as_list()[1:])) for name, spec in sorted(specs.items())))

@@ -423,10 +423,10 @@ def test_trouble_with_one_model_is_no_trouble_for_others(shelf: Shelf, monkeypat
     shelf.put(1, "z")
     look = Repository._refresh_model
 
-    def refuse(repository: Repository, name: str) -> None:
+    def refuse(repository: Repository, name: str) -> list[str]:
         if name == "a":
             raise PermissionError(13, "Permission denied")
-        look(repository, name)
+        return look(repository, name)
 
     monkeypatch.setattr(Repository, "_refresh_model", refuse)
     shelf.repository.refresh()
@@ -480,3 +480,41 @@ def test_a_version_that_is_wanted_again_before_it_ended_serves(shelf: Shelf) -> 
     assert shelf.repository.get() is not held
     del held
     assert shelf.states() == {1: "available", 2: "ended"}
+
+
+def test_a_folder_that_is_not_whole_keeps_no_version_from_ending(shelf: Shelf) -> None:
+    (shelf.models_dir / "default" / "9").mkdir()
+    shelf.repository.refresh()
+    shelf.put(2)
+    shelf.repository.refresh()
+    assert shelf.states() == {1: "ended", 2: "available", 9: "pending"}
+
+
+def test_what_an_operator_may_not_have_meant_is_told(shelf: Shelf) -> None:
+    shelf.decide("[laod]\nlatest = 1\n[default]\nlabels = { stable = 7 }\n")
+    assert shelf.repository.trouble == [
+        "policies.toml: there is no model laod.",
+        "default: the label stable waits for version 7, which does not serve.",
+    ]
+    shelf.decide("")
+    assert shelf.repository.trouble == []
+    shutil.rmtree(shelf.models_dir / "default" / "1")
+    shelf.repository.refresh()
+    assert shelf.repository.trouble == ["default/1 serves, but its folder is gone: it could not be loaded again."]
+
+
+def test_a_start_beside_the_models_is_told_where_they_are(shelf: Shelf) -> None:
+    with pytest.raises(ArtifactError, match=r"other: holds no version of a model; .* there is default\.$"):
+        repository_of(shelf.models_dir, "other").load()
+    with pytest.raises(
+        ArtifactError, match=rf"looks like a model itself; set WINDOWCAST_MODELS_DIR={shelf.models_dir}"
+    ):
+        repository_of(shelf.models_dir / "default").load()
+
+
+def test_a_start_that_a_policy_prevents_names_policy_and_version(shelf: Shelf) -> None:
+    (shelf.models_dir / "default" / "4").mkdir()
+    (shelf.models_dir / "policies.toml").write_text("[default]\nversions = [4]\n")
+    problem = r"policies\.toml: lets no version of default serve but 4: default/4/saved_model\.pb: the file is missing"
+    with pytest.raises(ArtifactError, match=problem):
+        repository_of(shelf.models_dir).load()

@@ -112,3 +112,20 @@ def test_a_root_path_that_would_not_lead_anywhere_is_refused(root_path: str, mon
     monkeypatch.setenv("WINDOWCAST_ROOT_PATH", root_path)
     with pytest.raises(SettingsError, match=r"WINDOWCAST_ROOT_PATH: .* for example /forecast"):
         Settings.read()
+
+
+@pytest.mark.parametrize("key", ["", "short", "fifteen letters", "ä key of sixteen characters"])
+def test_a_key_that_is_no_secret_or_fits_no_header_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINDOWCAST_ADMIN_KEY", key)
+    with pytest.raises(SettingsError, match=r"WINDOWCAST_ADMIN_KEY: .*at least 16 characters, all of ASCII") as caught:
+        Settings.read()
+    assert not key or key not in str(caught.value)
+
+
+def test_several_workers_could_not_hear_of_a_change_without_a_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINDOWCAST_ADMIN_KEY", "a key of sixteen characters")
+    monkeypatch.setenv("WINDOWCAST_WATCH_SECONDS", "0")
+    assert Settings.read().admin_key is not None
+    monkeypatch.setenv("WINDOWCAST_WORKERS", "2")
+    with pytest.raises(SettingsError, match="with several workers WINDOWCAST_ADMIN_KEY needs"):
+        Settings.read()

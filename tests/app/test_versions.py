@@ -332,3 +332,16 @@ def test_a_model_from_elsewhere_whose_forecasts_are_not_finite_is_refused(contra
     save_model(tmp_path / "m" / "1", contract, lambda windows: mean_ahead(contract)(windows) / 0)
     with pytest.raises(ArtifactError, match="forecasts are not finite"):
         load_version(tmp_path / "m" / "1", "auto", max_rows=1)
+
+
+def test_the_layout_of_triton_is_told_how_to_become_ours(contract: Contract, tmp_path: Path) -> None:
+    save_model(tmp_path / "1" / "model.savedmodel", contract, mean_ahead(contract))
+    with pytest.raises(ArtifactError, match=r"is where Triton keeps a SavedModel; move what is in it one folder up"):
+        check_whole(tmp_path / "1")
+
+
+def test_variables_that_were_cut_short_are_no_saved_model(contract: Contract, tmp_path: Path) -> None:
+    save_model(tmp_path / "m" / "1", contract, mean_ahead(contract))
+    (tmp_path / "m" / "1" / "variables" / "variables.data-00000-of-00001").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="is not a SavedModel that loads"):
+        load_version(tmp_path / "m" / "1", "auto", max_rows=1)

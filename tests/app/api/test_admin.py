@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from app.manifest import Contract
+from app.versions import SETTLING_SECONDS
 from tests.app.test_versions import record_wrong_golden_rows
 from tests.servers import PATIENCE_SECONDS, Server, running, wait_until
 from tests.versions import add_twin, make_version, mean_twin
@@ -143,6 +145,7 @@ def test_a_policy_that_is_none_is_told(body: bytes, status: int, pointer: str | 
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert len(answer.content) <= 4096
+    assert "model's contract" not in answer.text
     if pointer is not None:
         assert answer.json()["errors"][0]["pointer"] == pointer
     assert version_of(admin) == 3
@@ -155,6 +158,26 @@ def test_a_choice_with_which_the_service_could_not_start_again_is_refused(
     answer = admin.put("/admin/models/default/policy", json={"versions": versions})
     assert (answer.status_code, answer.json()["title"]) == (409, "Conflict")
     assert not (models / "policies.toml").exists()
+
+
+def test_a_choice_that_turns_out_not_to_serve_is_taken_back(admin: httpx.Client, models: Path) -> None:
+    put_policy(admin, versions=[2])
+    (models / "default" / "1" / "saved_model.pb").write_bytes(b"")
+    time.sleep(SETTLING_SECONDS)
+    answer = admin.put("/admin/models/default/policy", json={"versions": [1]})
+    assert answer.status_code == 409
+    assert answer.json()["detail"].startswith("The policy stays as it was, for none of these versions can serve: ")
+    assert "has changed since the export" in answer.json()["detail"]
+    assert admin.get("/admin/models/default/state").json()["policy"]["versions"] == [2]
+    assert version_of(admin) == 2
+    assert put_policy(admin, versions=[1, 3])[3] == "available", "one that serves is enough"
+
+
+def test_the_documentation_knows_the_key(admin: httpx.Client) -> None:
+    document = admin.get("/openapi.json").json()
+    [name] = document["components"]["securitySchemes"]
+    assert document["paths"]["/admin/models/{name}/policy"]["put"]["security"] == [{name: []}]
+    assert "security" not in document["paths"]["/predict"]["post"]
 
 
 def test_another_model_may_be_let_rest(admin: httpx.Client, models: Path) -> None:
