@@ -13,7 +13,6 @@ Models that the file does not name follow `latest = 1`.
 import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from app.errors import ArtifactError
 from app.manifest import NAME_PATTERN
+from app.settling import is_settled, last_change
 
 LABEL_PATTERN = r"^[A-Za-z][A-Za-z0-9._-]{0,63}$"
 MAX_FILE_BYTES = 2**20
@@ -32,9 +32,6 @@ MAX_VERSION = 10**18 - 1
 """Version folders have at most 18 digits."""
 MAX_VERSIONS = 64
 """More than anybody lets serve at once."""
-
-SETTLING_SECONDS = 1.0
-"""Time without a change after which nobody seems to write the file any more."""
 
 REMEDY = "correct the file"
 
@@ -110,7 +107,8 @@ class PolicyFile:
             ArtifactError: It cannot be read, or does not hold policies. Those read before stay.
         """
         stamp = self._stamp()
-        if stamp != self._read_at and (at_once or _is_settled(stamp)) and (stamp or self.path.parent.is_dir()):
+        is_whole = at_once or not stamp or is_settled(stamp[0])  # editors and `cp` write it in several steps
+        if stamp != self._read_at and is_whole and (stamp or self.path.parent.is_dir()):
             self._read_at = stamp
             self._read()
         if self._problem is not None:
@@ -150,7 +148,7 @@ class PolicyFile:
             status = self.path.stat()
         except OSError:
             return ()
-        return max(status.st_mtime_ns, status.st_ctime_ns), status.st_size, status.st_ino
+        return last_change(status), status.st_size, status.st_ino
 
     def _parse(self) -> tomlkit.TOMLDocument:
         if self.path.exists() and not self.path.is_file():
@@ -168,11 +166,6 @@ class PolicyFile:
             return tomlkit.parse(text)
         except (TOMLKitError, UnicodeDecodeError, RecursionError) as error:
             raise ArtifactError(self.path, f"is not TOML ({error})", REMEDY) from None
-
-
-def _is_settled(stamp: Stamp) -> bool:
-    """Whether the file was left alone for `SETTLING_SECONDS`; editors and `cp` write it in several steps."""
-    return not stamp or not 0 <= time.time() - stamp[0] / 1e9 < SETTLING_SECONDS
 
 
 def _validate(path: Path, content: object) -> dict[str, Policy]:

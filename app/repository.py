@@ -35,7 +35,7 @@ from app.versions import (
     LoadedVersion,
     Stamp,
     check_whole,
-    is_settled,
+    is_still,
     load_version,
     model_names,
     stamp_of,
@@ -182,7 +182,7 @@ class Repository:
     def _is_written(self, name: str) -> bool:
         model_dir = self._settings.models_dir / name
         try:
-            return not all(is_settled(stamp_of(model_dir / str(version))) for version in versions(model_dir))
+            return not all(is_still(stamp_of(model_dir / str(version))) for version in versions(model_dir))
         except ArtifactError:  # told when the model is looked at
             return False
 
@@ -216,7 +216,9 @@ class Repository:
         """
         default, trouble = self._settings.model, []
         names = {default, *model_names(self._settings.models_dir), *self._models}
-        trouble += [f"{self.policies.path.name}: there is no model {name}." for name in self.policies.names() - names]
+        trouble += [
+            f"{self.policies.path.name}: there is no model {name}." for name in sorted(self.policies.names() - names)
+        ]
         for name in sorted(names, key=lambda name: (name != default, name)):
             try:
                 trouble += self._refresh_model(name)
@@ -285,7 +287,7 @@ class Repository:
             stamp = stamp_of(folder)
             if stamp == before.stamp and before.attempts >= LOAD_ATTEMPTS:
                 return None
-            if stamp and not is_settled(stamp):
+            if stamp and not is_still(stamp):
                 self._note(name, version, Status(State.PENDING, "somebody writes into its folder"))
                 return None
             check_whole(folder)

@@ -31,6 +31,7 @@ from app.manifest import (
 )
 from app.saved_model import read_signatures
 from app.settings import EngineName
+from app.settling import is_settled, last_change
 from app.signature import Signature
 
 log = structlog.get_logger()
@@ -38,8 +39,6 @@ log = structlog.get_logger()
 GRAPH_FILE = "saved_model.pb"
 TRITON_FOLDER = "model.savedmodel"
 SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
-SETTLING_SECONDS = 1.0
-"""Time without a change after which nobody seems to write into a folder any more."""
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 """Path, size and times of everything in a folder: as long as it is equal, nothing has changed."""
@@ -119,7 +118,7 @@ def stamp_of(version_dir: Path) -> Stamp:
         for path in sorted([version_dir, *version_dir.rglob("*")]):
             with suppress(FileNotFoundError):  # gone meanwhile
                 status = path.stat()
-                times = max(status.st_mtime_ns, status.st_ctime_ns), status.st_ino
+                times = last_change(status), status.st_ino
                 entries.append((path.relative_to(version_dir).as_posix(), status.st_size, *times))
     except FileNotFoundError:  # a folder is gone meanwhile: another look will tell
         return ()
@@ -130,10 +129,9 @@ def stamp_of(version_dir: Path) -> Stamp:
     return tuple(entries)
 
 
-def is_settled(stamp: Stamp) -> bool:
-    """Whether nothing has changed for `SETTLING_SECONDS`; a time in the future is another clock's, and counts not."""
-    youngest = max((changed for _, _, changed, _ in stamp), default=0)
-    return not 0 <= time.time() - youngest / 1e9 < SETTLING_SECONDS
+def is_still(stamp: Stamp) -> bool:
+    """Whether nothing in the folder has changed for a while."""
+    return is_settled(max((changed for _, _, changed, _ in stamp), default=0))
 
 
 def check_whole(version_dir: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from app.golden import Golden
 from app.manifest import MANIFEST_FILE, Manifest, digest_files
-from app.versions import SETTLING_SECONDS
+from app.settling import SETTLING_SECONDS
 from benchmarks.dialects import Request, ask_single
 from benchmarks.generator import Outcome, encode, send_closed
 from benchmarks.models import Model, made_models

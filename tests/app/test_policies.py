@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app import policies
+from app import settling
 from app.errors import ArtifactError
 from app.policies import LATEST_ONE, Policy, PolicyFile
 
@@ -14,7 +14,7 @@ from app.policies import LATEST_ONE, Policy, PolicyFile
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PolicyFile:
     """One that settles at once."""
-    monkeypatch.setattr(policies, "SETTLING_SECONDS", 0)
+    monkeypatch.setattr(settling, "SETTLING_SECONDS", 0)
     return PolicyFile(tmp_path / "policies.toml")
 
 
@@ -127,7 +127,7 @@ def test_a_file_that_is_wrong_is_not_written_over(file: PolicyFile) -> None:
 def test_a_file_that_is_being_written_is_left_alone(file: PolicyFile, monkeypatch: pytest.MonkeyPatch) -> None:
     file.path.write_text("[a]\nlatest = 5\n")
     file.refresh()
-    monkeypatch.setattr(policies, "SETTLING_SECONDS", 60)
+    monkeypatch.setattr(settling, "SETTLING_SECONDS", 60)
     file.path.write_text("")
     file.refresh()
     assert file.of("a").latest == 5

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app import cores
-from app import versions as module
+from app import cores, settling
 from app.batching import Batcher, Limits
 from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
@@ -158,7 +157,7 @@ class Shelf:
 def shelf(version_dir: Path, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     """With version 1, which has a twin and so is loaded in no time; folders settle at once."""
     add_twin(version_dir, contract, mean_twin())
-    monkeypatch.setattr(module, "SETTLING_SECONDS", 0)
+    monkeypatch.setattr(settling, "SETTLING_SECONDS", 0)
     template = Path(shutil.copytree(version_dir, tmp_path / "template"))
     shelf = Shelf(template, tmp_path / "models")
     shelf.repository.load()
@@ -233,10 +232,10 @@ def test_a_version_is_not_touched_before_it_is_whole(shelf: Shelf, monkeypatch: 
         assert shelf.states().get(2, "pending") == "pending", f"after {number} files"
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(shelf.template / file, folder / file)
-    monkeypatch.setattr(module, "SETTLING_SECONDS", 60)
+    monkeypatch.setattr(settling, "SETTLING_SECONDS", 60)
     shelf.repository.refresh()
     assert shelf.states()[2] == "pending", "its last file is fresh"
-    monkeypatch.setattr(module, "SETTLING_SECONDS", 0)
+    monkeypatch.setattr(settling, "SETTLING_SECONDS", 0)
     shelf.repository.refresh()
     assert shelf.serving() == [2]
 
@@ -371,7 +370,7 @@ def test_two_hundred_rolls_leave_nothing_behind(shelf: Shelf) -> None:
 def test_a_version_that_comes_while_others_load_at_the_start_is_not_forgotten(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SETTLING_SECONDS", 0.3)
+    monkeypatch.setattr(settling, "SETTLING_SECONDS", 0.3)
     time.sleep(0.3)
     repository = repository_of(shelf.models_dir)
     refresh = repository._refresh_models

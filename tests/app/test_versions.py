@@ -12,11 +12,11 @@ import tensorflow as tf
 from numpy.testing import assert_allclose
 from structlog.testing import capture_logs
 
-from app import versions as module
+from app import settling
 from app.errors import ArtifactError
 from app.golden import GOLDEN_FILE, Golden
 from app.manifest import MANIFEST_FILE, TWIN_FILE, Contract
-from app.versions import check_whole, is_settled, load_version, model_names, stamp_of, versions
+from app.versions import check_whole, is_still, load_version, model_names, stamp_of, versions
 from tests.versions import (
     SavedForecast,
     add_twin,
@@ -193,24 +193,24 @@ def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
 def test_a_folder_settles_when_nothing_in_it_changes_any_more(
     version_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not is_settled(stamp_of(version_dir))
-    monkeypatch.setattr(module, "SETTLING_SECONDS", 0.05)
+    assert not is_still(stamp_of(version_dir))
+    monkeypatch.setattr(settling, "SETTLING_SECONDS", 0.05)
     time.sleep(0.06)
     before = stamp_of(version_dir)
-    assert is_settled(before)
+    assert is_still(before)
     assert stamp_of(version_dir) == before
     (version_dir / "variables" / "variables.index").touch()
     after = stamp_of(version_dir)
     assert after != before
-    assert not is_settled(after)
-    assert is_settled(stamp_of(version_dir / "nowhere"))
+    assert not is_still(after)
+    assert is_still(stamp_of(version_dir / "nowhere"))
 
 
 def test_times_in_the_future_keep_no_folder_from_settling(version_dir: Path) -> None:
     later = time.time() + 3600
     for path in (version_dir, *version_dir.rglob("*")):
         os.utime(path, (later, later))
-    assert is_settled(stamp_of(version_dir))
+    assert is_still(stamp_of(version_dir))
 
 
 SAVED_MODEL_FILES = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")

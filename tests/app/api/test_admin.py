@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.manifest import Contract
-from app.versions import SETTLING_SECONDS
+from app.settling import SETTLING_SECONDS
 from tests.app.test_versions import record_wrong_golden_rows
 from tests.servers import PATIENCE_SECONDS, Server, running, wait_until
 from tests.versions import add_twin, make_version, mean_twin
