@@ -41,6 +41,8 @@ Stamp = tuple[int, ...]
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
 VersionNumber = Annotated[int, Field(ge=1, le=MAX_VERSION)]
+LatestCount = Annotated[int, Field(ge=1, le=MAX_VERSIONS)]
+VersionList = Annotated[list[VersionNumber], Field(max_length=MAX_VERSIONS)]
 
 
 class Policy(BaseModel):
@@ -48,9 +50,9 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    latest: Annotated[int, Field(ge=1, le=MAX_VERSIONS)] | None = None
+    latest: LatestCount | None = None
     """How many of the highest versions serve."""
-    versions: Annotated[list[VersionNumber], Field(max_length=MAX_VERSIONS)] | None = None
+    versions: VersionList | None = None
     """Which versions serve, and no others."""
     labels: dict[Label, VersionNumber] = {}
     """Names for versions, by which requests may ask; each holds from the moment its version serves."""

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.engines import replay
-from app.engines.tensorflow import GOLDEN_PROBES, SIGNATURE, TensorFlowEngine
+from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, TensorFlowEngine
 from app.golden import PARITY_BATCHES, Array, Golden, probe_windows, with_scales
 from app.manifest import (
     MADE_ELSEWHERE,
@@ -134,7 +134,7 @@ def _load(folder: Path) -> Any:
         raise FusionError(folder, "holds no SavedModel, which would be a file saved_model.pb and a folder variables")
     try:
         model = tf.saved_model.load(str(folder))
-    except (OSError, ValueError, RuntimeError, KeyError, tf.errors.OpError) as error:
+    except NOT_A_SAVED_MODEL as error:
         raise FusionError(folder, f"is not a SavedModel that loads ({type(error).__name__})") from error
     if SIGNATURE not in getattr(model, "signatures", {}):
         raise FusionError(folder, f"has no signature {SIGNATURE}")

@@ -10,14 +10,14 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from app.api.direct import HEADERS
 from app.api.native import ModelName, RunningService
 from app.api.problems import invalid_body
 from app.body import read_body
 from app.errors import ArtifactError, Conflict, MalformedBody, NotFound, Unauthorized
-from app.policies import LABEL_PATTERN, MAX_VERSIONS, Policy, VersionNumber
+from app.policies import LABEL_PATTERN, LatestCount, Policy, VersionList, VersionNumber
 from app.repository import State
 from app.service import Service
 from app.versions import versions
@@ -32,8 +32,8 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    latest: Annotated[int, Field(ge=1, le=MAX_VERSIONS)] | None = None
-    versions: Annotated[list[VersionNumber], Field(max_length=MAX_VERSIONS)] | None = None
+    latest: LatestCount | None = None
+    versions: VersionList | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "Choice":

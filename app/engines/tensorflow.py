@@ -32,6 +32,9 @@ LARGEST_COMPILED_BATCH = 256
 
 SIGNATURE = "serving_default"
 
+NOT_A_SAVED_MODEL = (OSError, ValueError, RuntimeError, LookupError, tf.errors.OpError)
+"""What TensorFlow raises where a folder holds no SavedModel, or a damaged one."""
+
 GOLDEN_PROBES = 12
 """Random windows that stand in for golden rows where a model has none."""
 
@@ -143,7 +146,7 @@ def _ladder(max_rows: int) -> tuple[int, ...]:
 def _load(version_dir: Path) -> Any:
     try:
         return tf.saved_model.load(str(version_dir))
-    except (OSError, ValueError, RuntimeError, LookupError, tf.errors.OpError) as error:
+    except NOT_A_SAVED_MODEL as error:
         raise ArtifactError(version_dir, f"is not a SavedModel that loads ({type(error).__name__})") from error
 
 
