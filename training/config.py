@@ -16,6 +16,8 @@ from app.manifest import NAME_PATTERN
 from training.errors import ConfigError
 
 Cell = Literal["lstm", "gru", "rnn"]
+Activation = Literal["tanh", "relu"]
+Export = Literal["model", "best"]
 Loss = Literal["huber", "mae", "mse"]
 Missing = Literal["error", "forward", "interpolate", "drop"]
 Output = Literal["last", "sequence"]
@@ -72,6 +74,8 @@ class TrainingConfig(BaseModel):
     """Rows the model forecasts, directly after the window."""
     stride: int = Field(default=1, ge=1)
     """Rows between the starts of two training windows; validation and test judge every row."""
+    period: int | None = Field(default=None, ge=2)
+    """Rows in a season, for the seasonal baseline; found in the training part unless given."""
     split: Numbers = (70, 15, 15)
     """Train, validation and test shares, or the two row numbers (from 0) where validation and test start."""
 
@@ -82,8 +86,16 @@ class TrainingConfig(BaseModel):
     """Cells in each layer, first to last."""
     bidirectional: bool = False
     """Read the window in both directions."""
+    activation: Activation = "tanh"
+    """What a cell's candidate values go through; relu has no bound and may explode."""
+    forget_bias: float = 1.0
+    """Where the bias of an LSTM's forget gate starts; higher remembers longer."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of what one layer hands to the next that is switched off at random in training."""
+    noise: float = Field(default=0.0, ge=0)
+    """Standard deviation of the noise that training adds to the scaled inputs."""
+    skip: bool = False
+    """Add a linear path past the cells that starts as the ridge autoregression; the cells learn the rest."""
     output: Output = "last"
     """Learn from the forecast after the last step only, or from one forecast after every step."""
     scale: Scale = "last"
@@ -110,6 +122,8 @@ class TrainingConfig(BaseModel):
     # Version
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
     """Name of the model."""
+    export: Export = "model"
+    """What to publish: the network, or the best baseline where the network loses to it."""
     models_dir: Path = Path("models")
     """Folder that holds the models; the version goes to MODELS_DIR/NAME/1, 2, 3 ..."""
 

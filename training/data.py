@@ -81,12 +81,20 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
     inputs = table.select(features).values.astype(np.float32)
     outputs = table.select(targets).values.astype(np.float32)
     _, validation, test, rows = edges
+    past = max(config.window, config.period or 0)
+    if past > validation:
+        raise ConfigError(
+            f"--period {config.period} is longer than the training part's {validation} rows; choose a shorter one, or "
+            "bring more rows"
+        )
     return Dataset(
         feature_names=features,
         target_names=targets,
         train=cut_training(inputs[:validation], outputs[:validation], config.window, config.horizon, config.stride),
-        validation=cut_judged(inputs[:test], outputs[:test], config.window, config.horizon, validation),
-        test=cut_judged(inputs, outputs, config.window, config.horizon, test),
+        validation=cut_judged(inputs[:test], outputs[:test], config.window, config.horizon, validation, past),
+        test=cut_judged(inputs, outputs, config.window, config.horizon, test, past),
+        series=outputs[:validation],
+        period=config.period,
         units=table.units,
         source=table.source,
         frequency=table.frequency,

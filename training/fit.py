@@ -24,6 +24,8 @@ from training.model import compile_forecast
 from training.windows import Part
 
 Array = NDArray[np.float32]
+Augment = Callable[[np.random.Generator, Array], Array]
+"""Takes windows (n, steps, features), gives others with the same targets; the generator is the fit's own."""
 Error = Callable[[Any], Any]
 """Maps errors, in units of the yardstick, to losses, element by element; takes and gives tensors."""
 TrainSteps = Callable[[Array, Array], Any]
@@ -45,9 +47,9 @@ class Epoch:
     loss: float
     """Mean over the training windows, while the weights were changing; errors count in units of the yardstick."""
     validation_loss: float
-    """Of the served forecast at the end of the pass, in the same units."""
+    """Of the served forecast at the end of the pass, in the same units; NaN in a fit without validation."""
     best: bool
-    """Whether no pass before had a lower validation loss."""
+    """Whether no pass before had a lower validation loss; every pass is the best so far where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class History:
     @property
     def best(self) -> Epoch:
         """The pass whose weights the model has kept."""
-        return min(self.epochs, key=lambda epoch: epoch.validation_loss)
+        return [epoch for epoch in self.epochs if epoch.best][-1]
 
 
 class Listener:
@@ -149,7 +151,12 @@ def progress(console: Console) -> Listener:
 
 
 def fit(
-    model: keras.Model, config: TrainingConfig, train: Part, validation: Part, listener: Listener | None = None
+    model: keras.Model,
+    config: TrainingConfig,
+    train: Part,
+    validation: Part | None,
+    listener: Listener | None = None,
+    augment: Augment | None = None,
 ) -> History:
     """Fits the model in place and leaves it with the weights of its best epoch.
 
@@ -161,8 +168,9 @@ def fit(
         model: As `build_model` makes it with the same configuration.
         config: The fields under Fitting.
         train: What is learnt from.
-        validation: What decides when to stop and which weights are kept.
+        validation: What decides when to stop and which weights are kept; None runs every epoch and keeps the last.
         listener: Hears how it goes.
+        augment: Changes the windows of every batch, if given; not with the output `sequence`.
 
     Returns:
         The losses of every epoch.
@@ -176,7 +184,7 @@ def fit(
     generator = np.random.default_rng(config.seed)
     yardstick = model.get_layer("forecast").yardstick
     train_steps = _compile_steps(model, _adam(model, config, steps), config, yardstick)
-    validation_loss = _compile_validation(model, config.loss, validation, yardstick)
+    validation_loss = _compile_validation(model, config.loss, validation, yardstick) if validation else None
     expected = train.step_targets if config.output == "sequence" else train.targets
 
     epochs: list[Epoch] = []
@@ -188,18 +196,25 @@ def fit(
             order = generator.permutation(len(train.windows))[: steps * batch].reshape(steps, batch)
             total = 0.0
             for chosen in _calls(order, train.windows):
-                total += len(chosen) * float(train_steps(train.windows[chosen], expected[chosen]))
+                windows = train.windows[chosen]
+                if augment:
+                    windows = augment(generator, windows.reshape(-1, *windows.shape[2:])).reshape(windows.shape)
+                total += len(chosen) * float(train_steps(windows, expected[chosen]))
                 _require_finite(total, "training", number, config)
                 told.steps_done(len(chosen))
-            loss = validation_loss()
-            _require_finite(loss, "validation", number, config)
-            epochs.append(Epoch(number, total / steps, loss, best=loss < best))
-            if loss < best:
+            loss = math.nan
+            if validation_loss:
+                loss = validation_loss()
+                _require_finite(loss, "validation", number, config)
+            is_best = not validation_loss or loss < best
+            epochs.append(Epoch(number, total / steps, loss, best=is_best))
+            if is_best and validation_loss:
                 best, best_weights = loss, model.get_weights()
             told.epoch_done(epochs[-1])
             if _patience_lost(epochs, config.patience):
                 break
-    model.set_weights(best_weights)
+    if validation:
+        model.set_weights(best_weights)
     return History(tuple(epochs), time.perf_counter() - started)
 
 
@@ -289,4 +304,6 @@ def _require_finite(loss: float, which: str, epoch: int, config: TrainingConfig)
 
 def _losses(epoch: Epoch) -> str:
     """Both losses in words."""
+    if math.isnan(epoch.validation_loss):
+        return f"loss {epoch.loss:.4f}"
     return f"loss {epoch.loss:.4f}  validation {epoch.validation_loss:.4f}{' (best)' if epoch.best else ''}"

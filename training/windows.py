@@ -37,7 +37,7 @@ class Part:
     Attributes:
         windows: (windows, steps, features) float32, in raw units.
         targets: (windows, horizon, targets) float32: the rows that follow each window.
-        history: (windows, steps, targets) float32: the targets' own rows over each window's steps.
+        history: (windows, past, targets) float32: the targets' own rows up to each window's last, at least its steps.
     """
 
     windows: Float32
@@ -47,8 +47,8 @@ class Part:
     @property
     def step_targets(self) -> Float32:
         """(windows, steps, horizon, targets): for every step the rows that follow it; the last step's are `targets`."""
-        horizon = self.targets.shape[1]
-        rows = np.concatenate([self.history, self.targets], axis=1)  # (windows, steps + horizon, targets)
+        steps, horizon = self.windows.shape[1], self.targets.shape[1]
+        rows = np.concatenate([self.history[:, -steps:], self.targets], axis=1)  # (windows, steps + horizon, targets)
         following = np.lib.stride_tricks.sliding_window_view(rows[:, 1:], horizon, axis=1)
         return following.transpose(0, 1, 3, 2)
 
@@ -67,6 +67,9 @@ class Dataset:
         train: Windows to learn from.
         validation: Windows that tell when to stop.
         test: Windows for the final scores.
+        series: (rows, targets) float32: the training part's rows of the targets, in time order; none where every window
+            stands alone.
+        period: Rows in a season; None where there is none.
         units: Units of measure by column, where they are known.
         source: File name without its folder, or the name of a built-in series.
         frequency: Distance between two rows in words; None where it is unknown.
@@ -86,6 +89,8 @@ class Dataset:
     train: Part
     validation: Part
     test: Part
+    series: Float32 = field(default_factory=lambda: np.empty((0, 1), np.float32))
+    period: int | None = None
     units: dict[str, str] = field(default_factory=dict)
     source: str = ""
     frequency: str | None = None
@@ -163,7 +168,9 @@ def cut_training(features: Float32, targets: Float32, window: int, horizon: int,
     return Part(part.windows[::stride], part.targets[::stride], part.history[::stride])
 
 
-def cut_judged(features: Float32, targets: Float32, window: int, horizon: int, start: int) -> Part:
+def cut_judged(
+    features: Float32, targets: Float32, window: int, horizon: int, start: int, past: int | None = None
+) -> Part:
     """Windows whose targets start at every row from `start` on, as long as `horizon` rows are left.
 
     Args:
@@ -171,13 +178,15 @@ def cut_judged(features: Float32, targets: Float32, window: int, horizon: int, s
         targets: (rows, targets) of the same rows.
         window: Steps of a window.
         horizon: Rows that follow a window as its targets.
-        start: The part's first row, at least `window`.
+        start: The part's first row, at least `window` and `past`.
+        past: Rows of history that come with each window; as many as its steps unless given.
     """
     ahead = start - window
+    behind = start - (past or window)
     return Part(
         windows=slide(features[ahead : len(features) - horizon], window),
         targets=slide(targets[start:], horizon),
-        history=slide(targets[ahead : len(targets) - horizon], window),
+        history=slide(targets[behind : len(targets) - horizon], past or window),
     )
 
 

@@ -1,6 +1,7 @@
 """The fit: repeatable, stops in time, keeps the best weights, says what went wrong."""
 
 import io
+import math
 from types import TracebackType
 from typing import Any
 
@@ -189,3 +190,38 @@ def test_terminal_gets_a_bar() -> None:
     fitted(config_of(epochs=2), listener=listener)
 
     assert "validation" in text.getvalue()
+
+
+def test_augmented_windows_are_the_ones_learnt_from() -> None:
+    """Windows of zeros leave nothing to learn from but the bias of the head."""
+    config = config_of(epochs=1)
+    model = build_model(config, DATASET)
+    before = model.get_layer("recurrent_1").get_weights()[0]
+    shapes = set()
+
+    def blank(generator: np.random.Generator, windows: Any) -> Any:
+        shapes.add(windows.shape)
+        return np.full_like(windows, generator.integers(1, 2))
+
+    fit(model, config, DATASET.train, DATASET.validation, augment=blank)
+
+    assert_array_equal(model.get_layer("recurrent_1").get_weights()[0], before)
+    assert shapes == {(80, 6, 2)}
+
+
+def test_a_fit_without_validation_runs_every_epoch_and_keeps_the_last_weights() -> None:
+    config = config_of(epochs=4, patience=1, learning_rate=0.5)
+    last: list[Any] = []
+
+    class Keeper(Listener):
+        def epoch_done(self, epoch: Epoch) -> None:
+            assert math.isnan(epoch.validation_loss)
+            last[:] = model.get_weights()
+
+    model = build_model(config, DATASET)
+    history = fit(model, config, DATASET.train, None, Keeper())
+
+    assert len(history.epochs) == 4
+    assert history.best.number == 4
+    for kept, ended in zip(model.get_weights(), last, strict=True):
+        assert_array_equal(kept, ended)

@@ -111,3 +111,20 @@ def test_model_is_rebuilt_from_its_configuration_and_weights() -> None:
     again.set_weights(model.get_weights())
 
     assert_array_equal(again(DATASET.train.windows), model(DATASET.train.windows))
+
+
+def test_forget_gate_starts_where_it_is_told() -> None:
+    model = build_model(config_of(forget_bias=4), DATASET)
+
+    biases = model.get_layer("recurrent_1").get_weights()[2].reshape(4, -1)
+
+    assert_array_equal(biases, np.array([0, 4, 0, 0], np.float32)[:, None].repeat(biases.shape[1], axis=1))
+
+
+def test_noise_is_for_training_only() -> None:
+    windows = DATASET.train.windows[:3]
+    noisy, plain = (build_model(config_of(noise=noise), DATASET) for noise in (0.5, 0.0))
+    noisy.set_weights(plain.get_weights())
+
+    assert_array_equal(noisy(windows, training=False), plain(windows, training=False))
+    assert not np.array_equal(noisy(windows, training=True), plain(windows, training=True))
