@@ -118,7 +118,17 @@ class Score(Record):
     target: str | None = Field(default=None, exclude_if=lambda target: target is None)
     """Which target it is about; None where there is only one."""
     mae: float
+    """Mean absolute error, in the target's unit."""
     rmse: float
+    """Root mean square error, in the target's unit."""
+    mase: float | None = Field(default=None, exclude_if=lambda mase: mase is None)
+    """Mean absolute scaled error: 1 is as good as the naive forecast (of the season before) in the training part."""
+    smape: float | None = Field(default=None, exclude_if=lambda smape: smape is None)
+    """Symmetric mean absolute percentage error, from 0 to 200."""
+    mae_by_step: tuple[float, ...] = Field(default=(), exclude_if=lambda errors: not errors)
+    """The mean absolute error of each row of the horizon."""
+    rmse_by_step: tuple[float, ...] = Field(default=(), exclude_if=lambda errors: not errors)
+    """The root mean square error of each row of the horizon."""
 
 
 class Manifest(Record):

@@ -204,11 +204,12 @@ def _score_table(scores: tuple[Score, ...]) -> Table:
     table.add_column("forecaster")
     if several:
         table.add_column("target")
-    table.add_column("MAE", justify="right")
-    table.add_column("RMSE", justify="right")
+    for error in ("MAE", "RMSE", "MASE", "sMAPE"):
+        table.add_column(error, justify="right")
     for score in scores:
         names = (score.forecaster, Text(score.target or "")) if several else (score.forecaster,)
-        table.add_row(*names, f"{score.mae:.4g}", f"{score.rmse:.4g}")
+        errors = (score.mae, score.rmse, score.mase, score.smape)
+        table.add_row(*names, *("" if error is None else f"{error:.4g}" for error in errors))
     return table
 
 

@@ -1,92 +1,204 @@
-"""Judges a model: its errors in raw units beside those of the baselines, and a verdict in plain words."""
+"""Judges a model: its errors in raw units beside those of the baselines, and a verdict in plain words.
 
-from collections.abc import Mapping, Sequence
+Every row of a part is forecast once from every origin it can be forecast from (rolling origin), with the windows that
+a client would have sent there; all of them in a few large calls.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from app.manifest import Score
-from training.baselines import last_value, moving_average
+from training.baselines import fit_baselines
+from training.linear import Linear
 from training.model import compile_forecast
-from training.windows import Part
+from training.significance import LEVEL, diebold_mariano
+from training.windows import Dataset, Part
 
 Array = NDArray[np.float32]
+Losses = NDArray[np.float64]
 
-AVERAGED_POINTS = 5
-
-TIE = 0.01
-"""Mean absolute errors closer than this share of the baseline's count as a tie."""
+MODEL = "model"
+"""What the network is called among the forecasters."""
 
 
-def evaluate(model: keras.Model, part: Part, targets: Sequence[str] = ()) -> tuple[Score, ...]:
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the model compares with a baseline."""
+
+    outcome: Literal["beats", "ties", "loses"]
+    against: str
+    """The baseline's name."""
+    difference: float
+    """Mean absolute error less the baseline's, as a share of the baseline's; negative where the model is better."""
+    p: float
+    """How often luck alone would bring about a difference as large, by `diebold_mariano`."""
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What every forecaster made of a part, and what that says.
+
+    Attributes:
+        forecasts: By forecaster, the model first: (n, horizon, targets), raw units.
+        actual: What really followed; the same shape.
+        target_names: Names along the last axis.
+        scores: The model's first, then the baselines'; one per forecaster and target.
+        verdict: On the model beside the baseline with the lowest mean absolute error.
+        scales: (targets,): what errors are divided by before those of several targets are averaged; 1 for one target.
+        baselines: As they were fitted on the training part.
+    """
+
+    forecasts: Mapping[str, Array]
+    actual: Array
+    target_names: tuple[str, ...]
+    scores: tuple[Score, ...]
+    verdict: Verdict
+    scales: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
+    baselines: tuple[Linear, ...] = ()
+
+    def losses(self, forecaster: str) -> Losses:
+        """(n,): mean absolute error of each forecast, over its rows and targets."""
+        return losses_of(self.forecasts[forecaster], self.actual, self.scales)
+
+
+def evaluate(model: keras.Model, dataset: Dataset, part: Part | None = None) -> Evaluation:
     """Scores the model and the baselines on every window of a part.
 
     Args:
         model: As `training.model.build_model` makes it.
-        part: Usually the test part.
-        targets: Their names; where there are several, each gets its own scores.
-
-    Returns:
-        The model's score first, then the last value's and the moving average's (of fewer than five points where the
-        window is shorter).
+        dataset: What it was trained on; the baselines are fitted on its training part.
+        part: The test part unless given.
     """
-    horizon = part.targets.shape[1]
-    points = min(AVERAGED_POINTS, part.history.shape[1])
-    forecasts = {
-        "model": compile_forecast(model)(part.windows),
-        "last value": last_value(part.history, horizon),
-        f"{points}-point average": moving_average(part.history, horizon, points),
-    }
-    if len(targets) < 2:
-        return tuple(score(name, values, part.targets) for name, values in forecasts.items())
-    return tuple(
-        score(name, values[..., [column]], part.targets[..., [column]]).model_copy(update={"target": target})
-        for name, values in forecasts.items()
-        for column, target in enumerate(targets)
+    part = part or dataset.test
+    baselines = fit_baselines(dataset)
+    forecasts = {MODEL: compile_forecast(model)(part.windows)}
+    forecasts |= {baseline.name: baseline.forecast(part) for baseline in baselines}
+    several = len(dataset.target_names) > 1
+    ones = np.ones(len(dataset.target_names))
+    scales = dataset.train.targets.std(axis=(0, 1), dtype=np.float64) if several else ones
+    return Evaluation(
+        forecasts=forecasts,
+        actual=part.targets,
+        target_names=dataset.target_names,
+        scores=tuple(_scores(forecasts, part.targets, dataset)),
+        verdict=judge({name: losses_of(values, part.targets, scales) for name, values in forecasts.items()}, dataset),
+        scales=scales,
+        baselines=baselines,
     )
 
 
-def score(forecaster: str, forecasts: Array, targets: Array) -> Score:
-    """Mean absolute and root mean square error over all windows, rows and targets.
+def judge(losses: Mapping[str, Losses], dataset: Dataset) -> Verdict:
+    """Compares the model with the baseline that has the lowest mean loss.
+
+    Args:
+        losses: (n,) by forecaster, the model's first, then at least one baseline's, as `losses_of` gives them.
+        dataset: Its horizon and its number of targets are used.
+    """
+    model, *baselines = losses
+    best = min(baselines, key=lambda name: float(losses[name].mean()))
+    verdict = compare(losses[model], losses[best], best, horizon=dataset.train.targets.shape[1])
+    if len(dataset.target_names) == 1:
+        return verdict
+    sentence = f"In units of each target's standard deviation: {verdict.sentence}"  # they may have different units
+    return Verdict(verdict.outcome, best, verdict.difference, verdict.p, sentence)
+
+
+def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
+    """Says in one sentence whether the model is better than a baseline.
+
+    It beats the baseline or loses to it only where the Diebold-Mariano test finds less than `LEVEL` of luck in the
+    difference; otherwise they tie.
+
+    Args:
+        losses: (n,) the model's.
+        others: (n,) the baseline's.
+        name: Of the baseline.
+        horizon: Rows that each forecast covers.
+    """
+    own, other = float(losses.mean()), float(others.mean())
+    p = diebold_mariano(losses, others, horizon)
+    difference = (own - other) / other if other else float(np.sign(own))
+    figures = f"mean absolute error {own:.4g} against {other:.4g}, p {_shown(p)}"
+    if p >= LEVEL:
+        sentence = f"The model ties with the best baseline, {name}: {figures}."
+        return Verdict("ties", name, difference, p, sentence)
+    verb = "beats" if own < other else "loses to"
+    share = f"by {abs(difference):.1%}" if other else "which makes no error"
+    sentence = f"The model {verb} the best baseline, {name}, {share}: {figures}."
+    return Verdict("beats" if own < other else "loses", name, difference, p, sentence)
+
+
+def losses_of(forecasts: Array, actual: Array, scales: NDArray[np.float64]) -> Losses:
+    """(n,): mean absolute error of each forecast over its rows and targets, errors divided by (targets,) scales."""
+    errors = np.abs(forecasts.astype(np.float64) - actual) / scales
+    return np.asarray(errors.mean(axis=(1, 2)))
+
+
+def score(forecaster: str, forecasts: Array, actual: Array, naive_error: float | None = None) -> Score:
+    """The errors of one forecaster.
 
     Args:
         forecaster: Its name.
         forecasts: Shape (n, horizon, targets), raw units.
-        targets: What really followed; the same shape and units.
+        actual: What really followed; the same shape and units.
+        naive_error: As `naive_error` gives it; the mean absolute scaled error is left out without it.
+
+    Returns:
+        Over all windows, rows and targets: mean absolute error, root mean square error, mean absolute scaled error
+        (Hyndman and Koehler 2006, International Journal of Forecasting 22, 679-688) and symmetric mean absolute
+        percentage error (from 0 to 200, as in the M4 competition); the first two for each row of the horizon too.
 
     Raises:
         ValueError: The shapes differ, or there is nothing to judge.
     """
-    if forecasts.shape != targets.shape or not targets.size:
-        raise ValueError(f"cannot compare forecasts of shape {forecasts.shape} with targets of shape {targets.shape}")
-    errors = forecasts.astype(np.float64) - targets
-    return Score(forecaster=forecaster, mae=float(np.abs(errors).mean()), rmse=float(np.sqrt(np.square(errors).mean())))
+    if forecasts.shape != actual.shape or not actual.size:
+        raise ValueError(f"cannot compare forecasts of shape {forecasts.shape} with targets of shape {actual.shape}")
+    forecasts, actual = forecasts.astype(np.float64), actual.astype(np.float64)
+    errors = np.abs(forecasts - actual)
+    sizes = np.abs(forecasts) + np.abs(actual)
+    by_step, squares_by_step = errors.mean(axis=(0, 2)), np.square(errors).mean(axis=(0, 2))
+    return Score(
+        forecaster=forecaster,
+        mae=float(errors.mean()),
+        rmse=float(np.sqrt(np.square(errors).mean())),
+        mase=float(errors.mean() / naive_error) if naive_error else None,
+        smape=float(200 * (errors / np.where(sizes > 0, sizes, 1)).mean()),
+        mae_by_step=tuple(by_step.tolist()),
+        rmse_by_step=tuple(np.sqrt(squares_by_step).tolist()),
+    )
 
 
-def scaled(scores: tuple[Score, ...], scales: Mapping[str, float]) -> tuple[Score, ...]:
-    """One score per forecaster: the mean over its targets, each divided by the target's scale."""
-    means = []
-    for forecaster in dict.fromkeys(score.forecaster for score in scores):
-        own = [(each, scales[each.target]) for each in scores if each.forecaster == forecaster and each.target]
-        mae, rmse = (float(np.mean(errors)) for errors in zip(*((e.mae / s, e.rmse / s) for e, s in own), strict=True))
-        means.append(Score(forecaster=forecaster, mae=mae, rmse=rmse))
-    return tuple(means)
-
-
-def verdict(scores: tuple[Score, ...]) -> str:
-    """Says in one sentence whether the model is better than the best baseline, by mean absolute error.
+def naive_error(series: NDArray[np.float32], period: int | None) -> float | None:
+    """Mean absolute error of the naive forecast within the training rows: what a scaled error is measured by.
 
     Args:
-        scores: As `evaluate` gives them: the model's first, then at least one baseline's.
+        series: (rows,) of one target, training part only.
+        period: Rows in a season, for the seasonal naive forecast; the row before where there is none.
+
+    Returns:
+        In raw units; None where there are too few rows, or where the forecast is always right.
     """
-    model, *baselines = scores
-    best = min(baselines, key=lambda baseline: baseline.mae)
-    figures = f"mean absolute error {model.mae:.4g} against {best.mae:.4g}"
-    if abs(model.mae - best.mae) <= TIE * best.mae:
-        return f"The model ties with the best baseline, the {best.forecaster}: {figures}."
-    if best.mae == 0:
-        return f"The model loses to the best baseline, the {best.forecaster}, which makes no error: {figures}."
-    share = abs(model.mae - best.mae) / best.mae
-    beats = "beats" if model.mae < best.mae else "loses to"
-    return f"The model {beats} the best baseline, the {best.forecaster}, by {share:.1%}: {figures}."
+    lag = period or 1
+    if len(series) <= lag:
+        return None
+    return float(np.abs(series[lag:].astype(np.float64) - series[:-lag]).mean()) or None
+
+
+def _scores(forecasts: Mapping[str, Array], actual: Array, dataset: Dataset) -> Iterator[Score]:
+    several = len(dataset.target_names) > 1
+    series = dataset.series if len(dataset.series) else np.empty((0, len(dataset.target_names)), np.float32)
+    naive = [naive_error(column, dataset.period) for column in series.T]
+    for name, values in forecasts.items():
+        for column, target in enumerate(dataset.target_names):
+            own = score(name, values[..., [column]], actual[..., [column]], naive[column])
+            yield own.model_copy(update={"target": target}) if several else own
+
+
+def _shown(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

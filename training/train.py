@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from app.manifest import Score
 from training.config import TrainingConfig
-from training.evaluate import evaluate, scaled, verdict
+from training.evaluate import Evaluation, evaluate
 from training.export import export
 from training.fit import History, fit, progress
 from training.model import build_model, serving_model
@@ -21,8 +20,9 @@ class Outcome:
 
     version_dir: Path
     history: History
+    evaluation: Evaluation
     scores: tuple[Score, ...]
-    """On the test part, in raw units: the model's first, then the baselines'."""
+    """On the test part, in raw units: those of what was published first."""
     verdict: str
 
 
@@ -40,15 +40,10 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     model = build_model(config, dataset)
     history = fit(model, config, dataset.train, dataset.validation, progress(console))
     _tell_fit(history, console)
-    scores = evaluate(model, dataset.test, dataset.target_names)
-    if len(dataset.target_names) > 1:  # in different units, perhaps
-        scales = dataset.train.targets.std(axis=(0, 1), dtype=np.float64)
-        per_target = scaled(scores, dict(zip(dataset.target_names, scales.tolist(), strict=True)))
-        judgement = f"In units of each target's standard deviation: {verdict(per_target)}"
-    else:
-        judgement = verdict(scores)
-    version_dir = export(serving_model(model), config, dataset, scores, judgement)
-    return Outcome(version_dir, history, scores, judgement)
+    evaluation = evaluate(model, dataset)
+    scores, sentence = evaluation.scores, evaluation.verdict.sentence
+    version_dir = export(serving_model(model), config, dataset, scores, sentence)
+    return Outcome(version_dir, history, evaluation, scores, sentence)
 
 
 def _tell_fit(history: History, console: Console) -> None:

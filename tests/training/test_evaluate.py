@@ -1,36 +1,72 @@
 """Scores and verdicts on numbers that one can work out in the head."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 
 from app.manifest import Score
 from tests.training.tiny import config_of, dataset_of, part_of, waves
-from training.baselines import last_value, moving_average
-from training.evaluate import evaluate, scaled, score, verdict
+from training.evaluate import Evaluation, compare, evaluate, naive_error, score
 from training.model import FORECAST_WINDOWS, build_model
+from training.windows import Part, cut_training
 
-CLIMB = np.arange(1, 7, dtype=np.float32).reshape(1, 6, 1)  # (n 1, steps 6, targets 1)
-
-
-def scores_of(model_mae: float, *baseline_maes: float) -> tuple[Score, ...]:
-    baselines = (Score(forecaster=f"baseline {n}", mae=mae, rmse=mae) for n, mae in enumerate(baseline_maes, start=1))
-    return (Score(forecaster="model", mae=model_mae, rmse=model_mae), *baselines)
+TABLES = arrays(np.float32, (5, 3, 1), elements=st.floats(-1e6, 1e6, width=32))
 
 
-def test_last_value_stays() -> None:
-    assert_array_equal(last_value(CLIMB, horizon=2), [[[6], [6]]])
+def evaluated(part: Part, period: int | None = None) -> Evaluation:
+    """An untrained model and the baselines on the part they were fitted on."""
+    dataset = replace(dataset_of(part), series=np.arange(20, dtype=np.float32)[:, None], period=period)
+    return evaluate(build_model(config_of(), dataset), dataset)
 
 
-def test_moving_average_is_the_mean_of_the_last_points() -> None:
-    assert_array_equal(moving_average(CLIMB, horizon=2, points=5), [[[4], [4]]])
+def score_of(evaluation: Evaluation, forecaster: str) -> Score:
+    return next(score for score in evaluation.scores if score.forecaster == forecaster)
 
 
 def test_score_of_known_errors() -> None:
-    targets = np.array([[[1], [2]], [[3], [4]]], np.float32)
+    actual = np.array([[[1], [2]], [[3], [4]]], np.float32)
     forecasts = np.array([[[1], [2]], [[3], [8]]], np.float32)
 
-    assert score("guess", forecasts, targets) == Score(forecaster="guess", mae=1, rmse=2)
+    known = score("guess", forecasts, actual, naive_error=0.5)
+
+    assert (known.forecaster, known.mae, known.rmse, known.mase) == ("guess", 1, 2, 2)
+    assert known.smape == pytest.approx(200 * 4 / 12 / 4)
+    assert known.mae_by_step == (0, 2)
+    assert known.rmse_by_step == pytest.approx((0, 8**0.5))
+
+
+@given(TABLES, TABLES)
+def test_errors_agree_with_each_other(forecasts: np.ndarray, actual: np.ndarray) -> None:
+    errors = score("guess", forecasts, actual)
+    mirrored = score("guess", actual, forecasts)
+
+    assert 0 <= errors.mae <= errors.rmse * (1 + 1e-9)
+    assert errors.smape is not None
+    assert 0 <= errors.smape <= 200 * (1 + 1e-9)
+    assert (mirrored.mae, mirrored.rmse, mirrored.smape) == (errors.mae, errors.rmse, errors.smape)
+    assert np.mean(errors.mae_by_step) == pytest.approx(errors.mae)
+    assert np.mean(np.square(errors.rmse_by_step)) == pytest.approx(errors.rmse**2)
+    assert score("guess", forecasts, forecasts).smape == 0
+
+
+def test_nothing_forecast_as_nothing_is_no_error() -> None:
+    nothing = np.zeros((2, 1, 1), np.float32)
+
+    assert score("guess", nothing, nothing).smape == 0
+
+
+def test_naive_error_is_of_the_season_before() -> None:
+    series = np.array([1, 5, 2, 7, 2, 9], np.float32)
+
+    assert naive_error(series, None) == pytest.approx((4 + 3 + 5 + 5 + 7) / 5)
+    assert naive_error(series, 2) == pytest.approx((1 + 2 + 0 + 2) / 4)
+    assert naive_error(series, 6) is None
+    assert naive_error(np.ones(4, np.float32), None) is None
 
 
 def test_score_refuses_other_shapes() -> None:
@@ -40,51 +76,83 @@ def test_score_refuses_other_shapes() -> None:
 
 def test_every_window_is_judged() -> None:
     part = part_of(waves(FORECAST_WINDOWS + 50, columns=1))  # one full call and a remainder
-    model = build_model(config_of(), dataset_of(part))
+    dataset = dataset_of(part)
+    model = build_model(config_of(), dataset)
 
-    own, last, average = evaluate(model, part)
+    evaluation = evaluate(model, dataset)
 
-    errors = np.asarray(model(part.windows), np.float64) - part.targets
+    own = evaluation.scores[0]
+    forecasts = np.asarray(model(part.windows), np.float64)
+    errors = forecasts - part.targets
     assert len(errors) == FORECAST_WINDOWS + 43
+    assert own.forecaster == "model"
     assert own.mae == pytest.approx(np.abs(errors).mean(), rel=1e-5)
     assert own.rmse == pytest.approx(np.sqrt(np.square(errors).mean()), rel=1e-5)
-    assert (own.forecaster, last.forecaster, average.forecaster) == ("model", "last value", "5-point average")
+    assert own.mae_by_step == pytest.approx(np.abs(errors).mean(axis=(0, 2)), rel=1e-5)
+    assert next(iter(evaluation.forecasts)) == "model"
+    assert {values.shape for values in evaluation.forecasts.values()} == {part.targets.shape}
+    np.testing.assert_allclose(evaluation.forecasts["model"], forecasts, rtol=1e-5)
+    assert_array_equal(evaluation.actual, part.targets)
+    assert evaluation.losses("model") == pytest.approx(np.abs(errors).mean(axis=(1, 2)), rel=1e-4)
+
+
+def test_another_part_can_be_judged() -> None:
+    dataset = dataset_of(part_of(waves(columns=1)), validation=part_of(waves(20, columns=1)))
+    model = build_model(config_of(), dataset)
+
+    assert len(evaluate(model, dataset, dataset.train).actual) == 113
+    assert len(evaluate(model, dataset).actual) == 13
 
 
 def test_baselines_on_a_climb() -> None:
-    part = part_of(np.arange(50.0)[:, None], steps=6, horizon=1)
-    _, last, average = evaluate(build_model(config_of(), dataset_of(part)), part)
+    evaluation = evaluated(part_of(np.arange(50.0)[:, None], steps=6, horizon=1))
 
-    assert (last.mae, last.rmse) == (1, 1)
-    assert (average.mae, average.rmse) == (3, 3)
-
-
-def test_short_windows_average_what_they_have() -> None:
-    part = part_of(np.arange(50.0)[:, None], steps=3, horizon=1)
-
-    assert evaluate(build_model(config_of(), dataset_of(part)), part)[2].forecaster == "3-point average"
+    last = score_of(evaluation, "last value")
+    assert (last.mae, last.rmse, last.mase) == (1, 1, 1)
+    assert last.mae_by_step == (1,)
 
 
 @pytest.mark.parametrize(
-    ("scores", "sentence"),
+    ("own", "outcome", "sentence"),
     [
-        (scores_of(8, 12, 10), "The model beats the best baseline, the baseline 2, by 20.0%: "),
-        (scores_of(12, 10, 20), "The model loses to the best baseline, the baseline 1, by 20.0%: "),
-        (scores_of(10.05, 10, 20), "The model ties with the best baseline, the baseline 1: "),
-        (scores_of(1, 0), "The model loses to the best baseline, the baseline 1, which makes no error: "),
+        (8, "beats", "The model beats the best baseline, Holt, by 20.0%: mean absolute error 8 against 10, p < 0.001."),
+        (12, "loses", "The model loses to the best baseline, Holt, by 20.0%: mean absolute error 12 against 10, p < "),
+        (10.01, "ties", "The model ties with the best baseline, Holt: mean absolute error 10.01 against 10, p = 0."),
     ],
 )
-def test_verdict_names_the_best_baseline(scores: tuple[Score, ...], sentence: str) -> None:
-    said = verdict(scores)
+def test_verdict_is_one_sentence(own: float, outcome: str, sentence: str) -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 100)
+    verdict = compare(own + noise - noise.mean(), np.full(100, 10.0), "Holt", horizon=1)
 
-    assert said.startswith(sentence)
-    assert said.endswith(f"mean absolute error {scores[0].mae:.4g} against {min(s.mae for s in scores[1:]):.4g}.")
+    assert verdict.outcome == outcome
+    assert verdict.sentence.startswith(sentence)
+    assert verdict.difference == pytest.approx(own / 10 - 1)
+    assert (verdict.p < 0.05) == (outcome != "ties")
 
 
-def test_targets_of_different_units_count_alike() -> None:
-    scores = (
-        Score(forecaster="model", target="a", mae=100, rmse=200),
-        Score(forecaster="model", target="b", mae=3, rmse=4),
-    )
+def test_a_baseline_that_makes_no_error_is_told() -> None:
+    verdict = compare(np.array([1.0, 2, 1, 2, 1]), np.zeros(5), "Holt", horizon=1)
 
-    assert scaled(scores, {"a": 100, "b": 1}) == (Score(forecaster="model", mae=2, rmse=3),)
+    assert verdict.sentence.startswith("The model loses to the best baseline, Holt, which makes no error: ")
+
+
+def test_verdict_is_on_the_best_baseline() -> None:
+    # Rising lines: the line goes on for whoever knows of trends.
+    evaluation = evaluated(part_of(np.arange(50.0)[:, None] + waves(50, columns=1), steps=6, horizon=1))
+
+    errors = {score.forecaster: score.mae for score in evaluation.scores[1:]}
+    assert evaluation.verdict.against == min(errors, key=lambda name: errors[name])
+
+
+def test_errors_of_several_targets_count_by_their_own_spread() -> None:
+    values = waves(columns=2).astype(np.float32) * np.array([1, 1000], np.float32)
+    part = cut_training(values, values, 6, 2)
+    dataset = dataset_of(part, targets=("a", "b"))
+
+    evaluation = evaluate(build_model(config_of(), dataset), dataset)
+
+    assert [score.target for score in evaluation.scores[:4]] == ["a", "b", "a", "b"]
+    scales = part.targets.std(axis=(0, 1), dtype=np.float64)
+    share = np.mean([score.mae / scale for score, scale in zip(evaluation.scores[:2], scales, strict=True)])
+    assert evaluation.losses("model").mean() == pytest.approx(share)
+    assert evaluation.verdict.sentence.startswith("In units of each target's standard deviation: The model ")
