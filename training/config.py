@@ -142,6 +142,15 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _one_linear_path(self) -> Self:
+        if self.skip and self.output == "sequence":
+            raise ValueError(
+                "--skip reads the whole window for one forecast, --output sequence wants one after every step; "
+                "use --output last"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _no_look_ahead(self) -> Self:
         if self.bidirectional and self.output == "sequence":
             raise ValueError(

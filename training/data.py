@@ -20,6 +20,7 @@ from training import series
 from training.config import TrainingConfig
 from training.errors import ConfigError, DataError
 from training.frequency import Times, counted, iso
+from training.period import find_period
 from training.table import Table, check_variation, fill, require_columns, settle
 from training.windows import Dataset, Part, cut_judged, cut_training, require_rows, slide, split_rows
 
@@ -81,7 +82,8 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
     inputs = table.select(features).values.astype(np.float32)
     outputs = table.select(targets).values.astype(np.float32)
     _, validation, test, rows = edges
-    past = max(config.window, config.period or 0)
+    period = config.period or find_period(outputs[:validation], table.frequency)
+    past = max(config.window, period or 0)
     if past > validation:
         raise ConfigError(
             f"--period {config.period} is longer than the training part's {validation} rows; choose a shorter one, or "
@@ -94,7 +96,7 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
         validation=cut_judged(inputs[:test], outputs[:test], config.window, config.horizon, validation, past),
         test=cut_judged(inputs, outputs, config.window, config.horizon, test, past),
         series=outputs[:validation],
-        period=config.period,
+        period=period,
         units=table.units,
         source=table.source,
         frequency=table.frequency,

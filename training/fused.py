@@ -55,6 +55,9 @@ CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
 }
 """The ONNX operator of a Keras layer, and which of the layer's gates comes first, second ... there."""
 
+ACTIVATIONS = {"LSTM": ["Sigmoid", "Relu", "Relu"], "GRU": ["Sigmoid", "Relu"], "RNN": ["Relu"]}
+"""Where a layer's activation is not tanh, which is what the operators do unless told otherwise."""
+
 KNOWN_LAYERS: dict[str, tuple[type, ...]] = {
     "windows": (layers.InputLayer,),
     "(target_)?centre": (Centre,),
@@ -62,14 +65,19 @@ KNOWN_LAYERS: dict[str, tuple[type, ...]] = {
     "scale": (Standardise,),
     r"recurrent_\d+": (*CELLS, layers.Bidirectional),
     r"dropout_\d+": (layers.Dropout,),
-    "head": (layers.Dense,),
+    "noise": (layers.GaussianNoise,),
+    "head|skip": (layers.Dense,),
+    "flat": (layers.Flatten,),
+    "sum": (layers.Add,),
     "rows": (layers.Reshape,),
     "forecast": (Restore,),
     r"get_item(_\d+)?": (keras.Operation,),  # `serving_model` cuts the last step out of the forecasts of a sequence
 }
 """Patterns of the names that `training.model` gives, and what may bear them."""
 
-REQUIRED_LAYERS = frozenset({"windows", "centre", "spread", "scale", "recurrent_1", "head", "rows", "forecast"})
+REQUIRED_LAYERS = frozenset({"windows", "centre", "spread", "scale", "rows", "forecast"})
+PATHS = (frozenset({"recurrent_1", "head"}), frozenset({"flat", "skip"}))
+"""Layers on the two ways from the scaled window to the forecast: a model has one or both."""
 
 Constant = NDArray[np.float32]
 Value = str | Constant
@@ -110,8 +118,8 @@ def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
     distance = graph.combine("scale/distance", "Sub", INPUT, centre)
     scaled = graph.combine("scale", "Div", distance, spread)
 
-    state = _draw_recurrent_stack(graph, _recurrent_layers(model), scaled)
-    output = _draw_head(graph, named["head"], state, contract.forecast_shape)
+    output = _draw_paths(graph, model, scaled)
+    output = graph.add("rows", "Reshape", output, np.array([0, *contract.forecast_shape]))
 
     target_centre = centre
     if "target_centre" in named:
@@ -281,6 +289,8 @@ def _draw_recurrence(graph: _Graph, layer: keras.layers.Layer, hidden: str, skip
     attributes: dict[str, Any] = {"hidden_size": directions[0].units}
     if len(directions) == 2:
         attributes["direction"] = "bidirectional"
+    if directions[0].get_config()["activation"] != "tanh":
+        attributes["activations"] = ACTIVATIONS[operator] * len(directions)
     if operator == "GRU":
         attributes["linear_before_reset"] = 1  # Keras calls it `reset_after`
     weights = zip(*(_onnx_weights(direction.cell, order) for direction in directions), strict=True)
@@ -322,10 +332,21 @@ def _join_directions(graph: _Graph, layer: keras.layers.Layer, states: str, axis
     return graph.add(f"{layer.name}/joined", "Reshape", swapped, shape)
 
 
-def _draw_head(graph: _Graph, head: keras.layers.Dense, state: str, forecast_shape: tuple[int, int]) -> str:
-    """(batch, units) -> (batch, horizon, targets), scaled."""
-    flat = graph.add(head.name, "Gemm", state, np.asarray(head.kernel), np.asarray(head.bias))
-    return graph.add("rows", "Reshape", flat, np.array([0, *forecast_shape]))
+def _draw_paths(graph: _Graph, model: keras.Model, scaled: Value) -> str:
+    """The scaled forecast, (batch, horizon * targets): through the recurrent layers, past them, or both."""
+    named = {layer.name: layer for layer in model.layers}
+    paths = []
+    if "head" in named:
+        paths.append(_draw_dense(graph, named["head"], _draw_recurrent_stack(graph, _recurrent_layers(model), scaled)))
+    if "skip" in named:
+        flat = graph.add("flat", "Reshape", scaled, np.array([0, -1]))
+        paths.append(_draw_dense(graph, named["skip"], flat))
+    return graph.add("sum", "Add", *paths) if len(paths) > 1 else paths[0]
+
+
+def _draw_dense(graph: _Graph, dense: keras.layers.Dense, values: str) -> str:
+    """(batch, units) -> (batch, horizon * targets)."""
+    return graph.add(dense.name, "Gemm", values, np.asarray(dense.kernel), np.asarray(dense.bias))
 
 
 def _draw_restore(graph: _Graph, restore: Restore, output: str, centre: Value, spread: Value) -> None:
@@ -351,14 +372,17 @@ def _refuse_unknown(model: keras.Model) -> None:
         matching = (kinds for pattern, kinds in KNOWN_LAYERS.items() if re.fullmatch(pattern, operation.name))
         if not isinstance(operation, next(matching, ())):
             raise NotFusable(f"it holds {operation.name}, a {type(operation).__name__}, which cannot be drawn")
-    missing = REQUIRED_LAYERS - {layer.name for layer in model.layers}
+    names = {layer.name for layer in model.layers}
+    begun = [path for path in PATHS if path & names] or PATHS[:1]
+    missing = REQUIRED_LAYERS.union(*begun) - names
     if missing:
         raise NotFusable(f"it holds no layer {min(missing)}")
-    _require(model.get_layer("head"), activation="linear", use_bias=True)
+    for dense in sorted({"head", "skip"} & names):
+        _require(model.get_layer(dense), activation="linear", use_bias=True)
     stack = _recurrent_layers(model)
     for layer in stack:
         _refuse_recurrent(layer)
-    if isinstance(stack[-1], layers.Bidirectional) and stack[-1].return_sequences:
+    if stack and isinstance(stack[-1], layers.Bidirectional) and stack[-1].return_sequences:
         raise NotFusable(f"{stack[-1].name} hands on every step of both directions, which do not end on the same one")
 
 
@@ -371,12 +395,15 @@ def _refuse_recurrent(layer: keras.layers.Layer) -> None:
     """Refuses a layer with options that `training.model` leaves alone."""
     if isinstance(layer, layers.Bidirectional):
         _require(layer, merge_mode="concat")
-    for direction, backwards in zip(_directions(layer), (False, True), strict=False):
+    directions = _directions(layer)
+    for direction, backwards in zip(directions, (False, True), strict=False):
         if type(direction) not in CELLS:
             raise NotFusable(f"{layer.name} is a {type(direction).__name__}, which cannot be drawn")
+        if direction.get_config()["activation"] != "relu":
+            _require(direction, activation="tanh")
         _require(
             direction,
-            activation="tanh",
+            activation=directions[0].get_config()["activation"],
             recurrent_activation="sigmoid",
             use_bias=True,
             reset_after=True,
@@ -398,8 +425,6 @@ def _refuse_operators(twin: ModelProto) -> None:
     operators = {node.op_type for node in twin.graph.node}
     for operator in sorted(operators - RECURRENT_OPERATORS - PLAIN_OPERATORS):
         raise NotFusable(f"the graph holds the operator {operator}")
-    if not operators & RECURRENT_OPERATORS:
-        raise NotFusable("the graph holds no recurrent operator")
 
 
 def _load(twin: ModelProto, contract: Contract) -> OnnxEngine:

@@ -4,9 +4,11 @@ Every layer has a fixed name, so that whoever reads a trained model, to export o
 
     windows                     input, (batch, steps, features), raw units
     centre, spread, scale       see training.layers; `target_centre` too, where forecasts are counted from another row
-    noise                       on the scaled windows, in training only; where the configuration asks for it
+    noise                       on what the stack sees, in training only; where the configuration asks for it
     recurrent_1, dropout_1 ...  the stack, first to last; dropout between two layers
-    head, rows                  Dense, reshaped to (horizon, targets)
+    head                        Dense
+    flat, skip, sum             the linear path past the stack, Dense too, and what it adds; where asked for
+    rows                        reshaped to (horizon, targets)
     forecast                    output, raw units
 """
 
@@ -20,7 +22,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.config import TrainingConfig
-from training.layers import Centre, Restore, Scaling, Spread, Standardise, fit_scaling
+from training.layers import Centre, Kinds, Restore, Scaling, Spread, Standardise, fit_scaling
+from training.linear import Linear
+from training.ridge import fit_ridge
 from training.windows import Dataset
 
 Array = NDArray[np.float32]
@@ -53,6 +57,7 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
     """Builds an untrained model, with its scaling fitted on the training part.
 
     Sets the seed of Keras, TensorFlow, NumPy and Python first: the same configuration gives the same initial weights.
+    With a linear path, the model starts as the ridge autoregression of the scaled windows.
 
     Args:
         config: The fields under Model, and the seed.
@@ -65,7 +70,40 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
     """
     keras.utils.set_random_seed(config.seed)
     scaling = fit_scaling(dataset, config.scale, config.output)
-    return assemble_model(config, dataset.train.windows.shape[1:], dataset.train.targets.shape[1:], scaling)
+    model = assemble_model(config, dataset.train.windows.shape[1:], dataset.train.targets.shape[1:], scaling)
+    if config.skip:
+        model.get_layer("skip").set_weights(fit_ridge(dataset, scaling))
+    return model
+
+
+def linear_model(linear: Linear, window_shape: tuple[int, ...], forecast_shape: tuple[int, ...]) -> keras.Model:
+    """A linear map as a model like any other, with its linear path alone.
+
+    Args:
+        linear: One that sees windows.
+        window_shape: (steps, features).
+        forecast_shape: (horizon, targets).
+    """
+    from_last_row = linear.centre is None
+    ones = np.ones(forecast_shape[1], np.float32)
+    scaling = Scaling(
+        kinds=Kinds("last", "last", "constant") if from_last_row else Kinds("constant", "constant", "constant"),
+        centre=np.zeros(window_shape[1], np.float32) if linear.centre is None else linear.centre,
+        spread=np.ones(window_shape[1], np.float32),
+        selection=linear.selection,
+        fixed_centre=0 * ones,
+        fixed_spread=ones - linear.selection.max(axis=0),
+        ratio=ones,
+        yardstick=ones,
+    )
+    model = assemble_model(linear_config(), window_shape, forecast_shape, scaling)
+    model.get_layer("skip").set_weights([linear.weights, linear.bias])
+    return model
+
+
+def linear_config() -> TrainingConfig:
+    """The fields under Model of a model without a network; they cannot be trained, hence not be asked for."""
+    return TrainingConfig.model_construct(units=(), skip=True)
 
 
 def assemble_model(
@@ -86,10 +124,7 @@ def assemble_model(
     spread = Spread(scaling.kinds.spread, scaling.spread, name="spread")(windows, centre)
     scaled = Standardise(name="scale")(windows, centre, spread)
 
-    if config.noise:
-        scaled = keras.layers.GaussianNoise(config.noise, name="noise")(scaled)
-    hidden = _recurrent_stack(scaled, config)
-    output = keras.layers.Dense(math.prod(forecast_shape), name="head")(hidden)
+    output = _sum_of_paths(scaled, config, math.prod(forecast_shape))
     every_step = window_shape[:1] if config.output == "sequence" else ()
     output = keras.layers.Reshape((*every_step, *forecast_shape), name="rows")(output)
 
@@ -140,6 +175,21 @@ def compile_forecast(model: keras.Model) -> Callable[[Array], Array]:
         return np.concatenate(forecasts) if forecasts else np.empty((0, *served.output.shape[1:]), np.float32)
 
     return forecast
+
+
+def _sum_of_paths(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
+    """The scaled forecast, flat: what the stack makes of the scaled windows, and what the linear path does."""
+    paths = []
+    if config.units:
+        noisy = keras.layers.GaussianNoise(config.noise, name="noise")(scaled) if config.noise else scaled
+        # Beside a linear path the stack starts with nothing to say.
+        start = "zeros" if config.skip else "glorot_uniform"
+        paths.append(
+            keras.layers.Dense(numbers, kernel_initializer=start, name="head")(_recurrent_stack(noisy, config))
+        )
+    if config.skip:
+        paths.append(keras.layers.Dense(numbers, name="skip")(keras.layers.Flatten(name="flat")(scaled)))
+    return keras.layers.Add(name="sum")(paths) if len(paths) > 1 else paths[0]
 
 
 def _recurrent_stack(hidden: Any, config: TrainingConfig) -> Any:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from app.manifest import Contract, Manifest
-from training.config import Cell, TrainingConfig
+from training.config import Cell, Scale, TrainingConfig
 from training.fused import NotFusable
 from training.layers import Scaling, kinds_of, no_scaling
-from training.model import assemble_model, serving_model
+from training.model import assemble_model, linear_config, serving_model
 
 Array = NDArray[np.float32]
 Group = dict[str, Array]
@@ -38,6 +38,9 @@ SCALING_NODES = {
 
 CENTRE_NODE = "centre/Const"
 """The same for the centre, where that is a constant."""
+
+LINEAR_VARIABLES = {"skip/kernel", "skip/bias"}
+"""The variables of a model without a network."""
 
 GATES: dict[float, Cell] = {4: "lstm", 3: "gru", 1: "rnn"}
 """The cell with so many gates: its recurrent kernel is so many times as wide as high."""
@@ -67,10 +70,13 @@ def rebuild_version(manifest: Manifest, signature: Any) -> keras.Model:
         config = TrainingConfig.model_validate(manifest.config)
     except ValidationError:
         raise NotFusable("its manifest holds no configuration that this release of training reads") from None
-    contract = manifest.contract
-    scaling = _read_scaling(config, contract, _constants(signature))
-    model = serving_model(assemble_model(config, contract.window_shape, contract.forecast_shape, scaling))
+    contract, constants = manifest.contract, _constants(signature)
     saved = {_path(variable): variable.numpy() for variable in signature.variables}
+    if saved.keys() == LINEAR_VARIABLES:  # a baseline took the place of the network that the configuration describes
+        scale: Scale = "standard" if CENTRE_NODE in constants else "last"
+        config = linear_config().model_copy(update={"scale": scale})
+    scaling = _read_scaling(config, contract, constants)
+    model = serving_model(assemble_model(config, contract.window_shape, contract.forecast_shape, scaling))
     if saved.keys() != {weight.path for weight in model.weights}:
         raise NotFusable("its variables are not those that its configuration needs")
     return _with_weights(model, [saved[weight.path] for weight in model.weights])

@@ -6,11 +6,12 @@ from pathlib import Path
 from rich.console import Console
 
 from app.manifest import Score
+from training.choice import choose
 from training.config import TrainingConfig
 from training.evaluate import Evaluation, evaluate
 from training.export import export
 from training.fit import History, fit, progress
-from training.model import build_model, serving_model
+from training.model import build_model
 from training.windows import Dataset
 
 
@@ -41,9 +42,9 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     history = fit(model, config, dataset.train, dataset.validation, progress(console))
     _tell_fit(history, console)
     evaluation = evaluate(model, dataset)
-    scores, sentence = evaluation.scores, evaluation.verdict.sentence
-    version_dir = export(serving_model(model), config, dataset, scores, sentence)
-    return Outcome(version_dir, history, evaluation, scores, sentence)
+    choice = choose(model, evaluation, config.export)
+    version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict)
+    return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict)
 
 
 def _tell_fit(history: History, console: Console) -> None:

@@ -1,0 +1,181 @@
+"""The linear autoregression: the rows that follow a window, from the rows in it, by least squares with a penalty.
+
+Ridge regression (Hoerl and Kennard 1970, Technometrics 12, 55-67), one for every row of the horizon (direct forecasts),
+in closed form, on whatever the scaling layers make of a window. In the scale of the last row it is the NLinear of Zeng
+et al. 2023 (AAAI 37, 11121-11128): the hardest of the simple baselines, fitted in milliseconds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from training.layers import CONSTANT_SPREAD, Centre, Scaling, Spread
+from training.linear import CHUNK, Linear, Matrix
+from training.windows import Dataset, Part
+
+STRENGTHS = tuple(10.0**power for power in range(-6, 3))
+"""Penalties to choose from, on weights that multiply columns of unit variance."""
+
+TAIL = 0.2
+"""Share of the training windows, the latest, on which the penalty is chosen."""
+
+LARGEST_INPUTS = 2048
+"""Of longer windows only the last rows are looked at, with no more numbers than this."""
+
+LARGEST_WORK = 10**11
+"""Of more windows only evenly spaced ones are looked at: windows times inputs squared stay below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Windows and what follows them, as regressions see them; read in chunks, because windows overlap.
+
+    Attributes:
+        part: Windows to learn from.
+        scaling: What turns windows into inputs and targets into outputs.
+        rows: The last rows of a window that are looked at.
+    """
+
+    part: Part
+    scaling: Scaling
+    rows: int
+
+    def __len__(self) -> int:
+        return len(self.part.windows)
+
+    def between(self, start: int, end: int) -> Self:
+        return type(self)(self.part.between(start, end), self.scaling, self.rows)
+
+    def chunks(self) -> Iterator[tuple[Matrix, Matrix]]:
+        """Inputs (n, rows * features) and outputs (n, horizon * targets), both scaled."""
+        kinds, scaling = self.scaling.kinds, self.scaling
+        find_centre, find_target_centre = (Centre(kind, scaling.centre) for kind in (kinds.centre, kinds.target_centre))
+        find_spread = Spread(kinds.spread, scaling.spread)
+        for start, end in pairwise([*range(0, len(self), CHUNK), len(self)]):
+            windows, targets = self.part.windows[start:end], self.part.targets[start:end].astype(np.float64)
+            centre = np.asarray(find_centre(windows))
+            spread = np.asarray(find_spread(windows, centre))
+            target_centre = np.asarray(find_target_centre(windows)) @ scaling.selection + scaling.fixed_centre
+            target_spread = (spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
+            inputs = ((windows - centre) / spread)[:, -self.rows :].astype(np.float64)
+            outputs = (targets - target_centre) / target_spread
+            yield inputs.reshape(end - start, -1), outputs.reshape(end - start, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where inputs and outputs are counted from, and by what inputs are divided, so that one penalty suits them all."""
+
+    mean: Matrix
+    spread: Matrix
+    output_mean: Matrix
+    output_spread: Matrix
+
+    @classmethod
+    def of(cls, samples: _Samples) -> Self:
+        """Means and standard deviations; a column that is nothing but rounding is divided by infinity."""
+        sums: list[Matrix] = [np.zeros(())] * 2
+        for chunk in samples.chunks():
+            sums = [total + values.sum(axis=0) for total, values in zip(sums, chunk, strict=True)]
+        means = [total / len(samples) for total in sums]
+        squares: list[Matrix] = [np.zeros(())] * 2
+        for chunk in samples.chunks():
+            squares = [
+                total + np.square(values - mean).sum(axis=0)
+                for total, values, mean in zip(squares, chunk, means, strict=True)
+            ]
+        spreads = [np.sqrt(total / len(samples)) for total in squares]
+        spreads = [
+            np.where(spread > CONSTANT_SPREAD * np.abs(mean), spread, np.inf)
+            for spread, mean in zip(spreads, means, strict=True)
+        ]
+        return cls(means[0], spreads[0], means[1], spreads[1])
+
+    def products(self, samples: _Samples) -> tuple[Matrix, Matrix]:
+        """Inputs' products with each other, and with the outputs, summed over samples and divided by their number."""
+        own: Matrix = np.zeros(())
+        across: Matrix = np.zeros(())
+        for inputs, outputs in samples.chunks():
+            inputs = (inputs - self.mean) / self.spread  # noqa: PLW2901 - the raw ones are never wanted
+            own = own + inputs.T @ inputs
+            across = across + inputs.T @ (outputs - self.output_mean)
+        return own / len(samples), across / len(samples)
+
+    def error(self, samples: _Samples, weights: Matrix) -> float:
+        """Mean square error, outputs divided by their own spread."""
+        total = 0.0
+        for inputs, outputs in samples.chunks():
+            errors = outputs - self.output_mean - (inputs - self.mean) / self.spread @ weights
+            total += float(np.square(errors / self.output_spread).sum())
+        return total
+
+
+def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
+    """Fits the regression on the training part, in the space of a scaling.
+
+    Args:
+        dataset: Its training part is used; the penalty is chosen on the latest of its windows, then all are fitted.
+        scaling: As `fit_scaling` makes it for forecasts after the last step.
+
+    Returns:
+        Kernel (steps * features, horizon * targets) and bias (horizon * targets,) that turn a scaled window, flattened,
+        into a scaled forecast.
+    """
+    steps, features = dataset.train.windows.shape[1:]
+    rows = min(steps, max(1, LARGEST_INPUTS // features))
+    every = -(-len(dataset.train.windows) * (rows * features) ** 2 // LARGEST_WORK)
+    part = dataset.train
+    samples = _Samples(Part(part.windows[::every], part.targets[::every], part.history[::every]), scaling, rows)
+    frame = _Frame.of(samples)
+    weights = _solve(frame, samples, _choose_strength(samples)) / frame.spread[:, None]
+    bias = frame.output_mean - frame.mean @ weights
+    kernel = np.zeros((steps * features, weights.shape[1]))
+    kernel[-len(weights) :] = weights
+    return kernel, bias
+
+
+def ridge_baseline(dataset: Dataset, scaling: Scaling, name: str) -> Linear:
+    """The regression as a map of raw windows.
+
+    Args:
+        dataset: As for `fit_ridge`.
+        scaling: One that is the same for all windows, or counts them from their last row.
+        name: Of the baseline.
+    """
+    kernel, bias = fit_ridge(dataset, scaling)
+    steps, horizon = dataset.train.windows.shape[1], dataset.train.targets.shape[1]
+    spread = (scaling.spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
+    return Linear(
+        name=name,
+        weights=kernel / np.tile(scaling.spread, steps)[:, None] * np.tile(spread, horizon),
+        bias=bias * np.tile(spread, horizon) + np.tile(scaling.fixed_centre, horizon),
+        selection=scaling.selection,
+        centre=None if scaling.kinds.centre == "last" else scaling.centre,
+    )
+
+
+def _choose_strength(samples: _Samples) -> float:
+    """The penalty under which the earlier windows forecast the latest ones best; the two share no target."""
+    tail = int(len(samples) * TAIL)
+    head = len(samples) - tail - samples.part.targets.shape[1] + 1
+    if tail < 1 or head < 2:
+        return STRENGTHS[-1]
+    early, late = samples.between(0, head), samples.between(len(samples) - tail, len(samples))
+    frame = _Frame.of(early)
+    products = frame.products(early)
+    return min(STRENGTHS, key=lambda strength: frame.error(late, _solve_products(products, strength)))
+
+
+def _solve(frame: _Frame, samples: _Samples, strength: float) -> Matrix:
+    return _solve_products(frame.products(samples), strength)
+
+
+def _solve_products(products: tuple[Matrix, Matrix], strength: float) -> Matrix:
+    own, across = products
+    penalised: NDArray[np.float64] = own + strength * np.eye(len(own))
+    return np.asarray(linalg.solve(penalised, across, assume_a="pos"))
