@@ -62,6 +62,10 @@ class Evaluation:
     scales: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
     baselines: tuple[Linear, ...] = ()
 
+    def scores_of(self, column: int) -> tuple[Score, ...]:
+        """The scores of one target, by its place on the last axis: the model's first, then the baselines'."""
+        return self.scores[column :: len(self.target_names)]
+
     def losses(self, forecaster: str) -> Losses:
         """(n,): mean absolute error of each forecast, over its rows and targets."""
         return losses_of(self.forecasts[forecaster], self.actual, self.scales)

@@ -1,7 +1,7 @@
 """Turns a trained model into a version: a SavedModel, golden rows, the fused twin and a manifest, each proved."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
@@ -22,8 +22,18 @@ from training.windows import Dataset
 
 GOLDEN_REAL_WINDOWS = 12
 
+Annex = Callable[[Path, Manifest], None]
+"""Adds files to the folder of a version whose manifest is complete but for the checksums."""
 
-def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores: Sequence[Score], verdict: str) -> Path:
+
+def export(
+    model: keras.Model,
+    config: TrainingConfig,
+    dataset: Dataset,
+    scores: Sequence[Score],
+    verdict: str,
+    annex: Annex | None = None,
+) -> Path:
     """Publishes a model as the next version of `config.name`.
 
     Args:
@@ -32,6 +42,7 @@ def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores:
         dataset: What it was trained on.
         scores: Its errors on the test part, first its own, then the baselines'.
         verdict: How it compares, in one sentence.
+        annex: Adds what else belongs to the version, if anything.
 
     Returns:
         The folder of the version.
@@ -56,10 +67,12 @@ def export(model: keras.Model, config: TrainingConfig, dataset: Dataset, scores:
             versions=releases(),
             scores=tuple(scores),
             verdict=verdict,
-            files=digest_files(building),
+            files={},
             no_twin=no_twin,
         )
-        return publish(manifest, building, model_dir)
+        if annex:
+            annex(building, manifest)
+        return publish(manifest.model_copy(update={"files": digest_files(building)}), building, model_dir)
 
 
 def make_contract(dataset: Dataset) -> Contract:

@@ -24,15 +24,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
-from training.evaluate import Evaluation
+from training.evaluate import MODEL, Evaluation
 from training.fit import History
 from training.learning_rate import Sweep
 from training.windows import Part
 
 Array = NDArray[np.floating[Any]]
 
-INK, MUTED, GRID, MODEL, BASELINE = "#1f2328", "#6e7781", "#d8dee4", "#0072b2", "#d55e00"
-CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", MODEL: "--model", BASELINE: "--baseline"}
+INK, MUTED, GRID, BLUE, ORANGE = "#1f2328", "#6e7781", "#d8dee4", "#0072b2", "#d55e00"
+CSS_VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", BLUE: "--model", ORANGE: "--baseline"}
 
 WIDTH = 8.6
 """Inches, of every figure."""
@@ -50,7 +50,7 @@ SHOWN_ROWS = 300
 BINS = 30
 LAGS = 40
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -97,23 +97,23 @@ def losses(history: History, clip: float) -> Figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         curves = {
             "training": ([epoch.loss for epoch in epochs], MUTED),
-            "validation": ([epoch.validation_loss for epoch in epochs], MODEL),
+            "validation": ([epoch.validation_loss for epoch in epochs], BLUE),
         }
         _draw_curves(above, numbers, curves, inches=2.2)
-        above.plot(best.number, best.validation_loss, "o", color=MODEL, markersize=5)
-        above.axvline(best.number, color=MODEL, linewidth=0.6, linestyle=":")
+        above.plot(best.number, best.validation_loss, "o", color=BLUE, markersize=5)
+        above.axvline(best.number, color=BLUE, linewidth=0.6, linestyle=":")
         above.set(ylabel="loss", title=f"Loss; the weights of epoch {best.number} were kept")
         norms = {
             "mean": ([epoch.gradient_norm for epoch in epochs], INK),
             "largest": ([epoch.largest_norm for epoch in epochs], MUTED),
         }
         _draw_curves(below, numbers, norms, inches=1.1)
-        below.axhline(clip, color=BASELINE, linewidth=0.8, linestyle="--")
+        below.axhline(clip, color=ORANGE, linewidth=0.8, linestyle="--")
         below.set(xlabel="epoch", ylabel="norm", title=f"Norm of the gradient; dashed: clipped at {clip:g}")
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
         for incident in history.incidents:
             for axes in (above, below):
-                axes.axvline(incident.epoch, color=BASELINE, linewidth=0.8, linestyle="-.")
+                axes.axvline(incident.epoch, color=ORANGE, linewidth=0.8, linestyle="-.")
     return figure
 
 
@@ -122,9 +122,11 @@ def sweep(found: Sweep) -> Figure:
     with _drawing(height=2.8) as figure:
         axes = figure.subplots()
         axes.plot(found.rates, found.losses, color=GRID, linewidth=1)
-        axes.plot(found.rates, found.smoothed, color=MODEL)
-        axes.axvline(found.chosen, color=BASELINE, linewidth=1, linestyle="--")
-        axes.set(xlabel="learning rate", ylabel="loss", title=f"Loss, smoothed, as the rate rises; chosen {found.chosen:.2g}")
+        axes.plot(found.rates, found.smoothed, color=BLUE)
+        axes.axvline(found.chosen, color=ORANGE, linewidth=1, linestyle="--")
+        axes.set(
+            xlabel="learning rate", ylabel="loss", title=f"Loss, smoothed, as the rate rises; chosen {found.chosen:.2g}"
+        )
         axes.set_xscale("log")
         _plain_log(axes.xaxis)
         _scale_y(axes, [np.asarray(found.smoothed)])
@@ -193,12 +195,9 @@ def horizon_errors(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
         for panel in panels[len(labels) :]:
             panel.set_axis_off()
         for column, (axes, label) in enumerate(zip(panels, labels, strict=False)):
-            errors = {
-                name: np.abs(values[..., column].astype(np.float64) - evaluation.actual[..., column]).mean(axis=0)
-                for name, values in evaluation.forecasts.items()
-            }
+            errors = {each.forecaster: each.mae_by_step for each in evaluation.scores_of(column)}
             if horizon == 1:
-                _draw_bars(axes, {name: float(error[0]) for name, error in errors.items()}, evaluation.verdict.against)
+                _draw_bars(axes, {name: error[0] for name, error in errors.items()}, evaluation.verdict.against)
                 axes.set_xlabel(f"mean absolute error, {label}")
             else:
                 _draw_steps(axes, errors, evaluation.verdict.against, inches=height - 0.8)
@@ -208,17 +207,17 @@ def horizon_errors(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
 
 def residuals(evaluation: Evaluation, column: int, first_row: int, label: str) -> Figure:
     """What the model's forecast one step ahead left over: in time, as a histogram and its autocorrelation."""
-    left = evaluation.actual[:, 0, column].astype(np.float64) - evaluation.forecasts["model"][:, 0, column]
+    left = evaluation.actual[:, 0, column].astype(np.float64) - evaluation.forecasts[MODEL][:, 0, column]
     step = stride(len(left))
     with _drawing(height=2.7) as figure:
         in_time, spread, echo = figure.subplots(1, 3, width_ratios=(2, 1, 1))
         rows = np.arange(first_row, first_row + len(left))
-        in_time.plot(rows[::step], left[::step], color=MODEL, linewidth=0.8)
+        in_time.plot(rows[::step], left[::step], color=BLUE, linewidth=0.8)
         in_time.axhline(0, color=MUTED, linewidth=0.8)
         in_time.set(xlabel="row of the table", ylabel=f"actual - forecast, {label}", title="In time")
         in_time.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         counts, edges = np.histogram(left, bins=min(BINS, max(5, len(left) // 5)))
-        spread.stairs(counts, edges, color=MODEL, fill=True)
+        spread.stairs(counts, edges, color=BLUE, fill=True)
         spread.axvline(0, color=MUTED, linewidth=0.8)
         spread.set(xlabel="actual - forecast", ylabel="forecasts", title="Histogram")
         for axis in (in_time.xaxis, in_time.yaxis, spread.xaxis, spread.yaxis):
@@ -226,7 +225,7 @@ def residuals(evaluation: Evaluation, column: int, first_row: int, label: str) -
         correlations = autocorrelation(left)
         chance = 1.96 / math.sqrt(len(left))
         echo.axhspan(-chance, chance, color=GRID, linewidth=0)
-        echo.vlines(np.arange(1, len(correlations) + 1), 0, correlations, color=MODEL, linewidth=1.5)
+        echo.vlines(np.arange(1, len(correlations) + 1), 0, correlations, color=BLUE, linewidth=1.5)
         echo.axhline(0, color=MUTED, linewidth=0.8)
         echo.set(xlabel="rows apart", title="Autocorrelation", ylim=(-1, 1))
         echo.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -251,7 +250,9 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     """
     text = io.StringIO()
     with _style():
-        figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        figure.savefig(
+            text, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
     element = text.getvalue()
     element = element[element.index("<svg ") :]
     element = re.sub(r'(?<=[ :])(id="|href="#|url\(#)|(?<=")url\(#', lambda found: f"{found[0]}{name}-", element)
@@ -290,8 +291,8 @@ def _style() -> Iterator[None]:
 
 def _protagonists(evaluation: Evaluation) -> Iterator[tuple[str, dict[str, Any]]]:
     """The model and its best rival, and how each is drawn."""
-    yield "model", {"color": MODEL, "linewidth": 1.2}
-    yield evaluation.verdict.against, {"color": BASELINE, "linewidth": 1, "linestyle": "--"}
+    yield MODEL, {"color": BLUE, "linewidth": 1.2}
+    yield evaluation.verdict.against, {"color": ORANGE, "linewidth": 1, "linestyle": "--"}
 
 
 def _draw_example(axes: Axes, evaluation: Evaluation, column: int, past: Array, row: int) -> None:
@@ -302,7 +303,9 @@ def _draw_example(axes: Axes, evaluation: Evaluation, column: int, past: Array, 
     axes.axvline(row - 0.5, color=MUTED, linewidth=0.8, linestyle=":")
     styles = dict(_protagonists(evaluation))
     for name in [*(evaluation.forecasts.keys() - styles), *reversed(styles)]:
-        axes.plot(ahead, evaluation.forecasts[name][-1, :, column], **styles.get(name, {"color": MUTED, "linewidth": 0.6}))
+        axes.plot(
+            ahead, evaluation.forecasts[name][-1, :, column], **styles.get(name, {"color": MUTED, "linewidth": 0.6})
+        )
     joined = np.concatenate([past, evaluation.actual[-1, :, column]])
     axes.plot(np.arange(row - len(past), row + horizon), joined, color=INK, linewidth=1)
     axes.set(xlabel="row of the table", title=f"The last {horizon} steps")
@@ -322,18 +325,22 @@ def _draw_bars(axes: Axes, errors: Mapping[str, float], against: str) -> None:
     _plain(axes.xaxis)
 
 
-def _draw_steps(axes: Axes, errors: Mapping[str, NDArray[np.float64]], against: str, inches: float) -> None:
+def _draw_steps(axes: Axes, errors: Mapping[str, Sequence[float]], against: str, inches: float) -> None:
     """A line per forecaster with its name at the end."""
     steps = np.arange(1, len(next(iter(errors.values()))) + 1)
     for name, error in errors.items():
-        is_main = name in ("model", against)
-        axes.plot(steps, error, color=_colour(name, against), linewidth=1.5 if is_main else 0.9, marker="o", markersize=2.5)
-    _scale_y(axes, list(errors.values()))
+        is_main = name in (MODEL, against)
+        axes.plot(
+            steps, error, color=_colour(name, against), linewidth=1.5 if is_main else 0.9, marker="o", markersize=2.5
+        )
+    _scale_y(axes, [np.asarray(error) for error in errors.values()])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _label_ends(axes, {name: (float(error[-1]), _colour(name, against)) for name, error in errors.items()}, inches)
+    _label_ends(axes, {name: (error[-1], _colour(name, against)) for name, error in errors.items()}, inches)
 
 
-def _draw_curves(axes: Axes, numbers: Sequence[int], curves: Mapping[str, tuple[Sequence[float], str]], inches: float) -> None:
+def _draw_curves(
+    axes: Axes, numbers: Sequence[int], curves: Mapping[str, tuple[Sequence[float], str]], inches: float
+) -> None:
     """A line per curve with its name at the end; a logarithmic axis where they fall far."""
     for values, colour in curves.values():
         axes.plot(numbers, values, color=colour, marker="o" if len(numbers) < 4 else None, markersize=3)
@@ -342,7 +349,7 @@ def _draw_curves(axes: Axes, numbers: Sequence[int], curves: Mapping[str, tuple[
 
 
 def _colour(name: str, against: str) -> str:
-    return {"model": MODEL, against: BASELINE}.get(name, MUTED)
+    return {MODEL: BLUE, against: ORANGE}.get(name, MUTED)
 
 
 def _scale_y(axes: Axes, curves: Sequence[NDArray[Any]]) -> None:
@@ -373,8 +380,13 @@ def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, str]], inches: float
     names = sorted(heights, key=heights.__getitem__)
     places = _moved_apart(np.array([heights[name] for name in names]), LABEL_GAP / inches)
     for name, place in zip(names, places, strict=True):
-        offset = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
-        axes.annotate(name, (1, place), (4, 0), color=ends[name][1], fontsize=8.5, **offset)
+        style: dict[str, Any] = {
+            "xycoords": "axes fraction",
+            "textcoords": "offset points",
+            "va": "center",
+            "fontsize": 8.5,
+        }
+        axes.annotate(name, (1, place), (4, 0), color=ends[name][1], **style)
 
 
 def _moved_apart(heights: NDArray[np.float64], gap: float) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Writes into a version's folder `report/`: a page, its figures as PNG, and the numbers behind them.
 
-`report.html` needs nothing but itself: styles and figures stand inside, and it asks no network. What it holds is bounded,
+`report.html` needs nothing but itself: styles and figures stand inside, and it asks no network. Its size is bounded,
 however many rows, targets and steps there are; `metrics.json` has every number.
 """
 
@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from app.manifest import Contract, Manifest, Score
 from training import plots
 from training.config import TrainingConfig, shown
-from training.evaluate import Evaluation
+from training.evaluate import MODEL, Evaluation
 from training.fit import History
 from training.learning_rate import Sweep
 from training.windows import Dataset
@@ -123,7 +123,6 @@ def write_report(version_dir: Path, manifest: Manifest, run: Run) -> None:
         scores=_score_table(manifest.scores),
         contract=manifest.contract,
         tables=_contract_tables(manifest.contract),
-        calls=_calls(manifest),
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
     numbers = json.dumps(_finite(_metrics(manifest, run)), indent=1, ensure_ascii=False, allow_nan=False)
@@ -188,8 +187,8 @@ def _draw_forecast(run: Run, column: int, label: str) -> Drawing:
     horizon = evaluation.actual.shape[1]
     name = f"forecast-{column + 1}"
     errors = (
-        f"{label}: mean absolute error one step ahead {_error(evaluation, 'model', column):.4g} for the model, "
-        f"{_error(evaluation, against, column):.4g} for the {against}."
+        f"{label}: mean absolute error one step ahead {_error(evaluation, MODEL, column):.4g} for the model, "
+        f"{_error(evaluation, against, column):.4g} for {against}."
     )
     if not len(run.dataset.series):
         figure = plots.agreement(evaluation, column, label)
@@ -214,14 +213,14 @@ def _draw_errors(run: Run, labels: Sequence[str]) -> Drawing:
         "errors",
         plots.horizon_errors(evaluation, labels),
         f"Mean absolute errors of {labels[0]} at {step}: {', '.join(ends)}.",
-        f"Mean absolute error on the test part's {len(evaluation.actual)} windows; the model in blue, the best baseline, "
-        f"the {evaluation.verdict.against}, in orange.",
+        f"Mean absolute error on the test part's {len(evaluation.actual)} windows; the model in blue, in orange the "
+        f"best baseline, {evaluation.verdict.against}.",
     )
 
 
 def _draw_residuals(run: Run, column: int, label: str) -> Drawing:
     evaluation = run.evaluation
-    left = (evaluation.actual[:, 0, column] - evaluation.forecasts["model"][:, 0, column]).astype(np.float64)
+    left = (evaluation.actual[:, 0, column] - evaluation.forecasts[MODEL][:, 0, column]).astype(np.float64)
     correlations = plots.autocorrelation(left)
     echo = f" Autocorrelation at one row: {correlations[0]:.2f}." if len(correlations) else ""
     return Drawing(
@@ -263,7 +262,10 @@ def _facts(manifest: Manifest, run: Run) -> Iterator[tuple[str, str]]:
     yield "split", f"{data.training_rows} rows to train, {data.validation_rows} to validate, {data.test_rows} to test"
     yield "sha256 of the data", data.sha256 or ""
     epochs = f"{len(run.history.epochs)} of at most {config.epochs} epochs"
-    yield "fitting", f"{epochs} in {run.history.seconds:.1f} seconds; kept the weights of epoch {run.history.best.number}"
+    yield (
+        "fitting",
+        f"{epochs} in {run.history.seconds:.1f} seconds; kept the weights of epoch {run.history.best.number}",
+    )
     yield "made with", ", ".join(f"{package} {release}" for package, release in manifest.versions.items())
 
 
@@ -275,7 +277,12 @@ def _some(names: Sequence[str]) -> str:
 
 def _settings(config: TrainingConfig) -> Cells:
     rows = tuple(
-        (f"--{name.replace('_', '-')}", _shown(value), _shown(field.default), " ".join((field.description or "").split()))
+        (
+            f"--{name.replace('_', '-')}",
+            _shown(value),
+            _shown(field.default),
+            " ".join((field.description or "").split()),
+        )
         for name, field in TrainingConfig.model_fields.items()
         if (value := getattr(config, name)) != field.default
     )
@@ -316,32 +323,6 @@ def _contract_tables(contract: Contract) -> tuple[Cells, Cells]:
 
 def _figure(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.5g}"
-
-
-def _calls(manifest: Manifest) -> tuple[tuple[str, str], ...]:
-    """Commands and a program that work as they stand, on a service that serves the model."""
-    url, name = "http://127.0.0.1:8000", manifest.name
-    steps, features = manifest.contract.window_shape
-    return (
-        (
-            "curl",
-            f"curl -s {url}/models/{name}/example |\n"
-            f"  curl -s -H content-type:application/json --data-binary @- '{url}/predict?model={name}'",
-        ),
-        (
-            "curl, with an array as numpy.save writes it",
-            f"python -c 'import numpy; numpy.save(\"window.npy\", numpy.zeros(({steps}, {features}), numpy.float32))'\n"
-            f"curl -s -H content-type:application/x-npy --data-binary @window.npy '{url}/predict?model={name}'",
-        ),
-        (
-            "Python, with httpx",
-            "import httpx\n\n"
-            f'with httpx.Client(base_url="{url}") as client:\n'
-            f'    body = client.get("/models/{name}/example").json()  # {{"window": {steps} rows of {features} numbers}}\n'
-            f'    answer = client.post("/predict", params={{"model": "{name}"}}, json=body).raise_for_status()\n'
-            '    print(answer.json()["prediction"])',
-        ),
-    )
 
 
 def _metrics(manifest: Manifest, run: Run) -> dict[str, Any]:

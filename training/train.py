@@ -1,6 +1,7 @@
 """The journey from a dataset to a published version, as a run of named steps."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from training.evaluate import Evaluation, evaluate
 from training.export import export
 from training.fit import History, fit, progress
 from training.model import build_model
+from training.report import Run, write_report
 from training.windows import Dataset
 
 
@@ -43,7 +45,8 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     _tell_fit(history, console)
     evaluation = evaluate(model, dataset)
     choice = choose(model, evaluation, config.export)
-    version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict)
+    report = partial(write_report, run=Run(config, dataset, history, evaluation))
+    version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
     return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict)
 
 
