@@ -277,8 +277,10 @@ def _drawing(height: float) -> Iterator[Figure]:
     """An empty figure to fill, in our style."""
     with _style():
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         yield figure
+        canvas.draw()
+        figure.set_layout_engine("none")  # it stays as it is laid out, and need not be laid out again to be written down
 
 
 @contextmanager
@@ -397,7 +399,7 @@ def _moved_apart(heights: NDArray[np.float64], gap: float) -> NDArray[np.float64
 
 
 def _plain(axis: Axis) -> None:
-    """Numbers as they are, without an offset to add; very large and small ones with a common factor."""
+    """A few numbers as they are, without an offset to add; very large and small ones with a common factor."""
     formatter = ScalarFormatter(useOffset=False, useMathText=False)
     formatter.set_powerlimits((-4, 6))
     axis.set_major_formatter(formatter)
