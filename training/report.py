@@ -226,9 +226,9 @@ def _draw_residuals(run: Run, column: int, label: str) -> Drawing:
     return Drawing(
         f"residuals-{column + 1}",
         plots.residuals(evaluation, column, _first_row(run), label),
-        f"{label}: actual minus the model's forecast one step ahead, mean {left.mean():.3g}, standard deviation "
+        f"{label}: actual less the model's forecast one step ahead, mean {left.mean():.3g}, standard deviation "
         f"{left.std():.3g}.{echo}",
-        f"{label}: actual minus the model's forecast one step ahead, mean {left.mean():.3g}, standard deviation "
+        f"{label}: actual less the model's forecast one step ahead, mean {left.mean():.3g}, standard deviation "
         f"{left.std():.3g}. Autocorrelations outside the grey band are beyond chance, 19 times out of 20: something is "
         "left to learn." + _thinned(len(left), "row"),
     )
@@ -254,12 +254,16 @@ def _facts(manifest: Manifest, run: Run) -> Iterator[tuple[str, str]]:
     ways = ", both ways" if config.bidirectional else ""
     layers = " and ".join(str(units) for units in config.units)
     yield "model", f"{config.cell.upper()}, {layers} cells{ways}"
+    if manifest.scores[0].forecaster != MODEL:
+        yield "published", f"the baseline {manifest.scores[0].forecaster}, in place of the model that this report is on"
     yield "window", f"{contract.steps} steps of {_some(contract.feature_names)}"
     yield "forecast", f"{contract.horizon} steps of {_some(contract.target_names)}"
     times = f", {data.first_time} to {data.last_time}" if data.first_time else ""
     apart = f", {contract.frequency} apart" if contract.frequency else ""
     yield "data", f"{data.source}: {data.rows} rows{apart}{times}"
     yield "split", f"{data.training_rows} rows to train, {data.validation_rows} to validate, {data.test_rows} to test"
+    if run.dataset.period:
+        yield "season", f"{run.dataset.period} rows"
     yield "sha256 of the data", data.sha256 or ""
     epochs = f"{len(run.history.epochs)} of at most {config.epochs} epochs"
     yield (
