@@ -120,8 +120,8 @@ def losses(history: History, clip: float) -> Figure:
     _draw_curves(below, numbers, norms)
     below.axhline(clip, color=ORANGE, linewidth=0.8, linestyle="--")
     below.set(xlabel="epoch", ylabel="norm", title=f"Norm of the gradient; dashed: clipped to {clip:g}")
+    below.set_xlim(above.get_xlim())
     for axes in (above, below):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for incident in history.incidents:
             axes.axvline(incident.epoch, color=ORANGE, linewidth=0.8, linestyle="-.")
     return figure
@@ -169,7 +169,7 @@ def forecast(evaluation: Evaluation, column: int, part: Part, first_row: int, la
     one_step.plot(rows, evaluation.actual[shown, 0, column], color=INK, label="actual", linewidth=1)
     for name, style in _protagonists(evaluation):
         one_step.plot(rows, evaluation.forecasts[name][shown, 0, column], label=_cut(name), **style)
-    one_step.set(xlabel="row of the table", ylabel=_cut(label), title="One step ahead")
+    one_step.set(xlabel="row of the table", ylabel=_cut(label))
     _tick(one_step, whole_x=True)
     _legend(one_step)
     return figure
@@ -389,8 +389,8 @@ def _draw_curves(axes: Axes, numbers: Sequence[int], curves: Mapping[str, tuple[
 
 
 def _legend(axes: Axes) -> None:
-    """Names the lines above the axes, at its right."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.985), ncols=4, borderpad=0.2, columnspacing=1.2)
+    """Names the lines above the axes, where others have their title."""
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 0.985), ncols=4, borderpad=0.2, columnspacing=1.2)
 
 
 def _tick(axes: Axes, *, whole_x: bool = False, x_ticks: int = TICKS) -> None:
@@ -403,7 +403,7 @@ def _tick(axes: Axes, *, whole_x: bool = False, x_ticks: int = TICKS) -> None:
 
 def _number(value: float, _: int | None = None) -> str:
     """As one would write it, without an offset to add or a power of ten to multiply by."""
-    return f"{value:.7g}"
+    return f"{value + 0.0:.7g}"  # a zero has no sign
 
 
 def _scale_y(axes: Axes, curves: Sequence[Sequence[float]]) -> None:

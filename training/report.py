@@ -196,9 +196,9 @@ def _draw_forecast(run: Run, column: int, label: str) -> Drawing:
         return Drawing(name, figure, errors, caption + _thinned(len(evaluation.actual), "sample"))
     rows = len(evaluation.actual)
     part = f"the last {plots.SHOWN_ROWS} of {rows} rows" if rows > plots.SHOWN_ROWS else f"all {rows} rows"
-    caption = f"{label} on {part} of the test part, each forecast with all rows before it known."
+    caption = f"{label} one step ahead, on {part} of the test part: each forecast knows all rows before it."
     if horizon > 1:
-        caption += f" Right: the {horizon} steps after the last window; grey: the other baselines."
+        caption += f" Right: the {horizon} rows after the last window, and in grey the other baselines."
     return Drawing(name, plots.forecast(evaluation, column, run.dataset.test, _first_row(run), label), errors, caption)
 
 
