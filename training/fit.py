@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import Loss, TrainingConfig
+from training.doctor import Incident
 from training.errors import TrainingError
 from training.model import compile_forecast
 from training.windows import Part
@@ -50,6 +51,10 @@ class Epoch:
     """Of the served forecast at the end of the pass, in the same units; NaN in a fit without validation."""
     best: bool
     """Whether no pass before had a lower validation loss; every pass is the best so far where there is none."""
+    gradient_norm: float = math.nan
+    """Norm of the whole gradient before clipping, mean over the steps."""
+    largest_norm: float = math.nan
+    """The largest of these norms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class History:
     epochs: tuple[Epoch, ...]
     seconds: float
     """From the first line of `fit` to the last, compilation included."""
+    incidents: tuple[Incident, ...] = ()
+    """Losses and gradients that were not finite, and what was done about them."""
 
     @property
     def best(self) -> Epoch:
