@@ -227,7 +227,7 @@ def diagnose(trouble: Trouble, config: TrainingConfig, model: keras.Model, sound
     names = config.features or config.target
     return (
         _blame_data(trouble, rows, names)
-        or _blame_loss(trouble, config, rows)
+        or _blame_loss(trouble, config)
         or (_blame_rate(config) if sound_again else None)
         or _blame_extreme(trouble, config, model, rows, names)
         or _blame_steps(trouble, config)
@@ -323,7 +323,7 @@ def _blame_data(trouble: Trouble, rows: Rows, names: Sequence[str]) -> Diagnosis
     )
 
 
-def _blame_loss(trouble: Trouble, config: TrainingConfig, rows: Rows) -> Diagnosis | None:
+def _blame_loss(trouble: Trouble, config: TrainingConfig) -> Diagnosis | None:
     refusal = _unfit_for_loss(config.loss, trouble.expected)
     if refusal:
         cause = f"--loss {config.loss} cannot be taken: {refusal}"
