@@ -140,7 +140,7 @@ class ProgressBar(Listener):
 
     def noticed(self, sentence: str) -> None:
         """Prints the sentence above the bar."""
-        _note(self._progress.console, sentence)
+        note(self._progress.console, sentence)
 
 
 class ProgressLines(Listener):
@@ -164,7 +164,7 @@ class ProgressLines(Listener):
 
     def noticed(self, sentence: str) -> None:
         """Prints the sentence."""
-        _note(self._console, sentence)
+        note(self._console, sentence)
 
 
 def progress(console: Console) -> Listener:
@@ -383,5 +383,6 @@ def _losses(epoch: Epoch) -> str:
     return f"loss {epoch.loss:.4f}  validation {epoch.validation_loss:.4f}{' (best)' if epoch.best else ''}"
 
 
-def _note(console: Console, sentence: str) -> None:
+def note(console: Console, sentence: str) -> None:
+    """Tells the user something to think about."""
     console.print(f"note: {sentence}", highlight=False, markup=False, soft_wrap=True)

@@ -155,6 +155,62 @@ def judge(rates: Sequence[float], losses: Sequence[float]) -> Sweep:
     return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), chosen, reason, diverged_at)
 
 
+def figure(sweep: Sweep) -> Figure:
+    """Draws loss against rate, the rate on a logarithmic axis."""
+    drawing = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = drawing.add_subplot()
+    axes.plot(sweep.rates, sweep.losses, color="0.75", linewidth=0.8, label="loss of a batch")
+    axes.plot(sweep.rates, sweep.smoothed, color="tab:blue", label="smoothed")
+    axes.axvline(sweep.chosen, color="tab:green", linestyle="--", label=f"chosen: {sweep.chosen:g}")
+    if sweep.diverged_at is not None:
+        axes.axvline(sweep.diverged_at, color="tab:red", linestyle=":", label=f"left for good: {sweep.diverged_at:.2g}")
+    # The batch at which the loss left would flatten all others.
+    start = sweep.smoothed[0]
+    axes.set_ylim(0, max(DIVERGED / 2 * start, 1.1 * start) if math.isfinite(start) else None)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    axes.legend()
+    return drawing
+
+
+def read_settings(file: Path) -> tomlkit.TOMLDocument:
+    """A configuration file with its comments and its layout; an empty one where there is none.
+
+    Raises:
+        ConfigError: The file cannot be read or is not TOML.
+    """
+    try:
+        return tomlkit.parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if file.parent.is_dir():
+            return tomlkit.document()
+        raise ConfigError(f"{file}: there is no folder {file.parent}; make it first.") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}).") from None
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: is not TOML: {error}.") from None
+
+
+def write_rate(file: Path, rate: float) -> None:
+    """Writes the rate into a configuration file and leaves the rest of it as it is.
+
+    Whoever reads the file meanwhile finds the old text or the new one.
+
+    Raises:
+        ConfigError: The file cannot be read or written, or is not TOML.
+    """
+    settings = read_settings(file)
+    settings["learning_rate"] = rate
+    try:
+        mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+        with os.fdopen(handle, "w", encoding="utf-8") as new:
+            new.write(tomlkit.dumps(settings))
+            os.fchmod(new.fileno(), mode)
+        Path(name).replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from None
+
+
 def smooth(losses: Sequence[float]) -> NDArray[np.float64]:
     """Exponentially smoothed losses, each divided by the share that real losses have in it by then."""
     smoothed = np.empty(len(losses))
