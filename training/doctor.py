@@ -34,6 +34,9 @@ UNEVEN = 1000
 LONG_WINDOW = 20
 """Steps over which what relu lets through may multiply beyond all bounds."""
 
+RUNAWAY = 1e6
+"""A weight of this size is no finding of a fit."""
+
 DEAD = 1e-6
 """Spread of the network's output, in spreads of the targets, below which it says the same whatever it sees."""
 
@@ -127,15 +130,23 @@ class Rows:
     first: int | None
     """Row of the first window's first step; None where that is not known."""
     part: str
+    steps: int
+    """Of a window."""
     alone: bool = False
     """Whether every window is a sample of its own, so that there are no rows."""
 
     def cell(self, window: int, step: int) -> str:
-        """Where a step of a window stands, for example `step 6 of window 35 of the training part, row 40`."""
-        if self.alone:
-            return f"step {step + 1} of sample {window} of the {self.part} part"
-        row = "" if self.first is None else f", row {self.first + window * self.stride + step}"
-        return f"step {step + 1} of window {window} of the {self.part} part{row}"
+        """Where a step stands, for example `row 40 (step 6 of window 35 of the training part)`.
+
+        Args:
+            window: From 0.
+            step: From 0; the targets' go on where the window's end.
+        """
+        within = f"step {step + 1} of" if step < self.steps else f"step {step - self.steps + 1} after"
+        place = f"{within} {'sample' if self.alone else 'window'} {window} of the {self.part} part"
+        if self.alone or self.first is None:
+            return place
+        return f"row {self.first + window * self.stride + step} ({place})"
 
     def covered(self, numbers: NDArray[np.int64], length: int) -> str:
         """Which windows these are, and the rows that they and their targets cover, `length` a window."""
@@ -195,6 +206,10 @@ def examine_fitted(model: keras.Model, dataset: Dataset) -> tuple[Finding, ...]:
         sentence = f"{len(broken)} of the model's weights hold values that are not finite, first {broken[0]}"
         return (Finding("weights not finite", f"{sentence}; train again with a lower --learning-rate"),)
     findings = []
+    largest = max(float(np.abs(np.asarray(weight)).max()) for weight in model.trainable_variables)
+    if largest > RUNAWAY:
+        sentence = f"the model's weights are as large as {largest:.2g} where about 0.1 is usual"
+        findings.append(Finding("runaway weights", f"{sentence}; train again with a lower --learning-rate"))
     forecast = compile_forecast(model)
     for name, part in zip(PARTS, (dataset.train, dataset.validation, dataset.test), strict=True):
         bad = np.flatnonzero(~np.isfinite(forecast(part.windows)).all(axis=(1, 2)))
@@ -237,8 +252,8 @@ def diagnose(trouble: Trouble, config: TrainingConfig, model: keras.Model, sound
 def rows_of(trouble: Trouble, config: TrainingConfig) -> Rows:
     """Where the windows of a trouble stand. A fit does not know which row validation starts with."""
     if trouble.part == "validation":
-        return Rows(1, None, "validation", alone=_stand_alone(config))
-    return Rows(config.stride, 0, "training", alone=_stand_alone(config))
+        return Rows(1, None, "validation", trouble.windows.shape[1], alone=_stand_alone(config))
+    return Rows(config.stride, 0, "training", trouble.windows.shape[1], alone=_stand_alone(config))
 
 
 def covered(trouble: Trouble, config: TrainingConfig) -> str:
@@ -269,9 +284,9 @@ def _parts(config: TrainingConfig, dataset: Dataset) -> dict[str, tuple[Rows, Pa
     starts = (dataset.training_rows - steps, dataset.training_rows + dataset.validation_rows - steps)
     later = starts if dataset.training_rows else (None, None)
     return {
-        "training": (Rows(config.stride, 0, "training", alone), dataset.train),
-        "validation": (Rows(1, later[0], "validation", alone), dataset.validation),
-        "test": (Rows(1, later[1], "test", alone), dataset.test),
+        "training": (Rows(config.stride, 0, "training", steps, alone), dataset.train),
+        "validation": (Rows(1, later[0], "validation", steps, alone), dataset.validation),
+        "test": (Rows(1, later[1], "test", steps, alone), dataset.test),
     }
 
 
@@ -324,9 +339,9 @@ def _blame_data(trouble: Trouble, rows: Rows, names: Sequence[str]) -> Diagnosis
 
 
 def _blame_loss(trouble: Trouble, config: TrainingConfig) -> Diagnosis | None:
-    refusal = _unfit_for_loss(config.loss, trouble.expected)
-    if refusal:
-        cause = f"--loss {config.loss} cannot be taken: {refusal}"
+    unfit = _unfit_for_loss(config.loss, trouble.expected)
+    if unfit:
+        cause = f"--loss {config.loss} cannot be taken: {unfit[0]}"
         return Diagnosis(cause, curable=False, next_things=_OTHER_LOSSES)
     lowest = float(trouble.forecasts.min())
     if config.loss in LOWEST and lowest <= LOWEST[config.loss]:
@@ -394,26 +409,29 @@ def _name(names: Sequence[str], column: int, columns: int) -> str:
 
 def _require_loss(config: TrainingConfig, part: Part, rows: Rows, dataset: Dataset) -> None:
     expected = part.step_targets if config.output == "sequence" and rows.part == "training" else part.targets
-    for number, target in enumerate(dataset.target_names):
-        refusal = _unfit_for_loss(config.loss, expected[..., number])
-        if not refusal:
-            continue
-        values = expected[..., number]
-        bad = values == 0 if config.loss == "mape" else values <= LOWEST[config.loss]
-        window, *inner = (int(index) for index in np.argwhere(bad)[0])
-        raise ConfigError(
-            f"--loss {config.loss} does not go with column '{target}': {refusal} at "
-            f"{rows.cell(window, sum(inner) + _first_expected(part.windows, expected))}; use --loss huber or mae"
-        )
+    unfit = _unfit_for_loss(config.loss, expected)
+    if not unfit:
+        return
+    refusal, (window, *inner, target) = unfit
+    cell = rows.cell(window, sum(inner) + _first_expected(part.windows, expected))
+    raise ConfigError(
+        f"--loss {config.loss} does not go with column '{dataset.target_names[target]}' at {cell}: {refusal}; "
+        "use --loss huber or mae"
+    )
 
 
-def _unfit_for_loss(loss: Loss, expected: Array) -> str | None:
-    """Why a loss cannot be taken of what should be forecast."""
-    if loss == "mape" and (expected == 0).any():
-        return "it divides by what should be forecast, which is 0"
-    if loss in LOWEST and expected.min() <= LOWEST[loss]:
-        return f"it takes the logarithm of one plus what should be forecast, which is {expected.min():.4g}"
-    return None
+def _unfit_for_loss(loss: Loss, expected: Array) -> tuple[str, tuple[int, ...]] | None:
+    """Why a loss cannot be taken of what should be forecast, and the first place of which this is true."""
+    if loss == "mape":
+        unfit, why = expected == 0, "it divides by what should be forecast, which is"
+    elif loss in LOWEST:
+        unfit, why = expected <= LOWEST[loss], "it takes the logarithm of one plus what should be forecast, which is"
+    else:
+        return None
+    if not unfit.any():
+        return None
+    place = tuple(int(index) for index in np.argwhere(unfit)[0])
+    return f"{why} {expected[place]:.4g}", place
 
 
 def _constant_columns(dataset: Dataset) -> Iterator[Finding]:
