@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.console import Console
@@ -20,12 +20,19 @@ from app.manifest import Manifest, Score
 from app.settings import EngineName
 from training.config import TrainingConfig, read_config, shown
 from training.data import prepare
-from training.errors import TrainingError
+from training.errors import ConfigError, TrainingError
 from training.windows import Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from training.learning_rate import Sweep
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 NOTHING_EXPORTED = "nothing was exported"
+SWEEP_LINE = 20
+"""Steps of a sweep from one line of its table to the next."""
 
 app = typer.Typer(
     help="Turns a table of numbers into a model version that `python -m app` serves.",
@@ -47,9 +54,14 @@ VersionPath = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of a v
 
 
 def _takes_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command one option per field of `TrainingConfig`, so that each is described in one place."""
+    """Gives a command one option per field of `TrainingConfig`, so that each is described in one place.
+
+    The command's own options, which it takes by keyword only, come first.
+    """
+    own = [each for each in signatures.signature(command).parameters.values() if each.kind is each.KEYWORD_ONLY]
     parameters = [
-        signatures.Parameter("config", signatures.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile)
+        signatures.Parameter("config", signatures.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile),
+        *own,
     ]
     panel = ""
     for name, field in TrainingConfig.model_fields.items():
@@ -79,6 +91,8 @@ def _option(name: str, annotation: Any, panel: str) -> Any:
 
 def _metavar(name: str, annotation: Any) -> str:
     """What the option's value looks like, from the type of its field."""
+    if name == "learning_rate":
+        return "NUMBER|auto"
     choices = [get_args(part) for part in (annotation, *get_args(annotation)) if get_origin(part) is Literal]
     if choices:
         return "|".join(choices[0])
@@ -108,6 +122,44 @@ def train(config: Path | None, **options: Any) -> None:
         console.print(outcome.verdict, highlight=False, markup=False, soft_wrap=True)
         _say_why_no_twin(Manifest.read(outcome.version_dir))
         console.print(f"Version: {outcome.version_dir}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("find-lr")
+@_takes_config
+def find_lr(
+    config: Path | None,
+    *,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw loss against rate, on a logarithmic axis.")
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Write the rate into this configuration file; the rest of it stays."),
+    ] = None,
+    **options: Any,
+) -> None:
+    """Finds a learning rate: trains a throw-away model at rising rates and picks one.
+
+    Takes the options of train; nothing is published. `train --learning-rate auto` does the same and goes on.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_config(config, given)
+    dataset = prepare(settings)
+    _tell(dataset)
+    from training.doctor import examine  # noqa: PLC0415
+    from training.learning_rate import figure, read_settings, sweep, write_rate  # noqa: PLC0415
+
+    if write:
+        read_settings(write)  # a file that cannot be written to should be told before the work
+    for finding in examine(settings, dataset):
+        console.print(f"note: {finding.sentence}", highlight=False, markup=False, soft_wrap=True)
+    found = sweep(settings, dataset)
+    console.print(_sweep_table(found))
+    if plot:
+        _save(figure(found), plot)
+    if write:
+        write_rate(write, found.chosen)
+    console.print(f"--learning-rate {found.chosen:g}: {found.reason}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -211,6 +263,26 @@ def _score_table(scores: tuple[Score, ...]) -> Table:
         errors = (score.mae, score.rmse, score.mase, score.smape)
         table.add_row(*names, *("" if error is None else f"{error:.4g}" for error in errors))
     return table
+
+
+def _sweep_table(sweep: "Sweep") -> Table:
+    """Two lines for every power of ten of the rate, and the last one."""
+    table = Table(title="Learning-rate sweep", title_justify="left")
+    for heading in ("rate", "loss", "smoothed"):
+        table.add_column(heading, justify="right")
+    rows = list(zip(sweep.rates, sweep.losses, sweep.smoothed, strict=True))
+    for rate, loss, smoothed in [*rows[:-1:SWEEP_LINE], rows[-1]]:
+        table.add_row(f"{rate:.1e}", f"{loss:.4g}", f"{smoothed:.4g}")
+    if sweep.diverged_at is not None:
+        table.caption = f"the loss left for good at {sweep.diverged_at:.2g}"
+    return table
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    try:
+        figure.savefig(path, format="png", dpi=120)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}).") from None
 
 
 def _manifest_table(manifest: Manifest) -> Table:

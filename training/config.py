@@ -18,7 +18,7 @@ from training.errors import ConfigError
 Cell = Literal["lstm", "gru", "rnn"]
 Activation = Literal["tanh", "relu"]
 Export = Literal["model", "best"]
-Loss = Literal["huber", "mae", "mse"]
+Loss = Literal["huber", "mae", "mse", "mape", "msle"]
 Missing = Literal["error", "forward", "interpolate", "drop"]
 Output = Literal["last", "sequence"]
 Scale = Literal["standard", "window", "last", "none"]
@@ -43,6 +43,7 @@ def _split_units(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_split_commas)]
 Layers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split_commas), Field(min_length=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"]
 Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
 
 
@@ -103,9 +104,9 @@ class TrainingConfig(BaseModel):
 
     # Fitting
     loss: Loss = "huber"
-    """Loss on the scaled values."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Peak rate of Adam, lowered along a cosine."""
+    """Loss on the scaled values, or for mape and msle on the raw ones."""
+    learning_rate: Rate = 3e-3
+    """Peak rate of Adam, lowered along a cosine; auto finds one by a sweep."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
     batch_size: int = Field(default=32, ge=1)
@@ -166,6 +167,7 @@ NAME_IN_WORDS = (
 _EXPECTED = {
     "units": "expected whole numbers from 1, one per layer, for example 64,64",
     "name": f"expected {NAME_IN_WORDS}",
+    "learning_rate": "expected a number above 0, or auto, for example 0.003",
     "measured_in": "expected a unit for each column named, for example temp=°C,load=MW",
 }
 """What a good value looks like, where pydantic's words would tell of patterns and types."""

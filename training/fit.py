@@ -1,7 +1,8 @@
 """Fits a model: Adam along a cosine, early stopping on the validation part, the best weights kept.
 
 The loop is our own. Keras' `fit` goes back to Python after every batch, which costs more than a step of a small LSTM;
-here one call runs the steps of many batches (docs/decisions/0002).
+here one call runs the steps of many batches (docs/decisions/0002). A loss that
+is not a finite number is diagnosed, undone and tried again with smaller steps.
 """
 
 import math
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import keras
 import numpy as np
@@ -18,22 +19,25 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.config import Loss, TrainingConfig
-from training.doctor import Incident
-from training.errors import TrainingError
+from training.config import TrainingConfig
+from training.descent import Descent
+from training.doctor import Incident, Trouble, covered, diagnose
+from training.errors import ConfigError, TrainingError
 from training.model import compile_forecast
 from training.windows import Part
 
 Array = NDArray[np.float32]
 Augment = Callable[[np.random.Generator, Array], Array]
 """Takes windows (n, steps, features), gives others with the same targets; the generator is the fit's own."""
-Error = Callable[[Any], Any]
-"""Maps errors, in units of the yardstick, to losses, element by element; takes and gives tensors."""
-TrainSteps = Callable[[Array, Array], Any]
-"""Takes windows (calls, batch, steps, features) and what follows them, gives the mean loss of the batches."""
 
 CHUNK_BYTES = 2**25
 """Windows copied from the part for one call of the compiled loop, unless a single batch is larger."""
+
+RETRIES = 3
+"""Times that a fit goes back to its last good weights and on with smaller steps, before it gives up."""
+
+GROWTH = 10
+"""Times its shortest that the gradient of an epoch must be for the growth to be told."""
 
 LINES = 10
 """About this many lines of progress go to a log, however many epochs there are."""
@@ -93,6 +97,9 @@ class Listener:
     def epoch_done(self, epoch: Epoch) -> None:
         """An epoch is over."""
 
+    def noticed(self, sentence: str) -> None:
+        """Something went wrong, or looks as if it will."""
+
 
 class ProgressBar(Listener):
     """A bar on a terminal: epoch, losses, time left."""
@@ -131,6 +138,10 @@ class ProgressBar(Listener):
         label = f"{min(epoch.number + 1, self._epochs)}/{self._epochs}"
         self._progress.update(self._task, epoch=label, losses=_losses(epoch))
 
+    def noticed(self, sentence: str) -> None:
+        """Prints the sentence above the bar."""
+        note(self._progress.console, sentence)
+
 
 class ProgressLines(Listener):
     """A handful of plain lines for a log: about `LINES` of them, the first epoch's always."""
@@ -150,6 +161,10 @@ class ProgressLines(Listener):
         """Prints a line, if it is this epoch's turn."""
         if epoch.number == 1 or epoch.number % self._every == 0:
             self._console.print(f"epoch {epoch.number}/{self._epochs}  {_losses(epoch)}", highlight=False)
+
+    def noticed(self, sentence: str) -> None:
+        """Prints the sentence."""
+        note(self._console, sentence)
 
 
 def progress(console: Console) -> Listener:
@@ -171,6 +186,9 @@ def fit(
     epoch. The validation loss is taken over every window. The same configuration, data and machine give the same
     weights.
 
+    An epoch that meets a loss or a gradient that is not a finite number is run again from the last good weights, with
+    half the rate and half the clip, at most `RETRIES` times in a fit.
+
     Args:
         model: As `build_model` makes it with the same configuration.
         config: The fields under Fitting.
@@ -180,114 +198,149 @@ def fit(
         augment: Changes the windows of every batch, if given; not with the output `sequence`.
 
     Returns:
-        The losses of every epoch.
+        The losses of every epoch, and what went wrong.
 
     Raises:
-        TrainingError: A loss is not a finite number.
+        ConfigError: The rate is still to be found.
+        TrainingError: A loss or a gradient is not a finite number, and smaller steps cannot help or did not.
     """
     started = time.perf_counter()
-    batch = min(config.batch_size, len(train.windows))
-    steps = len(train.windows) // batch
-    generator = np.random.default_rng(config.seed)
-    yardstick = model.get_layer("forecast").yardstick
-    train_steps = _compile_steps(model, _adam(model, config, steps), config, yardstick)
-    validation_loss = _compile_validation(model, config.loss, validation, yardstick) if validation else None
-    expected = train.step_targets if config.output == "sequence" else train.targets
-
+    passes = _Passes(model, config, train, validation, augment)
     epochs: list[Epoch] = []
-    best = math.inf
-    best_weights = model.get_weights()
+    incidents: list[Incident] = []
+    good = passes.descent.state()
     with listener or Listener() as told:
-        told.starts(config.epochs, steps)
-        for number in range(1, config.epochs + 1):
-            order = generator.permutation(len(train.windows))[: steps * batch].reshape(steps, batch)
-            total = 0.0
-            for chosen in _calls(order, train.windows):
-                windows = train.windows[chosen]
-                if augment:
-                    windows = augment(generator, windows.reshape(-1, *windows.shape[2:])).reshape(windows.shape)
-                total += len(chosen) * float(train_steps(windows, expected[chosen]))
-                _require_finite(total, "training", number, config)
-                told.steps_done(len(chosen))
-            loss = math.nan
-            if validation_loss:
-                loss = validation_loss()
-                _require_finite(loss, "validation", number, config)
-            is_best = not validation_loss or loss < best
-            epochs.append(Epoch(number, total / steps, loss, best=is_best))
-            if is_best and validation_loss:
-                best, best_weights = loss, model.get_weights()
-            told.epoch_done(epochs[-1])
-            if _patience_lost(epochs, config.patience):
-                break
-    if validation:
-        model.set_weights(best_weights)
-    return History(tuple(epochs), time.perf_counter() - started)
+        told.starts(config.epochs, passes.steps)
+        while len(epochs) < config.epochs and not _patience_lost(epochs, config.patience):
+            outcome = passes.run(len(epochs) + 1, _lowest(epochs), told)
+            if isinstance(outcome, Trouble):
+                passes.descent.restore(good, next_step=len(epochs) * passes.steps)
+                incidents.append(_treat(outcome, passes, epochs, len(incidents)))
+                told.noticed(incidents[-1].sentence)
+                continue
+            epochs.append(outcome)
+            if outcome.best:
+                good = passes.descent.state()
+            told.epoch_done(outcome)
+            if _grows(epochs, config.clip) and not _grows(epochs[:-1], config.clip):
+                told.noticed(_growth(epochs))
+    passes.descent.restore(good, next_step=0)
+    return History(tuple(epochs), time.perf_counter() - started, tuple(incidents))
 
 
-def _adam(model: keras.Model, config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
-    """Adam, its rate falling along a cosine to zero at the last planned step."""
-    rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, decay_steps=config.epochs * steps)
-    optimizer = keras.optimizers.Adam(rate, global_clipnorm=config.clip)
-    optimizer.build(model.trainable_variables)
-    return optimizer
+class _Passes:
+    """Passes over the training windows, each followed by the validation."""
+
+    def __init__(
+        self, model: keras.Model, config: TrainingConfig, train: Part, validation: Part | None, augment: Augment | None
+    ) -> None:
+        self.model = model
+        self.config = config
+        self._windows = train.windows
+        self._expected = train.step_targets if config.output == "sequence" else train.targets
+        self._validation = validation
+        self._augment = augment
+        self._generator = np.random.default_rng(config.seed)
+        self._batch = min(config.batch_size, len(train.windows))
+        self.steps = len(train.windows) // self._batch
+        cosine = keras.optimizers.schedules.CosineDecay(1.0, decay_steps=config.epochs * self.steps)
+        self.descent = Descent(model, config, _peak_rate(config), cosine)
+        self._forecast = compile_forecast(model)
+
+    def run(self, number: int, lowest: float, told: Listener) -> Epoch | Trouble:
+        """One pass, up to the first loss or gradient that is not finite.
+
+        Args:
+            number: The pass, from 1.
+            lowest: Validation loss so far.
+            told: Hears of the steps.
+        """
+        order = self._generator.permutation(len(self._windows))[: self.steps * self._batch]
+        losses: list[float] = []
+        norms: list[float] = []
+        for chosen in _calls(order.reshape(self.steps, self._batch), self._windows):
+            windows, expected = self._windows[chosen], self._expected[chosen]
+            if self._augment:
+                windows = self._augment(self._generator, windows.reshape(-1, *windows.shape[2:])).reshape(windows.shape)
+            taken = self.descent.run(windows, expected)
+            losses.extend(taken.losses.tolist())
+            norms.extend(taken.norms.tolist())
+            if not taken.finite or not self.descent.finite:
+                last = len(taken.losses) - 1
+                return Trouble(
+                    epoch=number,
+                    batch=len(losses),
+                    numbers=chosen[last],
+                    windows=windows[last],
+                    expected=expected[last],
+                    forecasts=np.asarray(self.model(windows[last], training=False)),
+                    loss=losses[-1],
+                    norm=norms[-1],
+                    usual_norm=float(np.mean(norms[:-1])) if len(norms) > 1 else math.nan,
+                )
+            told.steps_done(len(chosen))
+        norm = {"gradient_norm": float(np.mean(norms)), "largest_norm": max(norms)}
+        if self._validation is None:
+            return Epoch(number, float(np.mean(losses)), math.nan, best=True, **norm)
+        loss, forecasts = self._validate(self._validation)
+        if not math.isfinite(loss):
+            numbers = np.arange(len(forecasts))
+            part = self._validation
+            return Trouble(
+                number, None, numbers, part.windows, part.targets, forecasts, loss, norm=math.nan, usual_norm=math.nan
+            )
+        return Epoch(number, float(np.mean(losses)), loss, best=loss < lowest, **norm)
+
+    def is_sound(self, trouble: Trouble) -> bool:
+        """Whether the windows of a trouble give a finite loss and gradient with the weights as they are."""
+        if trouble.part == "validation" and self._validation:
+            return math.isfinite(self._validate(self._validation)[0])
+        return all(map(math.isfinite, self.descent.probe(trouble.windows, trouble.expected)))
+
+    def _validate(self, part: Part) -> tuple[float, Array]:
+        """The mean loss of the served forecasts over every window of a part, and the forecasts."""
+        forecasts = self._forecast(part.windows)
+        losses = self.descent.losses_of(tf.constant(forecasts), tf.constant(part.targets))
+        return float(tf.reduce_mean(losses)), forecasts
 
 
-def _compile_steps(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, config: TrainingConfig, yardstick: Array
-) -> TrainSteps:
-    """Compiles training steps that follow each other without a return to Python."""
-    loss_of = _loss(config.loss)
-    variables = model.trainable_variables
+def _treat(trouble: Trouble, passes: _Passes, epochs: list[Epoch], treated: int) -> Incident:
+    """Says why, and takes smaller steps from here on; the last good weights are back already.
 
-    # Without autograph, which rewrites Python for nothing here and warns on releases of Python it does not know.
-    @tf.function(autograph=False, jit_compile=config.xla)  # type: ignore[untyped-decorator]
-    def step(windows: Any, expected: Any) -> Any:
-        with tf.GradientTape() as tape:
-            errors = (model(windows, training=True) - expected) / yardstick
-            loss = tf.reduce_mean(loss_of(errors))
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return loss
+    Args:
+        trouble: What was seen.
+        passes: Where.
+        epochs: The passes done.
+        treated: Number of troubles before this one.
 
-    # The number of steps stays open, so that the last, shorter call of an epoch needs no compilation of its own.
-    window = tf.TensorSpec((None, None, *model.input.shape[1:]), tf.float32)
-    after = tf.TensorSpec((None, None, *model.output.shape[1:]), tf.float32)
-
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def run(windows: Any, expected: Any) -> Any:
-        steps = tf.shape(windows)[0]
-        _, total = tf.while_loop(
-            lambda number, _: number < steps,
-            lambda number, total: (number + 1, total + step(windows[number], expected[number])),
-            (tf.constant(0), tf.constant(0.0)),
+    Raises:
+        TrainingError: Smaller steps cannot help, or did not.
+    """
+    config = passes.config
+    diagnosis = diagnose(trouble, config, passes.model, sound_again=passes.is_sound(trouble))
+    rows = covered(trouble, config)
+    if not diagnosis.curable or treated == RETRIES:
+        place = f"epoch {trouble.epoch}" + (f", batch {trouble.batch}" if trouble.batch else "")
+        done = f"; half the rate and half the clip did not help, {RETRIES} times over" if diagnosis.curable else ""
+        what = "loss" if not math.isfinite(trouble.loss) else "gradient"
+        first, second, third = diagnosis.next_things
+        raise TrainingError(
+            f"the {trouble.part} {what} is not a finite number in {place} ({rows}): {diagnosis.cause}{done}; "
+            f"try next: (1) {first}; (2) {second}; (3) {third}"
         )
-        return total / tf.cast(steps, tf.float32)
-
-    call = run.get_concrete_function(window, after)
-    return lambda windows, expected: call(tf.constant(windows), tf.constant(expected))
-
-
-def _compile_validation(model: keras.Model, loss: Loss, part: Part, yardstick: Array) -> Callable[[], float]:
-    """Compiles the mean loss of the served forecasts over every window of a part."""
-    forecast = compile_forecast(model)
-    loss_of = _loss(loss)
-
-    def validate() -> float:
-        errors = (forecast(part.windows) - part.targets) / yardstick
-        return float(tf.reduce_mean(loss_of(tf.constant(errors))))
-
-    return validate
+    rate, clip = passes.descent.halve()
+    best = [epoch.number for epoch in epochs if epoch.best]
+    weights = f"the weights of epoch {best[-1]}" if best else "the first weights"
+    remedy = f"went on from {weights} with half the rate ({rate:.2g}) and half the clip ({clip:.2g})"
+    return Incident(trouble.epoch, trouble.batch, rows, diagnosis.cause, remedy)
 
 
-def _loss(name: Loss) -> Error:
-    """The loss of an error; Huber's is squared up to one yardstick and straight beyond."""
-    match name:
-        case "huber":
-            return lambda error: tf.where(tf.abs(error) <= 1, tf.square(error) / 2, tf.abs(error) - 0.5)
-        case "mae":
-            return tf.abs  # type: ignore[no-any-return]
-        case "mse":
-            return tf.square  # type: ignore[no-any-return]
+def _peak_rate(config: TrainingConfig) -> float:
+    if config.learning_rate == "auto":
+        raise ConfigError(
+            "--learning-rate auto is not a rate yet; expected the number that training.learning_rate.settle finds"
+        )
+    return config.learning_rate
 
 
 def _calls(order: NDArray[np.int64], windows: Array) -> Iterator[NDArray[np.int64]]:
@@ -301,12 +354,26 @@ def _patience_lost(epochs: list[Epoch], patience: int) -> bool:
     return len(epochs) > patience and not any(epoch.best for epoch in epochs[-patience:])
 
 
-def _require_finite(loss: float, which: str, epoch: int, config: TrainingConfig) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the {which} loss is no longer a finite number in epoch {epoch}: look for extreme values in the data, "
-            f"or try --learning-rate {config.learning_rate / 10:g} (it is {config.learning_rate:g})"
-        )
+def _lowest(epochs: list[Epoch]) -> float:
+    """The lowest validation loss so far."""
+    return min((epoch.validation_loss for epoch in epochs), default=math.inf)
+
+
+def _grows(epochs: list[Epoch], clip: float) -> bool:
+    """Whether the gradient of the last epoch was clipped as a rule and far longer than it was at its shortest."""
+    if len(epochs) < 2:
+        return False
+    norm = epochs[-1].gradient_norm
+    return norm > clip and norm > GROWTH * min(epoch.gradient_norm for epoch in epochs)
+
+
+def _growth(epochs: list[Epoch]) -> str:
+    shortest, last = min(epochs, key=lambda epoch: epoch.gradient_norm), epochs[-1]
+    return (
+        f"the gradient grows: its norm is {last.gradient_norm:.3g} on average in epoch {last.number} (largest "
+        f"{last.largest_norm:.3g}), {shortest.gradient_norm:.3g} in epoch {shortest.number}; a lower --learning-rate "
+        "or --clip may keep it from exploding"
+    )
 
 
 def _losses(epoch: Epoch) -> str:
@@ -314,3 +381,8 @@ def _losses(epoch: Epoch) -> str:
     if math.isnan(epoch.validation_loss):
         return f"loss {epoch.loss:.4f}"
     return f"loss {epoch.loss:.4f}  validation {epoch.validation_loss:.4f}{' (best)' if epoch.best else ''}"
+
+
+def note(console: Console, sentence: str) -> None:
+    """Tells the user something to think about."""
+    console.print(f"note: {sentence}", highlight=False, markup=False, soft_wrap=True)

@@ -1,6 +1,50 @@
-"""The learning-rate sweep: a few hundred steps at rates that rise from step to step, and a rate picked from them."""
+"""The learning-rate sweep: a few hundred steps at rates that rise from step to step, and a rate picked from them.
 
+After Smith, "Cyclical Learning Rates for Training Neural Networks" (2017): a model learns best at rates a little below
+those at which its loss, against the logarithm of the rate, stops falling.
+"""
+
+import math
+import os
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tomlkit
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tomlkit.exceptions import TOMLKitError
+
+from training.config import TrainingConfig
+from training.descent import Descent
+from training.errors import ConfigError, TrainingError
+from training.model import build_model
+from training.windows import Dataset
+
+LOWEST_RATE, HIGHEST_RATE = 1e-6, 1.0
+STEPS = 240
+"""Steps from the lowest rate to the highest: 40 from one power of ten to the next."""
+
+STEPS_A_CALL = 20
+"""Steps between two looks at whether the loss has left for good."""
+
+SMOOTHING = 0.95
+"""Share of the smoothed loss that each step keeps: about twenty batches speak at once."""
+
+SETTLED = 40
+"""Steps before the smoothed loss says more than its first few batches do; no rate is picked from them."""
+
+REACH = 10
+"""Steps to either side over which the fall of the smoothed loss is measured: half a power of ten in all."""
+
+DIVERGED = 4
+"""Times the lowest smoothed loss at which the sweep ends."""
+
+BELOW_LOWEST = 10
+"""The chosen rate is at least so many times below the one where the smoothed loss was lowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +63,186 @@ class Sweep:
     """Why this one, in a sentence."""
     diverged_at: float | None
     """Rate at which the loss left for good; None where it never did."""
+
+
+def settle(config: TrainingConfig, dataset: Dataset) -> tuple[TrainingConfig, Sweep | None]:
+    """Puts a number in the place of `--learning-rate auto`.
+
+    Returns:
+        The configuration with its rate, and the sweep that found it; None where the rate was a number already.
+
+    Raises:
+        TrainingError: As `sweep` does.
+    """
+    if config.learning_rate != "auto":
+        return config, None
+    found = sweep(config, dataset)
+    return config.model_copy(update={"learning_rate": found.chosen}), found
+
+
+def sweep(config: TrainingConfig, dataset: Dataset) -> Sweep:
+    """Sweeps the rate over the training batches and picks one.
+
+    The model swept is made for the sweep and dropped after it: weights that have seen high rates are no start. The same
+    configuration, data and machine give the same sweep.
+
+    Args:
+        config: The fields under Model and Fitting; its rate is not looked at.
+        dataset: Its training part is used.
+
+    Raises:
+        TrainingError: The loss is not a finite number from the start.
+    """
+    factor = (HIGHEST_RATE / LOWEST_RATE) ** (1 / (STEPS - 1))
+    descent = Descent(
+        build_model(config, dataset),
+        config,
+        LOWEST_RATE,
+        lambda step: tf.pow(tf.constant(factor, tf.float32), tf.cast(step, tf.float32)),
+    )
+    windows = dataset.train.windows
+    expected = dataset.train.step_targets if config.output == "sequence" else dataset.train.targets
+    order = _batches(config, len(windows))
+    losses: list[float] = []
+    for start in range(0, STEPS, STEPS_A_CALL):
+        chosen = order[start : start + STEPS_A_CALL]
+        taken = descent.run(windows[chosen], expected[chosen])
+        losses.extend(taken.losses.tolist())
+        if not taken.finite or _diverged(smooth(losses)) is not None:
+            break
+    rates = [LOWEST_RATE * factor**step for step in range(len(losses))]
+    return judge(rates, losses)
+
+
+def judge(rates: Sequence[float], losses: Sequence[float]) -> Sweep:
+    """Cuts off what came after the loss left for good, and picks a rate from the rest.
+
+    The rate picked is where the smoothed loss fell fastest against the logarithm of the rate, but at most a tenth of
+    the rate where it was lowest.
+
+    Args:
+        rates: Rising by the same factor from step to step.
+        losses: One a rate.
+
+    Raises:
+        TrainingError: The first loss is not a finite number.
+    """
+    smoothed = smooth(losses)
+    end = _diverged(smoothed)
+    if end == 0:
+        raise TrainingError(
+            "the training loss is not a finite number before the first step, so there is no rate to find; look for "
+            "extreme values in the data, or use --loss huber and --activation tanh"
+        )
+    diverged_at = None if end is None else rates[end]
+    usable = smoothed[:end]
+    lowest = int(np.argmin(usable[SETTLED:])) + SETTLED if len(usable) > SETTLED else 0
+    falls = [_fall(usable, step) for step in range(SETTLED, lowest + 1)]
+    if max(falls, default=0) <= 0:
+        chosen = float(TrainingConfig.model_fields["learning_rate"].default)
+        reason = f"the loss did not fall at any rate, so {chosen:g} is the default and not a finding"
+        return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), chosen, reason, diverged_at)
+    steepest = rates[SETTLED + int(np.argmax(falls))]
+    if steepest * BELOW_LOWEST <= rates[lowest]:
+        chosen = _rounded(steepest)
+        reason = f"the smoothed loss falls fastest at {chosen:g}, well below {rates[lowest]:.2g} where it is lowest"
+    else:
+        chosen = _rounded(rates[lowest] / BELOW_LOWEST)
+        reason = (
+            f"{chosen:g} is a tenth of {rates[lowest]:.2g}, where the smoothed loss is lowest; it falls fastest at "
+            f"{steepest:.2g}, which is close to that"
+        )
+    return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), chosen, reason, diverged_at)
+
+
+def figure(sweep: Sweep) -> Figure:
+    """Draws loss against rate, the rate on a logarithmic axis."""
+    drawing = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = drawing.add_subplot()
+    axes.plot(sweep.rates, sweep.losses, color="0.75", linewidth=0.8, label="loss of a batch")
+    axes.plot(sweep.rates, sweep.smoothed, color="tab:blue", label="smoothed")
+    axes.axvline(sweep.chosen, color="tab:green", linestyle="--", label=f"chosen: {sweep.chosen:g}")
+    if sweep.diverged_at is not None:
+        axes.axvline(sweep.diverged_at, color="tab:red", linestyle=":", label=f"left for good: {sweep.diverged_at:.2g}")
+    # The batch at which the loss left would flatten all others.
+    start = sweep.smoothed[0]
+    axes.set_ylim(0, max(DIVERGED / 2 * start, 1.1 * start) if math.isfinite(start) else None)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    axes.legend()
+    return drawing
+
+
+def read_settings(file: Path) -> tomlkit.TOMLDocument:
+    """A configuration file with its comments and its layout; an empty one where there is none.
+
+    Raises:
+        ConfigError: The file cannot be read or is not TOML.
+    """
+    try:
+        return tomlkit.parse(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if file.parent.is_dir():
+            return tomlkit.document()
+        raise ConfigError(f"{file}: there is no folder {file.parent}; make it first.") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}).") from None
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: is not TOML: {error}.") from None
+
+
+def write_rate(file: Path, rate: float) -> None:
+    """Writes the rate into a configuration file and leaves the rest of it as it is.
+
+    Whoever reads the file meanwhile finds the old text or the new one.
+
+    Raises:
+        ConfigError: The file cannot be read or written, or is not TOML.
+    """
+    settings = read_settings(file)
+    settings["learning_rate"] = rate
+    try:
+        mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
+        with os.fdopen(handle, "w", encoding="utf-8") as new:
+            new.write(tomlkit.dumps(settings))
+            os.fchmod(new.fileno(), mode)
+        Path(name).replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from None
+
+
+def smooth(losses: Sequence[float]) -> NDArray[np.float64]:
+    """Exponentially smoothed losses, each divided by the share that real losses have in it by then."""
+    smoothed = np.empty(len(losses))
+    running = 0.0
+    for step, loss in enumerate(losses, start=1):
+        running = SMOOTHING * running + (1 - SMOOTHING) * loss
+        smoothed[step - 1] = running / (1 - SMOOTHING**step)
+    return smoothed
+
+
+def _fall(smoothed: NDArray[np.float64], step: int) -> float:
+    """How far the smoothed loss falls around a step, per step."""
+    before, after = max(0, step - REACH), min(len(smoothed) - 1, step + REACH)
+    return float(smoothed[before] - smoothed[after]) / (after - before)
+
+
+def _diverged(smoothed: NDArray[np.float64]) -> int | None:
+    """The first step whose smoothed loss is not finite, or far above the lowest before it."""
+    lowest = np.minimum.accumulate(smoothed)
+    gone = np.flatnonzero(~(smoothed <= DIVERGED * lowest))
+    return int(gone[0]) if len(gone) else None
+
+
+def _batches(config: TrainingConfig, windows: int) -> NDArray[np.int64]:
+    """(STEPS, batch): window numbers, shuffled pass by pass as a fit does."""
+    batch = min(config.batch_size, windows)
+    generator = np.random.default_rng(config.seed)
+    passes = math.ceil(STEPS / (windows // batch))
+    whole = [generator.permutation(windows)[: windows // batch * batch].reshape(-1, batch) for _ in range(passes)]
+    return np.concatenate(whole)[:STEPS]
+
+
+def _rounded(rate: float) -> float:
+    """Two digits: a sweep does not tell more."""
+    return float(f"{rate:.1e}")

@@ -131,9 +131,12 @@ def check_variation(table: Table, targets: Sequence[str], training_rows: int) ->
                 f"{table.source}: target '{name}' is {value:g} in all {training_rows} training rows, so there is "
                 "nothing to learn; choose another --target, or a --split whose training part sees it change"
             )
-    return table.with_notice(
-        *(f"feature '{name}' never changes in the training part, so it carries nothing" for name in constant)
-    )
+    return table.with_notice(*map(never_changes, constant))
+
+
+def never_changes(feature: str) -> str:
+    """What is said of a constant feature."""
+    return f"feature '{feature}' never changes in the training part, so it carries nothing"
 
 
 def require_columns(source: str, present: Sequence[str], wanted: Sequence[str]) -> None:

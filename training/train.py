@@ -1,17 +1,20 @@
 """The journey from a dataset to a published version, as a run of named steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import keras
 from rich.console import Console
 
 from app.manifest import Score
 from training.choice import choose
 from training.config import TrainingConfig
+from training.doctor import examine, examine_fitted
 from training.evaluate import Evaluation, evaluate
 from training.export import export
-from training.fit import History, fit, progress
+from training.fit import History, fit, note, progress
+from training.learning_rate import Sweep, settle
 from training.model import build_model
 from training.report import Run, write_report
 from training.windows import Dataset
@@ -27,6 +30,8 @@ class Outcome:
     scores: tuple[Score, ...]
     """On the test part, in raw units: those of what was published first."""
     verdict: str
+    sweep: Sweep | None = None
+    """Of the learning rate, where it was `auto`."""
 
 
 def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome:
@@ -38,16 +43,38 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
         console: Where the progress goes.
 
     Raises:
-        TrainingError: The loss is not finite, or the version cannot be published.
+        TrainingError: The data or the loss are not finite, or the version cannot be published.
     """
+    config, dataset, sweep = _before(config, dataset, console)
     model = build_model(config, dataset)
     history = fit(model, config, dataset.train, dataset.validation, progress(console))
     _tell_fit(history, console)
+    dataset = _after(model, history, dataset, console)
     evaluation = evaluate(model, dataset)
     choice = choose(model, evaluation, config.export)
-    report = partial(write_report, run=Run(config, dataset, history, evaluation))
+    report = partial(write_report, run=Run(config, dataset, history, evaluation, sweep))
     version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
-    return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict)
+    return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict, sweep)
+
+
+def _before(config: TrainingConfig, dataset: Dataset, console: Console) -> tuple[TrainingConfig, Dataset, Sweep | None]:
+    """Looks at the data and settles the rate; what was noticed joins the dataset's notices."""
+    noticed = [finding.sentence for finding in examine(config, dataset)]
+    config, sweep = settle(config, dataset)
+    if sweep:
+        noticed.append(f"--learning-rate auto is {sweep.chosen:g}: {sweep.reason}")
+    for sentence in noticed:
+        note(console, sentence)
+    return config, replace(dataset, notices=(*dataset.notices, *noticed)), sweep
+
+
+def _after(model: keras.Model, history: History, dataset: Dataset, console: Console) -> Dataset:
+    """Looks at the fitted model; what was noticed, and what went wrong in the fit, joins the dataset's notices."""
+    noticed = [finding.sentence for finding in examine_fitted(model, dataset)]
+    for sentence in noticed:
+        note(console, sentence)
+    incidents = [incident.sentence for incident in history.incidents]
+    return replace(dataset, notices=(*dataset.notices, *incidents, *noticed))
 
 
 def _tell_fit(history: History, console: Console) -> None:
