@@ -24,8 +24,6 @@ from training.errors import ConfigError, TrainingError
 from training.windows import Dataset
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from training.learning_rate import Sweep
 
 USAGE_ERROR = 2
@@ -97,7 +95,7 @@ def _metavar(name: str, annotation: Any) -> str:
     if choices:
         return "|".join(choices[0])
     known = {"target": "COL[,COL]", "features": "COL[,COL]", "time": "COL", "measured_in": "COL=UNIT", "data": "FILE"}
-    known |= {"units": "N[,N]", "split": "N,N[,N]", "models_dir": "DIR", "name": "NAME"}
+    known |= {"units": "N[,N]", "split": "N,N[,N]", "models_dir": "DIR", "name": "NAME", "tensorboard": "DIR"}
     return known.get(name, "NUMBER")
 
 
@@ -147,7 +145,7 @@ def find_lr(
     dataset = prepare(settings)
     _tell(dataset)
     from training.doctor import examine  # noqa: PLC0415
-    from training.learning_rate import figure, read_settings, sweep, write_rate  # noqa: PLC0415
+    from training.learning_rate import read_settings, sweep, write_rate  # noqa: PLC0415
 
     if write:
         read_settings(write)  # a file that cannot be written to should be told before the work
@@ -156,7 +154,7 @@ def find_lr(
     found = sweep(settings, dataset)
     console.print(_sweep_table(found))
     if plot:
-        _save(figure(found), plot)
+        _draw(found, plot)
     if write:
         write_rate(write, found.chosen)
     console.print(f"--learning-rate {found.chosen:g}: {found.reason}", highlight=False, soft_wrap=True)
@@ -278,9 +276,11 @@ def _sweep_table(sweep: "Sweep") -> Table:
     return table
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def _draw(sweep: "Sweep", path: Path) -> None:
+    from training import plots  # noqa: PLC0415
+
     try:
-        figure.savefig(path, format="png", dpi=120)
+        plots.png(plots.sweep(sweep), path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}).") from None
 

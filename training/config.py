@@ -119,6 +119,8 @@ class TrainingConfig(BaseModel):
     """Makes a run repeatable: the same seed gives the same weights."""
     xla: bool = True
     """Compile the training step with XLA."""
+    tensorboard: Path | None = None
+    """Folder for TensorBoard's logs: a folder a run, with the losses and norms of every epoch."""
 
     # Version
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"

@@ -8,6 +8,7 @@ is not a finite number is diagnosed, undone and tried again with smaller steps.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -99,6 +100,44 @@ class Listener:
 
     def noticed(self, sentence: str) -> None:
         """Something went wrong, or looks as if it will."""
+
+
+class Listeners(Listener):
+    """Several who hear the same."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        for listener in self._listeners:
+            self._entered.enter_context(listener)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._entered.__exit__(kind, error, traceback)
+
+    def starts(self, epochs: int, steps: int) -> None:
+        """Tells them all."""
+        for listener in self._listeners:
+            listener.starts(epochs, steps)
+
+    def steps_done(self, steps: int) -> None:
+        """Tells them all."""
+        for listener in self._listeners:
+            listener.steps_done(steps)
+
+    def epoch_done(self, epoch: Epoch) -> None:
+        """Tells them all."""
+        for listener in self._listeners:
+            listener.epoch_done(epoch)
+
+    def noticed(self, sentence: str) -> None:
+        """Tells them all."""
+        for listener in self._listeners:
+            listener.noticed(sentence)
 
 
 class ProgressBar(Listener):

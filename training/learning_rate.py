@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 import tomlkit
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tomlkit.exceptions import TOMLKitError
 
@@ -153,23 +152,6 @@ def judge(rates: Sequence[float], losses: Sequence[float]) -> Sweep:
             f"{steepest:.2g}, which is close to that"
         )
     return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), chosen, reason, diverged_at)
-
-
-def figure(sweep: Sweep) -> Figure:
-    """Draws loss against rate, the rate on a logarithmic axis."""
-    drawing = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = drawing.add_subplot()
-    axes.plot(sweep.rates, sweep.losses, color="0.75", linewidth=0.8, label="loss of a batch")
-    axes.plot(sweep.rates, sweep.smoothed, color="tab:blue", label="smoothed")
-    axes.axvline(sweep.chosen, color="tab:green", linestyle="--", label=f"chosen: {sweep.chosen:g}")
-    if sweep.diverged_at is not None:
-        axes.axvline(sweep.diverged_at, color="tab:red", linestyle=":", label=f"left for good: {sweep.diverged_at:.2g}")
-    # The batch at which the loss left would flatten all others.
-    start = sweep.smoothed[0]
-    axes.set_ylim(0, max(DIVERGED / 2 * start, 1.1 * start) if math.isfinite(start) else None)
-    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
-    axes.legend()
-    return drawing
 
 
 def read_settings(file: Path) -> tomlkit.TOMLDocument:

@@ -113,12 +113,14 @@ def write_report(version_dir: Path, manifest: Manifest, run: Run) -> None:
     sections = tuple(_sections(run))
     for drawing in (drawing for section in sections for drawing in section.drawings):
         plots.png(drawing.figure, folder / f"{drawing.name}.png")
+    incidents = [incident.sentence for incident in run.history.incidents]
     page = _PAGES.get_template("report.html").render(
         manifest=manifest,
         verdict=run.evaluation.verdict,
         facts=tuple(_facts(manifest, run)),
         settings=_settings(run.config),
-        incidents=run.history.incidents,
+        incidents=incidents,
+        notices=[notice for notice in manifest.data.notices if notice not in incidents],
         sections=sections,
         scores=_score_table(manifest.scores),
         contract=manifest.contract,
@@ -178,7 +180,7 @@ def _draw_sweep(sweep: Sweep) -> Drawing:
         plots.sweep(sweep),
         f"The smoothed loss over rates from {sweep.rates[0]:.2g} to {sweep.rates[-1]:.2g}; the rate {sweep.chosen:.2g} "
         "was chosen.",
-        sweep.reason,
+        f"Chosen: {sweep.reason}.",
     )
 
 

@@ -12,8 +12,9 @@ from training.choice import choose
 from training.config import TrainingConfig
 from training.doctor import examine, examine_fitted
 from training.evaluate import Evaluation, evaluate
+from training.events import EventWriter
 from training.export import export
-from training.fit import History, fit, note, progress
+from training.fit import History, Listener, Listeners, fit, note, progress
 from training.learning_rate import Sweep, settle
 from training.model import build_model
 from training.report import Run, write_report
@@ -47,7 +48,7 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     """
     config, dataset, sweep = _before(config, dataset, console)
     model = build_model(config, dataset)
-    history = fit(model, config, dataset.train, dataset.validation, progress(console))
+    history = fit(model, config, dataset.train, dataset.validation, _listener(config, console))
     _tell_fit(history, console)
     dataset = _after(model, history, dataset, console)
     evaluation = evaluate(model, dataset)
@@ -55,6 +56,12 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     report = partial(write_report, run=Run(config, dataset, history, evaluation, sweep))
     version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
     return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict, sweep)
+
+
+def _listener(config: TrainingConfig, console: Console) -> Listener:
+    """Whoever wants to hear how the fit goes."""
+    told = progress(console)
+    return Listeners(told, EventWriter(config.tensorboard, config.name)) if config.tensorboard else told
 
 
 def _before(config: TrainingConfig, dataset: Dataset, console: Console) -> tuple[TrainingConfig, Dataset, Sweep | None]:
