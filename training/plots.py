@@ -117,9 +117,12 @@ def losses(history: History, clip: float) -> Figure:
         "mean": ([epoch.gradient_norm for epoch in epochs], INK),
         "largest": ([epoch.largest_norm for epoch in epochs], MUTED),
     }
+    is_clipped = any(epoch.largest_norm > clip for epoch in epochs)
+    if is_clipped:
+        below.axhline(clip, color=ORANGE, linewidth=0.8, linestyle="--")
     _draw_curves(below, numbers, norms)
-    below.axhline(clip, color=ORANGE, linewidth=0.8, linestyle="--")
-    below.set(xlabel="epoch", ylabel="norm", title=f"Norm of the gradient; dashed: clipped to {clip:g}")
+    limit = f"dashed: clipped to {clip:g}" if is_clipped else f"never above {clip:g}, where it would be clipped"
+    below.set(xlabel="epoch", ylabel="norm", title=f"Norm of the gradient; {limit}")
     below.set_xlim(above.get_xlim())
     for axes in (above, below):
         for incident in history.incidents:
