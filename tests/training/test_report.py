@@ -330,17 +330,17 @@ def test_same_run_gives_the_same_files(report: Report) -> None:
 def test_size_is_bounded(report: Report) -> None:
     """More rows, targets, steps and epochs than anybody would look at."""
     epochs = tuple(Epoch(number, 1 / number, 1 / number, True, 0.5, 2.0) for number in range(1, 5001))
-    evaluation = evaluation_of(rows=20_000, horizon=24, targets=300)
+    evaluation = evaluation_of(rows=2500, horizon=4, targets=120)
 
     version_dir = report(evaluation, History(epochs, seconds=1.0))
 
     assert (version_dir / "report/report.html").stat().st_size < 3 * 2**20
     page = Page.read(version_dir)
-    assert "the last 300 of 20000 rows" in page.text
-    assert "One row in 20 is drawn." in page.text
+    assert "the last 300 of 2500 rows" in page.text
+    assert "One row in 3 is drawn." in page.text
     assert "One epoch in 5 is drawn." in page.text
-    assert "292 more targets are not drawn" in page.text
-    assert "400 more are left out here" in page.text
+    assert "112 more targets are not drawn" in page.text
+    assert "40 more are left out here" in page.text
     assert len(metrics_of(version_dir)["history"]["epochs"]) == 5000
 
 
