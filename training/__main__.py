@@ -147,8 +147,10 @@ def find_lr(
     from training.doctor import examine  # noqa: PLC0415
     from training.learning_rate import read_settings, sweep, write_rate  # noqa: PLC0415
 
-    if write:
-        read_settings(write)  # a file that cannot be written to should be told before the work
+    if write:  # what cannot be written should be told before the work
+        read_settings(write)
+    if plot and not plot.parent.is_dir():
+        raise ConfigError(f"{plot}: there is no folder {plot.parent}; make it first.")
     for finding in examine(settings, dataset):
         console.print(f"note: {finding.sentence}", highlight=False, markup=False, soft_wrap=True)
     found = sweep(settings, dataset)

@@ -78,7 +78,7 @@ class Descent:
 
     def state(self) -> list[Array]:
         """Copies of the weights and of Adam's memory."""
-        return [np.array(variable) for variable in self._variables]
+        return [variable.numpy() for variable in self._variables]
 
     @property
     def finite(self) -> bool:
