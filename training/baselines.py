@@ -18,7 +18,7 @@ from training.windows import Dataset
 MOST_POINTS = 50
 """The longest moving average that is tried."""
 
-SMOOTHED_ROWS = 5000
+SMOOTHED_ROWS = 2000
 """Smoothing constants are fitted on the latest training rows, so many at most."""
 
 LEAST_SMOOTHED_ROWS = 10

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
+from statsmodels.tsa.holtwinters import Holt, SimpleExpSmoothing
 
 from tests.training.tiny import dataset_of, waves
 from training.baselines import fit_baselines, unroll_smoothing
@@ -131,6 +132,25 @@ def test_holt_goes_on_along_a_trend_in_any_unit() -> None:
         forecasts = fitted(dataset)["Holt"].forecast(dataset.test)
 
         assert_allclose(forecasts, dataset.test.targets, atol=4 * unit)
+
+
+@pytest.mark.parametrize("name", ["exponential smoothing", "Holt"])
+def test_in_a_long_window_smoothing_is_that_of_statsmodels(name: str) -> None:
+    random = np.random.default_rng(2)
+    trend = 1 + random.normal(0, 0.5, 400).cumsum()
+    values = 200 + (trend + random.normal(0, 1, 400)).cumsum() + random.normal(0, 2, 400)
+    dataset = series_of(values[:, None], steps=120, horizon=5)
+    last = Part(*(each[-1:] for each in (dataset.train.windows, dataset.train.targets, dataset.train.history)))
+    smoothing = {"exponential smoothing": SimpleExpSmoothing, "Holt": Holt}[name]
+    constants = smoothing(dataset.series[:, 0].astype(float), initialization_method="estimated").fit().params
+    level, slope = (constants[key] for key in ("smoothing_level", "smoothing_trend"))
+
+    theirs = smoothing(last.windows[0, :, 0].astype(float), initialization_method="legacy-heuristic").fit(
+        smoothing_level=level, **({} if name != "Holt" else {"smoothing_trend": slope}), optimized=False
+    )
+
+    forecast = fitted(dataset)[name].forecast(last)[0, :, 0]
+    assert_allclose(forecast, theirs.forecast(5), rtol=1e-3, atol=0.05 * np.abs(np.diff(values)).mean())
 
 
 def test_the_linear_autoregression_finds_the_recursion() -> None:
