@@ -28,7 +28,7 @@ VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
 class Record(BaseModel):
     """Base of everything a manifest holds: immutable, and open to fields that a later release adds."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", use_attribute_docstrings=True)
 
 
 class Feature(Record):

@@ -18,7 +18,7 @@ from training.windows import Dataset
 MOST_POINTS = 50
 """The longest moving average that is tried."""
 
-SMOOTHED_ROWS = 5000
+SMOOTHED_ROWS = 2000
 """Smoothing constants are fitted on the latest training rows, so many at most."""
 
 LEAST_SMOOTHED_ROWS = 10
@@ -130,11 +130,12 @@ def _fit_level_and_trend(series: Matrix) -> tuple[float, float, float]:
 
 def _in_units(series: Matrix) -> Matrix:
     """In standard deviations from the first row: the fit then finds the same constants whatever the unit."""
-    return (series - series[0]) / _size(series)
+    return np.asarray((series - series[0]) / _size(series))
 
 
 def _size(series: Matrix) -> float:
-    return float(series.std()) or 1.0
+    size: float = np.std(series).item()
+    return size or 1.0
 
 
 def unroll_smoothing(alpha: float, beta: float, trend: float, steps: int, horizon: int) -> tuple[Matrix, Matrix]:

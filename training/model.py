@@ -182,11 +182,10 @@ def _sum_of_paths(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
     paths = []
     if config.units:
         noisy = keras.layers.GaussianNoise(config.noise, name="noise")(scaled) if config.noise else scaled
+        hidden = _recurrent_stack(noisy, config)
         # Beside a linear path the stack starts with nothing to say.
         start = "zeros" if config.skip else "glorot_uniform"
-        paths.append(
-            keras.layers.Dense(numbers, kernel_initializer=start, name="head")(_recurrent_stack(noisy, config))
-        )
+        paths.append(keras.layers.Dense(numbers, kernel_initializer=start, name="head")(hidden))
     if config.skip:
         paths.append(keras.layers.Dense(numbers, name="skip")(keras.layers.Flatten(name="flat")(scaled)))
     return keras.layers.Add(name="sum")(paths) if len(paths) > 1 else paths[0]

@@ -11,6 +11,9 @@ LEAST_CORRELATION = 0.3
 ALMOST = 0.02
 """Share of a period by which noise may shift the peak."""
 
+LOST_BY_NOISE = 0.1
+"""Share of the correlation by which one period may fall behind several."""
+
 LONGEST_LOOK = 20_000
 """Of longer series only the latest rows are looked at."""
 
@@ -28,7 +31,8 @@ def find_period(series: NDArray[np.float32], frequency: str | None = None) -> in
     and the highest peak of the autocorrelation behind its first dip below zero. A candidate counts where it is at or
     next to a local maximum, and where the correlation there is above `LEAST_CORRELATION` and at twice the period, where
     a walk at random seldom has any, above half of that; both above two standard errors of white noise. The candidate
-    with the highest correlation is taken, or a period of the calendar that is almost the same.
+    with the highest correlation is taken, or the part of it that does about as well, or the period of the calendar that
+    is almost the same.
 
     Args:
         series: (rows, targets) of the training part; the autocorrelation is the mean over the targets.
@@ -45,11 +49,20 @@ def find_period(series: NDArray[np.float32], frequency: str | None = None) -> in
     suggested = _suggested(frequency)
     candidates = {at for period in suggested for at in (period - 1, period, period + 1)}
     below = np.flatnonzero(correlation[: longest + 1] < 0)
-    if len(below):
-        candidates.add(int(below[0] + np.argmax(correlation[below[0] : longest + 1])))
+    dip = int(below[0]) if len(below) else longest
+    candidates.add(dip + int(np.argmax(correlation[dip : longest + 1])))
     sound = [period for period in candidates if 2 <= period <= longest and _repeats(correlation, period, len(rows))]
-    best = max(sound, key=lambda period: float(correlation[period]), default=None)
-    return next((period for period in suggested if best and abs(period - best) <= ALMOST * period), best)
+    if not sound:
+        return None
+    best = _shortest(correlation, max(sound, key=lambda period: float(correlation[period])), dip)
+    return next((period for period in suggested if abs(period - best) <= ALMOST * period), best)
+
+
+def _shortest(correlation: NDArray[np.float64], multiple: int, dip: int) -> int:
+    """The period that a peak is a multiple of: at several times the period noise may make the correlation higher."""
+    parts = (round(multiple / times) for times in range(multiple // 2, 1, -1))
+    almost = (1 - LOST_BY_NOISE) * correlation[multiple]
+    return next((part for part in parts if part >= max(2, dip) and correlation[part] >= almost), multiple)
 
 
 def _repeats(correlation: NDArray[np.float64], period: int, rows: int) -> bool:

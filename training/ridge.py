@@ -106,12 +106,13 @@ class _Frame:
             across = across + inputs.T @ (outputs - self.output_mean)
         return own / len(samples), across / len(samples)
 
-    def error(self, samples: _Samples, weights: Matrix) -> float:
-        """Mean square error, outputs divided by their own spread."""
-        total = 0.0
+    def errors(self, samples: _Samples, candidates: list[Matrix]) -> Matrix:
+        """(candidates,): the square error of each matrix of weights, outputs divided by their own spread."""
+        total = np.zeros(len(candidates))
         for inputs, outputs in samples.chunks():
-            errors = outputs - self.output_mean - (inputs - self.mean) / self.spread @ weights
-            total += float(np.square(errors / self.output_spread).sum())
+            scaled = (inputs - self.mean) / self.spread
+            errors = (outputs - self.output_mean - scaled @ np.stack(candidates)) / self.output_spread
+            total += np.square(errors).sum(axis=(1, 2))
         return total
 
 
@@ -132,7 +133,7 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
     part = dataset.train
     samples = _Samples(Part(part.windows[::every], part.targets[::every], part.history[::every]), scaling, rows)
     frame = _Frame.of(samples)
-    weights = _solve(frame, samples, _choose_strength(samples)) / frame.spread[:, None]
+    weights = _solve(frame.products(samples), _choose_strength(samples)) / frame.spread[:, None]
     bias = frame.output_mean - frame.mean @ weights
     kernel = np.zeros((steps * features, weights.shape[1]))
     kernel[-len(weights) :] = weights
@@ -168,14 +169,11 @@ def _choose_strength(samples: _Samples) -> float:
     early, late = samples.between(0, head), samples.between(len(samples) - tail, len(samples))
     frame = _Frame.of(early)
     products = frame.products(early)
-    return min(STRENGTHS, key=lambda strength: frame.error(late, _solve_products(products, strength)))
+    errors = frame.errors(late, [_solve(products, strength) for strength in STRENGTHS])
+    return STRENGTHS[int(np.argmin(errors))]
 
 
-def _solve(frame: _Frame, samples: _Samples, strength: float) -> Matrix:
-    return _solve_products(frame.products(samples), strength)
-
-
-def _solve_products(products: tuple[Matrix, Matrix], strength: float) -> Matrix:
+def _solve(products: tuple[Matrix, Matrix], strength: float) -> Matrix:
     own, across = products
     penalised: NDArray[np.float64] = own + strength * np.eye(len(own))
     return np.asarray(linalg.solve(penalised, across, assume_a="pos"))

@@ -9,7 +9,16 @@ import pytest
 from pydantic import ValidationError
 
 from app.errors import ArtifactError
-from app.manifest import MANIFEST_FILE, NAME_PATTERN, VERSION_PATTERN, Contract, Manifest, digest_files, file_sha256
+from app.manifest import (
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    Contract,
+    Manifest,
+    Score,
+    digest_files,
+    file_sha256,
+)
 from tests.versions import contract_of
 
 
@@ -28,6 +37,12 @@ def test_a_manifest_of_an_earlier_release_says_nothing_of_twins(version_dir: Pat
     assert b"twin" not in (version_dir / MANIFEST_FILE).read_bytes()
     manifest = Manifest.read(version_dir)
     assert (manifest.has_twin, manifest.no_twin) == (False, None)
+
+
+def test_a_score_of_an_earlier_release_has_two_errors() -> None:
+    earlier = {"forecaster": "model", "mae": 1.0, "rmse": 2.0}
+
+    assert Score.model_validate(earlier).model_dump() == earlier
 
 
 def test_a_file_that_the_caller_looks_at_itself_is_passed_over(version_dir: Path) -> None:

@@ -65,6 +65,7 @@ def test_a_stored_configuration_reads_back_as_itself() -> None:
         ({"series": "co2", "dropout": "1"}, ["--dropout", "less than 1"]),
         ({"series": "co2", "dropout": "0.1", "units": "8"}, ["--dropout", "--units", "64,64"]),
         ({"series": "co2", "bidirectional": True, "output": "sequence"}, ["--bidirectional", "--output last"]),
+        ({"series": "co2", "skip": True, "output": "sequence"}, ["--skip", "--output last"]),
     ],
 )
 def test_a_flag_that_cannot_be_used_is_told_in_one_sentence(flags: dict[str, object], facts: list[str]) -> None:

@@ -12,10 +12,11 @@ from onnx import ModelProto, numpy_helper
 from app.golden import Golden, probe_windows
 from app.manifest import TWIN_FILE, Contract
 from tests.training.tiny import config_of, dataset_of, waves
+from training.baselines import fit_baselines
 from training.config import Cell, Output, Scale, TrainingConfig
 from training.export import make_contract
 from training.fused import NotFusable, build_twin, check_twin, write_twin
-from training.model import build_model, compile_forecast, serving_model
+from training.model import build_model, compile_forecast, linear_model, serving_model
 from training.windows import Dataset, cut_training
 
 ROWS = waves(columns=3).astype(np.float32)
@@ -97,6 +98,37 @@ def test_default_scale_costs_few_operators(contract: Contract) -> None:
     assert [node.op_type for node in nodes] == operators.split()
 
 
+@pytest.mark.parametrize(("units", "dataset"), [((5,), SMALL), ((4, 3), LARGE)], ids=["small", "large"])
+@pytest.mark.parametrize("scale", ["standard", "window", "last", "none"])
+@pytest.mark.parametrize("options", [{"skip": True}, {"noise": 0.1}, {"skip": True, "noise": 0.1}], ids=str)
+def test_twin_has_the_linear_path_and_no_noise(
+    options: dict[str, Any], scale: Scale, units: tuple[int, ...], dataset: Dataset
+) -> None:
+    model, contract = model_of(config_of(scale=scale, units=units, **options), dataset), make_contract(dataset)
+
+    check(build_twin(model, contract), model, contract)
+
+
+@pytest.mark.parametrize("dataset", [SMALL, LARGE], ids=["small", "large"])
+def test_twin_of_a_model_without_a_network(dataset: Dataset) -> None:
+    [*_, linear] = fit_baselines(dataset)
+    contract = make_contract(dataset)
+    model = linear_model(linear, contract.window_shape, contract.forecast_shape)
+
+    twin = build_twin(model, contract)
+
+    onnx.checker.check_model(twin, full_check=True)
+    check(twin, model, contract)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_twin_of_cells_without_bounds(cell: Cell, bidirectional: bool, contract: Contract) -> None:
+    model = model_of(config_of(cell=cell, units=(4, 3), activation="relu", bidirectional=bidirectional))
+
+    check(build_twin(model, contract), model, contract)
+
+
 @pytest.mark.parametrize("output", ["last", "sequence"])
 def test_served_and_trained_model_have_the_same_twin(output: Output, contract: Contract) -> None:
     model = model_of(config_of(output=output))
@@ -115,17 +147,18 @@ def test_written_twin_is_read_back(model: keras.Model, contract: Contract, tmp_p
 @pytest.mark.parametrize(
     ("cell", "layer", "options", "reason"),
     [
-        ("lstm", "recurrent_1", {"activation": "relu"}, "recurrent_1 has activation='relu'"),
+        ("lstm", "recurrent_1", {"activation": "sigmoid"}, "recurrent_1 has activation='sigmoid'"),
         ("lstm", "recurrent_2", {"go_backwards": True}, "recurrent_2 has go_backwards=True"),
         ("gru", "recurrent_1", {"reset_after": False}, "recurrent_1 has reset_after=False"),
         ("rnn", "recurrent_1", {"use_bias": False}, "recurrent_1 has use_bias=False"),
         ("rnn", "head", {"activation": "tanh"}, "head has activation='tanh'"),
+        ("lstm", "skip", {"activation": "tanh"}, "skip has activation='tanh'"),
     ],
 )
 def test_unknown_option_is_refused(
     cell: Cell, layer: str, options: dict[str, Any], reason: str, contract: Contract
 ) -> None:
-    model = edited(model_of(config_of(cell=cell, units=(4, 3))), layer, **options)
+    model = edited(model_of(config_of(cell=cell, units=(4, 3), skip=True)), layer, **options)
 
     with pytest.raises(NotFusable, match=reason):
         build_twin(model, contract)
@@ -189,14 +222,6 @@ def test_twin_with_another_operator_is_refused(model: keras.Model, contract: Con
     twin.graph.node[0].op_type = "Loop"
 
     with pytest.raises(NotFusable, match="the graph holds the operator Loop"):
-        check(twin, model, contract)
-
-
-def test_twin_without_a_recurrent_operator_is_refused(model: keras.Model, contract: Contract) -> None:
-    twin = build_twin(model, contract)
-    twin.graph.ClearField("node")
-
-    with pytest.raises(NotFusable, match="the graph holds no recurrent operator"):
         check(twin, model, contract)
 
 

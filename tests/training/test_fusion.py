@@ -85,6 +85,8 @@ def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
         *({"scale": scale, "output": "sequence"} for scale in ("standard", "window", "last", "none")),
         *({"cell": cell, "bidirectional": both} for cell in ("lstm", "gru", "rnn") for both in (False, True)),
         {"dropout": 0.2},
+        *({"scale": scale, "skip": True} for scale in ("standard", "window", "last", "none")),
+        {"noise": 0.1, "activation": "relu"},
         {"units": (4,)},
     ],
     ids=str,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import onnx
@@ -14,6 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from app.manifest import MANIFEST_FILE, TWIN_FILE, Manifest, digest_files
+from tests.servers import running
 from training.config import TrainingConfig
 
 ROWS = 120
@@ -51,10 +53,66 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_ends_with_errors_beside_the_baselines_the_verdict_and_the_path(workplace: Path) -> None:
     output = (workplace / "output.txt").read_text(encoding="utf-8")
 
-    for forecaster in ("model", "last value", "5-point average"):
-        assert re.search(rf"{forecaster}\W+[\d.e-]+\W+[\d.e-]+", output), output
+    for error in ("MAE", "RMSE", "MASE", "sMAPE"):
+        assert error in output
+    baselines = ("last value", "seasonal naive (12)", r"\d+-point average", "exponential smoothing", "Holt")
+    for forecaster in ("model", *baselines, "linear autoregression"):
+        name = forecaster.replace("(", r"\(").replace(")", r"\)")
+        assert re.search(rf"{name}(\W+[\d.e-]+){{4}}", output), output
+    assert "The model loses to the best baseline, " in output
     assert "mean absolute error" in output
     assert output.rstrip().endswith("Version: models/default/1")
+
+
+def test_the_best_baseline_is_published_and_served_where_the_network_loses(workplace: Path) -> None:
+    result = run(
+        "train", "--data", "load.csv", *QUICK, "--horizon", 2, "--name", "best", "--export", "best", cwd=workplace
+    )
+    assert result.returncode == 0, result.stderr
+    version_dir = workplace / "models/best/1"
+    assert re.search(r"loses to the best baseline, (.+), by .*; \1 was published in its place\.", result.stdout)
+    assert "no fused twin" not in result.stdout
+
+    manifest = Manifest.read(version_dir)
+    assert manifest.scores[0].forecaster in manifest.verdict
+    assert "model" in [score.forecaster for score in manifest.scores[1:]]
+    assert len(manifest.scores[0].mae_by_step) == 2
+    assert TrainingConfig.model_validate(manifest.config).units == (4,)
+    verified = run("verify", version_dir, cwd=workplace)
+    assert verified.returncode == 0, verified.stderr
+    assert "by the engines tensorflow and onnx" in verified.stdout
+    assert manifest.verdict in run("inspect", version_dir, cwd=workplace).stdout
+
+    rows = [float(line.split(",")[1]) for line in (workplace / "load.csv").read_text().splitlines()[1:]]
+    described, forecast = ask_server(workplace, "best", [[value] for value in rows[-14:-2]])
+    assert described["engine"] == "onnx"
+    assert described["verdict"] == manifest.verdict
+    assert described["scores"][0] == manifest.scores[0].model_dump(mode="json")
+    assert forecast == pytest.approx(rows[-2:], abs=0.1)  # a wave that repeats itself is no riddle
+
+
+def test_a_network_with_a_linear_path_is_published_with_a_twin_and_served(workplace: Path) -> None:
+    result = run("train", "--data", "load.csv", *QUICK, "--skip", "--name", "skip", cwd=workplace)
+    assert result.returncode == 0, result.stderr
+    assert "no fused twin" not in result.stdout
+    verified = run("verify", "models/skip/1", cwd=workplace)
+    assert verified.returncode == 0, verified.stderr
+
+    rows = [float(line.split(",")[1]) for line in (workplace / "load.csv").read_text().splitlines()[1:]]
+    described, forecast = ask_server(workplace, "skip", [[value] for value in rows[-13:-1]])
+
+    assert described["engine"] == "onnx"
+    assert described["scores"][0]["mae"] < 0.3
+    assert forecast == pytest.approx(rows[-1:], abs=0.5)
+
+
+def ask_server(folder: Path, model: str, window: list[list[float]]) -> tuple[dict[str, Any], list[float]]:
+    """What a server in the folder says of a model, and the model's forecast, of the only target."""
+    with running(folder, model=model) as server, server.client() as client:
+        server.wait_for("/readyz")
+        described = client.get(f"/models/{model}").json()
+        answer = client.post("/predict", json={"window": window}).json()
+        return described, [row[0] for row in answer["prediction"]]
 
 
 def test_progress_is_plain_lines_where_no_terminal_is(workplace: Path) -> None:

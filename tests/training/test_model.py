@@ -6,10 +6,18 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.training.tiny import config_of, dataset_of, part_of, waves
+from training.baselines import fit_baselines
 from training.config import Cell, Output, Scale
+from training.fit import fit
+from training.layers import fit_scaling
 from training.model import FORECAST_WINDOWS, build_model, compile_forecast, serving_model
+from training.ridge import fit_ridge
+from training.windows import Dataset, cut_training
 
+ROWS = waves(columns=3).astype(np.float32)
 DATASET = dataset_of(part_of(waves()))
+SEVERAL = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))
+"""Two features; two targets, the second of which is no feature; three rows ahead."""
 
 
 @pytest.mark.parametrize("units", [(3,), (4, 3, 2)])
@@ -128,3 +136,46 @@ def test_noise_is_for_training_only() -> None:
 
     assert_array_equal(noisy(windows, training=False), plain(windows, training=False))
     assert not np.array_equal(noisy(windows, training=True), plain(windows, training=True))
+
+
+@pytest.mark.parametrize("dataset", [DATASET, SEVERAL], ids=["one", "several"])
+@pytest.mark.parametrize("scale", ["standard", "window", "last", "none"])
+def test_with_a_linear_path_the_network_starts_as_the_ridge_autoregression(scale: Scale, dataset: Dataset) -> None:
+    model = build_model(config_of(scale=scale, skip=True, units=(4, 3)), dataset)
+    windows = dataset.train.windows.astype(np.float64)
+    scaling = fit_scaling(dataset, scale, "last")
+
+    forecasts = compile_forecast(model)(dataset.train.windows)
+
+    kernel, bias = fit_ridge(dataset, scaling)
+    centre, spread = (np.broadcast_to(each, windows[:, :1].shape) * 1.0 for each in (scaling.centre, scaling.spread))
+    if scale == "window":
+        centre = windows.mean(axis=1, keepdims=True)
+        spread = scaling.spread * np.sqrt(np.mean(((windows - centre) / scaling.spread) ** 2, 1, keepdims=True) + 0.01)
+    elif scale == "last":
+        centre = windows[:, -1:]
+    scaled = ((windows - centre) / spread).reshape(len(windows), -1)
+    target_spread = (spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
+    target_centre = centre @ scaling.selection + scaling.fixed_centre
+    expected = (scaled @ kernel + bias).reshape(forecasts.shape) * target_spread + target_centre
+    assert_allclose(forecasts, expected, rtol=2e-6, atol=2e-6 * np.abs(expected).max())
+    errors = np.abs(expected - dataset.train.targets).mean(axis=(0, 1))
+    assert (errors < np.abs(dataset.train.targets - dataset.train.targets.mean(axis=(0, 1))).mean(axis=(0, 1))).all()
+
+
+def test_in_the_scale_of_the_last_row_that_is_the_baseline() -> None:
+    [*_, baseline] = fit_baselines(DATASET)
+
+    forecasts = compile_forecast(build_model(config_of(skip=True), DATASET))(DATASET.test.windows)
+
+    assert_allclose(forecasts, baseline.forecast(DATASET.test), rtol=1e-6)
+
+
+def test_both_paths_learn() -> None:
+    model = build_model(config_of(skip=True), DATASET)
+    before = {layer: model.get_layer(layer).get_weights()[0].copy() for layer in ("recurrent_1", "head", "skip")}
+
+    fit(model, config_of(skip=True), DATASET.train, None)
+
+    for layer, weights in before.items():
+        assert not np.array_equal(model.get_layer(layer).get_weights()[0], weights), layer

@@ -111,6 +111,14 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert "x-axis" not in str(document)
 
 
+def test_the_errors_of_a_score_are_described(document: dict[str, Any]) -> None:
+    errors = document["components"]["schemas"]["Score"]["properties"]
+
+    assert errors.keys() == {"forecaster", "target", "mae", "rmse", "mase", "smape", "mae_by_step", "rmse_by_step"}
+    for name in ("mae", "rmse", "mase", "smape", "mae_by_step", "rmse_by_step"):
+        assert "error" in errors[name]["description"]
+
+
 def test_every_native_route_is_described(document: dict[str, Any]) -> None:
     assert {path for path in document["paths"] if path[:3] not in PREFIXES} == {
         "/predict",
