@@ -26,6 +26,7 @@ from training.windows import Dataset
 REPORT_DIR = "report"
 DRAWN_TARGETS = 8
 """Targets that get figures of their own; the errors of all of them stand in the table."""
+RAW_LOSSES = ("mape", "msle")
 TABLE_ROWS = 200
 """Most rows of a table on the page."""
 
@@ -167,8 +168,9 @@ def _draw_losses(run: Run) -> Drawing:
         plots.losses(run.history, run.config.clip),
         f"The training loss goes from {epochs[0].loss:.3g} to {epochs[-1].loss:.3g} in {len(epochs)} epochs; the "
         f"validation loss is lowest in epoch {best.number}, at {best.validation_loss:.3g}.",
-        "Errors count in units of each target's standard deviation. The training loss is taken while the weights "
-        "change, the validation loss at the end of each epoch; the dot marks the epoch whose weights were kept."
+        f"The loss is {run.config.loss}, on {'raw' if run.config.loss in RAW_LOSSES else 'scaled'} values. That of "
+        "training is taken while the weights change, that of validation at the end of each epoch; the dot marks the "
+        "epoch whose weights were kept."
         + (" Dash-dotted: epochs with an incident." if run.history.incidents else "")
         + _thinned(len(epochs), "epoch"),
     )

@@ -15,11 +15,11 @@ from rich.console import Console
 from app.manifest import Manifest
 from tests.training.test_main import run as run_command
 from tests.training.tiny import config_of, dataset_of, part_of, waves
-from training import learning_rate
+from training import learning_rate, plots
 from training.config import TrainingConfig, read_config
 from training.errors import ConfigError, TrainingError
 from training.fit import fit
-from training.learning_rate import STEPS, Sweep, figure, judge, read_settings, settle, smooth, sweep, write_rate
+from training.learning_rate import STEPS, Sweep, judge, read_settings, settle, smooth, sweep, write_rate
 from training.model import build_model
 from training.train import train
 
@@ -203,7 +203,7 @@ def test_incidents_are_recorded_in_the_version(tmp_path: Path) -> None:
 
 def test_the_plot_is_a_png_with_a_logarithmic_axis_and_the_choice() -> None:
     found = judge(RATES, valley(1e-3, 0.3))
-    drawing = figure(found)
+    drawing = plots.sweep(found)
     [axes] = drawing.axes
     legend = axes.get_legend()
     image = io.BytesIO()

@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -260,11 +259,11 @@ def test_calls_work_as_they_stand(several: Path, tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", array], cwd=tmp_path, check=True, timeout=60)
         [example] = re.findall(r"curl -s http://127.0.0.1:8000(/\S+) \|", page.text)
         urls = re.findall(r"'http://127.0.0.1:8000(/\S+)'", page.text)
-        bodies = (server.client().get(example).content, (tmp_path / "window.npy").read_bytes())
-        for url, kind, body in zip(urls, ("json", "x-npy"), bodies, strict=True):
-            headers = {"content-type": f"application/{kind}"}
-            answer = httpx.post(server.url + url, content=body, headers=headers, trust_env=False)
-            assert np.shape(answer.raise_for_status().json()["prediction"]) == (3, 9)
+        with server.client() as client:
+            bodies = (client.get(example).content, (tmp_path / "window.npy").read_bytes())
+            for url, kind, body in zip(urls, ("json", "x-npy"), bodies, strict=True):
+                answer = client.post(url, content=body, headers={"content-type": f"application/{kind}"})
+                assert np.shape(answer.raise_for_status().json()["prediction"]) == (3, 9)
 
 
 def evaluation_of(rows: int = 40, horizon: int = 2, targets: int = 1, error: float = 1.0) -> Evaluation:
