@@ -232,7 +232,7 @@ def test_numbers_agree_with_the_manifest(version_dir: Path) -> None:
     assert set(metrics["verdict"]) == {"outcome", "against", "difference", "p", "sentence"}
     assert metrics["data"] == manifest.data.model_dump(mode="json")
     epochs = metrics["history"]["epochs"]
-    assert [epoch["number"] for epoch in epochs] == list(range(1, manifest.config["epochs"] + 1))  # type: ignore[operator]
+    assert len(epochs) == manifest.config["epochs"]
     assert metrics["history"]["best_epoch"] == [epoch["number"] for epoch in epochs if epoch["best"]][-1]
     assert all(epoch["gradient_norm"] > 0 for epoch in epochs)
     assert (metrics["sweep"], metrics["incidents"]) == (None, [])
