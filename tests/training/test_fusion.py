@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from tests.training.tiny import config_of, dataset_of, waves
 from tests.versions import contract_of, make_version
 from training import export as exporting
 from training import fusion
+from training.baselines import fit_baselines
 from training.errors import ExportError, FusionError, TrainingError
 from training.export import export
 from training.fused import NotFusable
 from training.fusion import fuse
-from training.model import build_model, serving_model
+from training.model import build_model, linear_model, serving_model
 from training.rebuilt import rebuild_version
 from training.windows import cut_training
 
@@ -42,9 +44,9 @@ def export_without_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     def refuse(*_: object) -> None:
         raise NotFusable("nobody asked")
 
-    def publish(**options: Any) -> Path:
+    def publish(model: keras.Model | None = None, **options: Any) -> Path:
         config = config_of(**{"units": (4, 3), **options}, models_dir=tmp_path)
-        model = build_model(config, DATASET)
+        model = model or build_model(config, DATASET)
         noise = np.random.default_rng(3)
         model.set_weights([weights + noise.normal(0, 0.2, weights.shape) for weights in model.get_weights()])
         with monkeypatch.context() as patch:
@@ -104,6 +106,24 @@ def test_a_version_without_a_twin_is_published_again_with_one(
     after = Manifest.read(after_dir)
     windows = probe_windows(after.contract, 9)
     expected = TensorFlowEngine(before_dir, before.contract, 9).predict(windows)
+    for forecasts in forecasts_of(after_dir, windows):
+        assert deviation(forecasts, expected, after.contract.target_scales) <= 1
+
+
+@pytest.mark.parametrize("centre", [None, np.array([50, 51], np.float32)], ids=["last row", "constant"])
+@pytest.mark.parametrize("scale", ["window", "last"])
+def test_a_baseline_in_the_place_of_a_network_gets_a_twin_too(
+    scale: str, centre: Array | None, export_without_twin: Callable[..., Path]
+) -> None:
+    [*_, linear] = fit_baselines(DATASET)
+    baseline = linear_model(replace(linear, centre=centre), (6, 2), (3, 2))
+    before_dir = export_without_twin(baseline, scale=scale)
+
+    after_dir = fuse(before_dir)
+
+    after = Manifest.read(after_dir)
+    windows = probe_windows(after.contract, 9)
+    expected = TensorFlowEngine(before_dir, after.contract, 9).predict(windows)
     for forecasts in forecasts_of(after_dir, windows):
         assert deviation(forecasts, expected, after.contract.target_scales) <= 1
 
