@@ -187,6 +187,7 @@ def test_train_with_auto_records_the_number_and_the_reason(tmp_path: Path) -> No
     notice = f"--learning-rate auto is {outcome.sweep.chosen:g}: {outcome.sweep.reason}"
     assert notice in manifest.data.notices
     assert f"note: {notice}" in text.getvalue()
+    assert (outcome.version_dir / "report/sweep.png").exists()
 
 
 def test_incidents_are_recorded_in_the_version(tmp_path: Path) -> None:

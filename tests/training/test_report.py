@@ -105,7 +105,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("single")
     write_table(folder / "load.csv", ["load"], times=False)
     options: dict[str, Any] = {"series": None, "data": folder / "load.csv", "target": ("load",), "window": 6}
-    return trained(config_of(models_dir=folder / "models", **options))
+    return trained(config_of(models_dir=folder / "models", tensorboard=folder / "logs", **options))
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +243,13 @@ def test_checksums_cover_the_report(version_dir: Path) -> None:
 
     manifest.verify_files(version_dir)
     assert {f"report/{path.name}" for path in (version_dir / "report").iterdir()} <= set(manifest.files)
+
+
+def test_training_writes_events_where_it_is_asked_to(single: Path, several: Path) -> None:
+    [events] = single.parents[2].glob("logs/default-*/events.out.tfevents.*")
+
+    assert events.stat().st_size
+    assert not list(several.parents[2].rglob("*tfevents*"))
 
 
 def test_calls_work_as_they_stand(several: Path, tmp_path: Path) -> None:
