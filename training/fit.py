@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import Loss, TrainingConfig
 from training.errors import TrainingError
+from training.mistakes import check_fit
 from training.model import compile_forecast
 from training.windows import Part
 
@@ -176,9 +177,12 @@ def fit(
         The losses of every epoch.
 
     Raises:
-        TrainingError: A loss is not a finite number.
+        TrainingError: A loss is not a finite number, or the windows are not those that the model was built for.
     """
     started = time.perf_counter()
+    for part in (train, validation):
+        if part is not None:
+            check_fit(model, part)
     batch = min(config.batch_size, len(train.windows))
     steps = len(train.windows) // batch
     generator = np.random.default_rng(config.seed)
