@@ -21,6 +21,7 @@ from app.settings import EngineName
 from training.config import TrainingConfig, read_config, shown
 from training.data import prepare
 from training.errors import TrainingError
+from training.shapes import Task, keras_layers, shape_table, table_titles, torch_layers
 from training.windows import Dataset
 
 USAGE_ERROR = 2
@@ -166,6 +167,20 @@ def verify(path: VersionPath) -> None:
         soft_wrap=True,
     )
     _say_why_no_twin(manifest)
+
+
+@app.command()
+@_takes_config
+def shapes(config: Path | None, **options: Any) -> None:
+    """Shows the shapes of a network layer by layer, in Keras' and in PyTorch's words: outputs, states, parameters.
+
+    Takes the options of `train`, trains nothing, and reads no file.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_config(config, given)
+    task = Task.of(settings)
+    for title, layers in zip(table_titles(settings), (keras_layers, torch_layers), strict=True):
+        console.print(shape_table(title, layers(settings, task)))
 
 
 @contextmanager
