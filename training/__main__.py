@@ -48,9 +48,14 @@ VersionPath = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of a v
 
 
 def _takes_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command one option per field of `TrainingConfig`, so that each is described in one place."""
+    """Gives a command one option per field of `TrainingConfig`, so that each is described in one place.
+
+    The command's own options, which it takes by keyword only, come first.
+    """
+    own = [each for each in signatures.signature(command).parameters.values() if each.kind is each.KEYWORD_ONLY]
     parameters = [
-        signatures.Parameter("config", signatures.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile)
+        signatures.Parameter("config", signatures.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile),
+        *own,
     ]
     panel = ""
     for name, field in TrainingConfig.model_fields.items():
@@ -167,6 +172,33 @@ def verify(path: VersionPath) -> None:
         soft_wrap=True,
     )
     _say_why_no_twin(manifest)
+
+
+@app.command()
+@_takes_config
+def compare(
+    config: Path | None,
+    *,
+    seeds: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Fits of each network. Default: 3.")] = 3,
+    results: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the table and the plot go. Default: comparison.")
+    ] = Path("comparison"),
+    **options: Any,
+) -> None:
+    """Compares SimpleRNN, GRU, LSTM and bidirectional LSTM in one to three layers on one task.
+
+    Takes the options of `train`, and publishes nothing. --units gives the cells of each layer, the last number those of
+    all further ones; --cell and --bidirectional mean nothing here.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_config(config, given)
+    dataset = prepare(settings)
+    _tell(dataset)
+    from training.compare import compare as run  # noqa: PLC0415
+
+    with _clearing_away_on_ctrl_c():
+        console.print(run(settings, dataset, seeds, results, console))
+        console.print(f"Table and plot: {results}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
