@@ -22,7 +22,6 @@ from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -130,7 +129,7 @@ class CtrlC(Listener):
         if self._pressed:
             raise KeyboardInterrupt
 
-    def epoch_done(self, epoch: Epoch) -> None:
+    def epoch_done(self, epoch: Epoch) -> None:  # noqa: ARG002 (it is the moment that counts)
         """Ends a fit that goes on although it should not."""
         self.check()
 
@@ -261,7 +260,7 @@ def write(
             "candidates": [{**row, "errors": result.errors} for row, result in zip(rows, results, strict=True)],
         }
         (folder / "comparison.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        FigureCanvasAgg(draw(results, baseline)).print_png(str(folder / "comparison.png"))
+        draw(results, baseline).savefig(folder / "comparison.png", dpi=150)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error.strerror}); choose another --results") from None
 

@@ -105,10 +105,9 @@ def test_the_test_part_decides_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     kept = []
     noise = Part(*(np.random.default_rng(0).normal(size=a.shape).astype(np.float32) for a in _arrays(DATASET.test)))
     for dataset in (DATASET, replace(DATASET, test=noise)):
-        real = comparing.fit
 
         def remember(model, *arguments):  # type: ignore[no-untyped-def]
-            history = real(model, *arguments)  # noqa: B023
+            history = fit(model, *arguments)
             kept.append(model.get_weights())
             return history
 
@@ -128,12 +127,11 @@ def test_a_network_whose_fit_fails_is_told_and_the_others_go_on(
 ) -> None:
     monkeypatch.setattr(comparing, "KINDS", (("rnn", False), ("gru", False)))
     monkeypatch.setattr(comparing, "DEPTHS", (1,))
-    real = comparing.fit
 
     def fail_for_rnn(model, config, *rest):  # type: ignore[no-untyped-def]
         if config.cell == "rnn":
             raise TrainingError("the loss is no longer a finite number")
-        return real(model, config, *rest)
+        return fit(model, config, *rest)
 
     monkeypatch.setattr(comparing, "fit", fail_for_rnn)
     printed = StringIO()
@@ -153,14 +151,14 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: py
 
 
 def test_a_ctrl_c_that_gets_lost_is_heard_after_the_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, fits = comparing.build_model, []
+    fits = []
 
     def press_and_lose(*arguments):  # type: ignore[no-untyped-def]
         fits.append(arguments)
         with suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
-        return real(*arguments)
+        return build_model(*arguments)
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(comparing, "build_model", press_and_lose)
