@@ -88,7 +88,7 @@ def run(only: list[str], effort: Effort) -> Iterator[str]:
     for size in SIZES.values():
         with TemporaryDirectory(prefix="windowcast-benchmark-") as folder, ExitStack() as stack:
             names = [name for name in (OURS, *RIVALS) if not only or name in only]
-            fitters = []
+            fitters: list[Fitter] = []
             for name in names:
                 fitters.append(Fitter(name, size, effort.epochs, Path(folder) / f"{len(fitters)}.txt"))
                 stack.callback(fitters[-1].stop)
