@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from app.errors import MAX_LOCATED_ERRORS, BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.golden import Array
 from app.manifest import Contract
-from app.windows import FLOAT32_MAX, number_problem, to_float32, window_axes
+from app.windows import FLOAT32_MAX, number_problem, to_float32, wrong_shape
 
 FORMAT = "an array in NumPy's npy format"
 NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
@@ -51,7 +51,7 @@ def read_window(body: bytes, contract: Contract) -> Array:
     steps, features = contract.window_shape
     array = _read_array(body)
     if array.shape not in {(steps, features), (1, steps, features), (steps, features)[: 1 + (features > 1)]}:
-        raise _wrong_shape(array, f"({_counts(contract)})")
+        raise InvalidRequest([LocatedError("", wrong_shape(array.shape, contract, batched=False))])
     return _checked(array, (1, steps, features))
 
 
@@ -70,7 +70,7 @@ def read_windows(body: bytes, contract: Contract, max_rows: int) -> Array:
     array = _read_array(body)
     window_shape = (steps, features) if features > 1 or array.ndim == 3 else (steps,)
     if array.shape[1:] != window_shape or not len(array):
-        raise _wrong_shape(array, f"(batch, {_counts(contract)}), the batch not empty")
+        raise InvalidRequest([LocatedError("", wrong_shape(array.shape, contract, batched=True))])
     if len(array) > max_rows:
         raise BatchTooLarge(len(array), max_rows)
     return _checked(array, (len(array), steps, features))
@@ -133,12 +133,3 @@ def _locate(array: NDArray[Any]) -> Iterator[LocatedError]:
     for place in np.argwhere(~(np.abs(array.astype(np.float64)) <= FLOAT32_MAX)):
         message = number_problem(float(array[tuple(place)]))
         yield LocatedError("".join(f"/{index}" for index in place), str(message))
-
-
-def _wrong_shape(array: NDArray[Any], expected: str) -> InvalidRequest:
-    return InvalidRequest([LocatedError("", f"expected an array of {expected}, got one of {array.shape}")])
-
-
-def _counts(contract: Contract) -> str:
-    """The axes of a window with their sizes, in words."""
-    return ", ".join(axis.expects(axis.size) for axis in window_axes(contract))

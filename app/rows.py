@@ -17,9 +17,20 @@ import numpy as np
 import orjson
 
 from app.errors import BatchTooLarge, InvalidArgument
+from app.shapes import advise_on_tensor
 from app.signature import Layout, TensorSpec
 from app.skeleton import Form, SkeletonReader, nested
-from app.windows import FLOAT32_MAX, NUMBER_TYPES, Array, collector_paused, flatten, to_float32, to_float64
+from app.windows import (
+    FLOAT32_MAX,
+    NUMBER_TYPES,
+    Array,
+    collector_paused,
+    flatten,
+    is_one_window,
+    regular_shape,
+    to_float32,
+    to_float64,
+)
 
 MAX_NAME_CHARACTERS = 64
 """Longest part of a caller's name that an error tells back."""
@@ -93,12 +104,19 @@ class BodyReader:
         if rows > self._max_rows:
             raise BatchTooLarge(rows, self._max_rows)
 
+    def _check_list(self, values: list[Any], spec: TensorSpec) -> None:
+        """Counts the rows in a list, unless it is a window by itself, whose entries are steps and no rows."""
+        if len(values) > self._max_rows and not (
+            len(spec.shape) == 2 and is_one_window(values, (spec.shape[0], spec.shape[1]))
+        ):
+            raise BatchTooLarge(len(values), self._max_rows)
+
     def _read_rows(self, instances: Any) -> list[Array]:
         if not isinstance(instances, list):
             raise _format_error(instances, "Excepting 'instances' to be an list/array")  # misspelt there, too
         if not instances:
             raise _format_error(instances, "No values in 'instances' array")
-        self._check_rows(len(instances))
+        self._check_list(instances, self._tensors[0])
         if _is_object(instances[0]):
             return [self._stack(items, spec, f".{spec.name}") for spec, items in self._by_name(instances)]
         if len(self._tensors) > 1:
@@ -134,6 +152,7 @@ class BodyReader:
         key = f" key: {spec.name}" if field else ""
         raise InvalidArgument(
             f"Failed to process element: {index}{key} of 'instances' list. Error: INVALID_ARGUMENT: {problem}"
+            + _advice(items, spec)
         )
 
     def _read_columns(self, inputs: Any) -> list[Array]:
@@ -156,12 +175,13 @@ class BodyReader:
 
     def _column(self, value: Any, spec: TensorSpec, place: str) -> Array:
         """A whole tensor, of which there must be at least one row."""
-        rows = len(value) if isinstance(value, list) and value else 1
-        self._check_rows(rows)
-        shape = rows, *spec.shape
+        values = value if isinstance(value, list) and value else [value]
+        self._check_list(values, spec)
+        shape = len(values), *spec.shape
         tensor = self._to_array(value, shape)
         if tensor is None:
-            raise InvalidArgument(self._problem(value, shape, place, _takes(spec, (-1, *spec.shape))))
+            problem = self._problem(value, shape, place, _takes(spec, (-1, *spec.shape)))
+            raise InvalidArgument(problem + _advice(value, spec))
         return tensor
 
     def _to_array(self, value: Any, shape: tuple[int, ...]) -> Array | None:
@@ -334,6 +354,13 @@ def _too_deep(shape: tuple[int, ...]) -> str:
 
 def _takes(spec: TensorSpec, shape: tuple[int, ...]) -> str:
     return f"input {spec.name} takes shape {_shape(shape)}"
+
+
+def _advice(value: object, spec: TensorSpec) -> str:
+    """What puts a batch of another shape right, if it is one of the usual mistakes; behind a semicolon, or nothing."""
+    shape = regular_shape(value)
+    advice = advise_on_tensor(shape, spec.shape) if shape else None
+    return f"; {advice}" if advice else ""
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

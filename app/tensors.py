@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from app.errors import BatchTooLarge, InvalidArgument, MalformedBody
 from app.golden import Array
+from app.shapes import advise_on_tensor
 from app.signature import Signature, TensorSpec
 from app.windows import FLOAT32_MAX, NUMBER_TYPES, collector_paused, flatten, listed, number_problem, to_float32
 
@@ -179,17 +180,20 @@ class InferRequestReader:
         if not isinstance(shape, list) or not all(type(size) is int and 0 < size <= INT64_MAX for size in shape):
             raise self._wrong_shape(tensor, "as a list of whole numbers, -1 standing for any from 1")
         if len(shape) != 1 + len(tensor.shape):
-            raise self._wrong_shape(tensor, f"got {len(shape)} sizes")
+            raise self._wrong_shape(tensor, f"got {len(shape)} sizes", shape)
         rows, *sizes = shape
         if tuple(sizes) != tensor.shape:
-            raise self._wrong_shape(tensor, f"got {shape}")
+            raise self._wrong_shape(tensor, f"got {shape}", shape)
         if rows > self._max_rows:
             raise BatchTooLarge(rows, self._max_rows)
         return tuple(shape)
 
-    def _wrong_shape(self, tensor: TensorSpec, difference: str) -> InvalidArgument:
+    def _wrong_shape(self, tensor: TensorSpec, difference: str, came: Sequence[int] = ()) -> InvalidArgument:
         problem = f"unexpected shape for input '{tensor.name}' for model '{self._model}'"
-        return InvalidArgument(f"{problem}. Expected {[-1, *tensor.shape]}, {difference}")
+        advice = advise_on_tensor(tuple(came), tensor.shape)
+        return InvalidArgument(
+            f"{problem}. Expected {[-1, *tensor.shape]}, {difference}{f'; {advice}' if advice else ''}"
+        )
 
     def _check_size(self, tensor: TensorSpec, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
         expected = prod(shape) * dtype.itemsize

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from app.errors import MAX_LOCATED_ERRORS
 from app.manifest import Contract
+from app.shapes import advise, forms_of
 
 Array: TypeAlias = NDArray[np.float32]
 Location: TypeAlias = tuple[int | str, ...]
@@ -31,6 +32,8 @@ Mistake: TypeAlias = tuple[Location, str]
 FLOAT32_MAX = float(np.nextafter(2.0**128 - 2.0**103, 0))
 """The largest number that float32 holds once it is rounded; from half a step more on, it becomes infinite."""
 NUMBER_TYPES = {int, float}
+MAX_DEPTH = 5
+"""Lists nested deeper than this are no mistake of shape that has a simple remedy."""
 MAX_NAMES_SHOWN = 8
 MAX_NAME_CHARACTERS = 40
 KINDS = {str: "a string", bool: "a boolean", type(None): "null", dict: "an object", list: "a list"}
@@ -82,9 +85,14 @@ class Tensor:
         axes = [_axis(name, contract) for name in self.axes]
         if isinstance(value, np.ndarray):
             value = value.tolist()
-        if axes[-1].name == "features" and axes[-1].size == 1 and _is_flat(value, depth=len(axes) - 1):
-            return _tensor(value, axes[:-1])[..., np.newaxis]
-        return _tensor(value, axes)
+        is_flat = axes[-1].name == "features" and axes[-1].size == 1 and _is_flat(value, depth=len(axes) - 1)
+        expected = axes[:-1] if is_flat else axes
+        array = _to_array(value, [axis.size for axis in expected])
+        if array is None:
+            if contract is not None and (problem := _shape_problem(value, contract, batched=self.axes[0] == "batch")):
+                raise _custom_error(problem)
+            _explain(value, expected)
+        return array[..., np.newaxis] if is_flat else array
 
 
 class Records:
@@ -111,7 +119,10 @@ class Records:
         axes = window_axes(contract)
         _refuse(_locate_in_records(value, names, axes[0]))
         rows = [[record[name] for name in names] for record in value]  # type: ignore[attr-defined]
-        return _tensor(rows, axes, rename=lambda place: (*place[:1], *(names[int(index)] for index in place[1:])))
+        array = _to_array(rows, [axis.size for axis in axes])
+        if array is None:
+            _explain(rows, axes, rename=lambda place: (*place[:1], *(names[int(index)] for index in place[1:])))
+        return array
 
 
 Window: TypeAlias = Annotated[NDArray[np.float32], Tensor("steps", "features")]
@@ -156,13 +167,50 @@ def _is_flat(value: object, depth: int) -> bool:
     return not isinstance(value, list)
 
 
-def _tensor(value: object, axes: Sequence[Axis], rename: Callable[[Location], Location] = lambda place: place) -> Array:
-    """Nested lists to a float32 array, or a `ValidationError` that says where it went wrong."""
-    array = _to_array(value, [axis.size for axis in axes])
-    if array is None:
-        _refuse((rename(place), text) for place, text in _locate(value, axes))
-        raise PydanticCustomError("tensor", "could not be read as numbers")
-    return array
+def _explain(
+    value: object, axes: Sequence[Axis], rename: Callable[[Location], Location] = lambda place: place
+) -> NoReturn:
+    """Raises a `ValidationError` that says where nested lists are not what they should be."""
+    _refuse((rename(place), text) for place, text in _locate(value, axes))
+    raise PydanticCustomError("tensor", "could not be read as numbers")
+
+
+def _shape_problem(value: object, contract: Contract, *, batched: bool) -> str | None:
+    """What is wrong with the shape of nested lists of numbers, and what to do; None if they are ragged, or it fits."""
+    shape = regular_shape(value)
+    if shape is None or shape[1 if batched else 0 :] in forms_of(contract.window_shape):
+        return None
+    return wrong_shape(shape, contract, batched=batched)
+
+
+def wrong_shape(came: tuple[int, ...], contract: Contract, *, batched: bool) -> str:
+    """The shape that was expected, the one that came, and the line that puts it right, where one is known.
+
+    Args:
+        came: A shape that does not fit.
+        contract: Of the model.
+        batched: Whether a batch is expected, and not one window.
+    """
+    counts = ", ".join(axis.expects(axis.size) for axis in window_axes(contract))
+    expected = f"(batch, {counts}), the batch not empty" if batched else f"({counts})"
+    advice = advise(came, contract.window_shape, contract.feature_names, batched=batched)
+    return f"expected an array of {expected}, got one of {came}{f'; {advice}' if advice else ''}"
+
+
+def is_one_window(value: list[Any], window_shape: tuple[int, int]) -> bool:
+    """Whether a list that should be a batch is a single window, so that its entries are steps and no windows."""
+    return len(value) == window_shape[0] and regular_shape(value) in forms_of(window_shape)
+
+
+def regular_shape(value: object) -> tuple[int, ...] | None:
+    """The shape of nested lists of numbers; None if they are ragged, empty, too deep or hold anything else."""
+    first = value
+    sizes: list[int] = []
+    while isinstance(first, list) and first and len(sizes) < MAX_DEPTH:
+        sizes.append(len(first))
+        first = first[0]
+    flat = flatten(value, sizes)
+    return tuple(sizes) if sizes and flat and set(map(type, flat[0])) <= NUMBER_TYPES else None
 
 
 def _to_array(value: object, sizes: Sequence[int | None]) -> Array | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import engine, environments, http, memory, open_loop, roll, start
+from benchmarks import engine, environments, fitting, http, memory, open_loop, roll, start
 from benchmarks.machine import header
 
 TERMINATED = 128 + signal.SIGTERM
@@ -74,6 +74,12 @@ def measure_memory(peers: Peers = environments.PEERS_DIR, only: Only = None, qui
 def measure_rolls(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
     """Requests lost, and latency, while versions come and go under load."""
     _print(peers, roll.run(only or [], quick=quick))
+
+
+@app.command("fitting")
+def measure_fitting(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+    """Windows per second that training learns from, beside Keras' own fit."""
+    _print(peers, fitting.run(only or [], fitting.Effort.of(quick=quick)))
 
 
 def _print(peers: Path, pages: Iterator[str]) -> None:

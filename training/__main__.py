@@ -21,6 +21,7 @@ from app.settings import EngineName
 from training.config import TrainingConfig, read_config, shown
 from training.data import prepare
 from training.errors import ConfigError, TrainingError
+from training.shapes import Task, keras_layers, shape_table, table_titles, torch_layers
 from training.windows import Dataset
 
 if TYPE_CHECKING:
@@ -218,6 +219,47 @@ def verify(path: VersionPath) -> None:
         soft_wrap=True,
     )
     _say_why_no_twin(manifest)
+
+
+@app.command()
+@_takes_config
+def compare(
+    config: Path | None,
+    *,
+    seeds: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Fits of each network. Default: 3.")] = 3,
+    results: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the table and the plot go. Default: comparison.")
+    ] = Path("comparison"),
+    **options: Any,
+) -> None:
+    """Compares SimpleRNN, GRU, LSTM and bidirectional LSTM in one to three layers on one task.
+
+    Takes the options of `train`, and publishes nothing. --units gives the cells of each layer, the last number those of
+    all further ones; --cell and --bidirectional mean nothing here.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_config(config, given)
+    dataset = prepare(settings)
+    _tell(dataset)
+    from training.compare import compare as run  # noqa: PLC0415
+
+    with _clearing_away_on_ctrl_c():
+        console.print(run(settings, dataset, seeds, results, console))
+        console.print(f"Table and plot: {results}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+@_takes_config
+def shapes(config: Path | None, **options: Any) -> None:
+    """Shows the shapes of a network layer by layer, in Keras' and in PyTorch's words: outputs, states, parameters.
+
+    Takes the options of `train`, trains nothing, and reads no file.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    settings = read_config(config, given)
+    task = Task.of(settings)
+    for title, layers in zip(table_titles(settings), (keras_layers, torch_layers), strict=True):
+        console.print(shape_table(title, layers(settings, task)))
 
 
 @contextmanager

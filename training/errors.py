@@ -15,6 +15,20 @@ class ConfigError(TrainingError):
     """The configuration cannot be used."""
 
 
+class ShapeError(TrainingError):
+    """Something has another shape than it needs.
+
+    Args:
+        what: The array or the layer.
+        expected: The shape that it needs, or takes, in words.
+        came: The one that it has, or is given.
+        remedy: What to do about it, with the line that does it.
+    """
+
+    def __init__(self, what: str, expected: str, came: object, remedy: str) -> None:
+        super().__init__(f"{what}: expected {expected}, got {came}; {remedy}")
+
+
 class ExportError(TrainingError):
     """The version could not be published; nothing is left of it."""
 

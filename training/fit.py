@@ -24,6 +24,7 @@ from training.config import TrainingConfig
 from training.descent import Descent
 from training.doctor import Incident, Trouble, covered, diagnose
 from training.errors import ConfigError, TrainingError
+from training.mistakes import check_fit
 from training.model import compile_forecast
 from training.windows import Part
 
@@ -241,9 +242,13 @@ def fit(
 
     Raises:
         ConfigError: The rate is still to be found.
+        ShapeError: The windows are not those that the model was built for.
         TrainingError: A loss or a gradient is not a finite number, and smaller steps cannot help or did not.
     """
     started = time.perf_counter()
+    for part in (train, validation):
+        if part is not None:
+            check_fit(model, part)
     passes = _Passes(model, config, train, validation, augment)
     epochs: list[Epoch] = []
     incidents: list[Incident] = []

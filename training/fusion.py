@@ -166,8 +166,20 @@ def _sizes(tensor: Any, needed: str, axes: tuple[int, ...]) -> tuple[int, ...]:
     shape = tuple(tensor.shape)
     if tensor.dtype != tf.float32 or len(shape) not in axes or shape[0] is not None or None in shape[1:]:
         found = f"{tensor.dtype.name} {str(shape).replace('None', 'any')}"
-        raise NotFusable(f"its {tensor.name} is {found}, not float32 {needed} with every size but the batch fixed")
+        problem = f"its {tensor.name} is {found}, not float32 {needed} with every size but the batch fixed"
+        raise NotFusable(f"{problem}{_input_remedy(shape) if axes == (3,) else ''}")
     return shape[1:]
+
+
+def _input_remedy(shape: tuple[int | None, ...]) -> str:
+    """The line that gives a model windows for an input, behind a semicolon."""
+    if len(shape) == 2:  # windows of one feature, most likely
+        steps = shape[1] or "steps"
+        return f"; begin it with keras.Input(({steps}, 1)) and train it on windows[..., np.newaxis]"
+    if len(shape) == 3:
+        steps, features = shape[1] or "steps", shape[2] or "features"
+        return f"; begin it with keras.Input(({steps}, {features})), which leaves the batch open"
+    return ""
 
 
 def _as_predictor(signature: Any, contract: Contract) -> Callable[[Array], Array]:

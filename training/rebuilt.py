@@ -102,6 +102,11 @@ def rebuild_foreign(contract: Contract, signature: Any) -> keras.Model:
     *stack, head = groups.values() or [{}]
     if not stack or head.keys() != {"kernel", "bias"} or any(group.keys() != {*ROLES} for group in stack):
         raise NotFusable(f"it has the layers {', '.join(groups) or '(none)'}; {DRAWABLE}")
+    if contract.steps > 1 and contract.forecast_shape == (contract.steps, len(head["bias"])):
+        raise NotFusable(
+            f"it gives a forecast after every one of its {contract.steps} steps, and one after the last is expected; "
+            "take return_sequences=True from its last recurrent layer"
+        )
     both_directions = any("backward_" in name for name in groups)
     config = TrainingConfig.model_construct(  # nothing trained it: only the fields under Model mean something
         cell=_cell_of(stack),

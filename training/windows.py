@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import ConfigError, DataError
+from training.mistakes import check_dataset, check_part
 
 PARTS = ("training", "validation", "test")
 """Names of the parts of a split, in the order of time."""
@@ -43,6 +44,10 @@ class Part:
     windows: Float32
     targets: Float32
     history: Float32
+
+    def __post_init__(self) -> None:
+        """Refuses arrays of other shapes with a `ShapeError`."""
+        check_part(self.windows, self.targets, self.history)
 
     @property
     def step_targets(self) -> Float32:
@@ -103,6 +108,10 @@ class Dataset:
     training_rows: int = 0
     validation_rows: int = 0
     test_rows: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses names and parts that do not fit each other with a `ShapeError`."""
+        check_dataset(self)
 
 
 def split_rows(split: Sequence[float], rows: int) -> Edges:

@@ -26,7 +26,7 @@ from app.repository import ServedModel, ServedVersion
 from app.service import Service
 from app.signature import Layout, Signature
 from app.skeleton import reader_of
-from app.windows import Array, RecordsWindow, Tensor, Window, Windows, collector_paused
+from app.windows import Array, RecordsWindow, Tensor, Window, Windows, collector_paused, is_one_window
 
 router = APIRouter()
 
@@ -34,6 +34,9 @@ Body = TypeVar("Body", bound=BaseModel)
 
 MAX_FIELDS = 16
 """More fields than any body has."""
+
+TAKES_WINDOW = "window or records; several windows go to POST /predict/batch"
+TAKES_WINDOWS = "windows; a single window goes to POST /predict"
 
 ModelName = Annotated[str, Path(pattern=NAME_PATTERN)]
 VersionNumber = Annotated[int, Path(ge=1)]
@@ -238,7 +241,7 @@ class Predict(PredictionRoute):
     def _read_json(self, body: bytes, contract: Contract) -> Array:
         windows = reader_of(contract.window_shape).read_window(body)
         if windows is None:
-            windows = _validate(WindowRequest, _parse(body), contract, takes="window or records").windows
+            windows = _validate(WindowRequest, _parse(body), contract, takes=TAKES_WINDOW).windows
         return windows
 
     def _read_npy(self, body: bytes, contract: Contract) -> Array:
@@ -263,8 +266,8 @@ class PredictBatch(PredictionRoute):
         windows = reader_of(contract.window_shape).read_windows(body)
         if windows is None:
             content = _parse(body)
-            _check_rows(content, max_rows)
-            return _validate(BatchRequest, content, contract, takes="windows").windows
+            _check_rows(content, max_rows, contract)
+            return _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).windows
         if len(windows) > max_rows:
             raise BatchTooLarge(len(windows), max_rows)
         return windows
@@ -352,10 +355,10 @@ def _validate(model: type[Body], content: object, contract: Contract, takes: str
         raise invalid_body(error, takes) from None
 
 
-def _check_rows(content: object, limit_rows: int) -> None:
-    """Counts the windows before anything is done with each of them."""
+def _check_rows(content: object, limit_rows: int, contract: Contract) -> None:
+    """Counts the windows before anything is done with each of them. One window's steps are none, however many."""
     windows = content.get("windows") if isinstance(content, dict) else None
-    if isinstance(windows, list) and len(windows) > limit_rows:
+    if isinstance(windows, list) and len(windows) > limit_rows and not is_one_window(windows, contract.window_shape):
         raise BatchTooLarge(len(windows), limit_rows)
 
 

@@ -22,7 +22,7 @@ from app.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 MAX_BYTES = 4096
-MAX_MESSAGE_CHARACTERS = 400
+MAX_MESSAGE_CHARACTERS = 600
 
 
 class ProblemError(BaseModel):

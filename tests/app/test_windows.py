@@ -100,8 +100,7 @@ def test_any_json_gives_a_window_from_records_or_located_errors(payload: Any) ->
         ("null", (), "expected a list of 2 steps, got null"),
         ("{}", (), "expected a list of 2 steps, got an object"),
         ("[]", (), "expected 2 steps, got 0"),
-        ("[[1, 2]]", (), "expected 2 steps, got 1"),
-        ("[[1, 2], [3, 4], [5, 6]]", (), "expected 2 steps, got 3"),
+        ("[[1, 2], [3, 4], [5]]", (), "expected 2 steps, got 3"),
         ("[[1, 2], [3]]", (1,), "expected 2 features (load, temp), got 1"),
         ("[[1, 2], []]", (1,), "expected 2 features (load, temp), got 0"),
         ("[[1, 2], 3]", (1,), "expected a list of 2 features (load, temp), got a number"),
@@ -213,7 +212,40 @@ def test_the_types_work_in_any_pydantic_model() -> None:
 def test_many_features_are_named_in_brief() -> None:
     contract = contract_of(steps=1, features=[f"f{index}" for index in range(20)])
     [(_, message)] = mistakes(WINDOW, "[[1]]", contract)
-    assert message == "expected 20 features (f0, f1, f2, f3, f4, f5, f6, f7 and 12 more), got 1"
+    needed = "(1 step, 20 features (f0, f1, f2, f3, f4, f5, f6, f7 and 12 more))"
+    assert message.startswith(f"expected an array of {needed}, got one of (1, 1); ")
+    assert "frame[features]" in message
+
+
+@pytest.mark.parametrize(
+    ("adapter", "shape", "line"),
+    [
+        (WINDOW, (1, 2, 2), "window[0]"),
+        (WINDOW, (3, 2, 2), 'POST /predict/batch: {"windows": window}'),
+        (WINDOW, (3, 2), "window[-2:]"),
+        (WINDOW, (1, 2), "rows[-2:]"),
+        (WINDOW, (4,), "window.reshape(2, 2)"),
+        (WINDOW, (2,), 'frame[["load", "temp"]].to_numpy()'),
+        (WINDOW, (2, 3), 'frame[["load", "temp"]].to_numpy()'),
+        (WINDOWS, (2, 2), "window[np.newaxis]"),
+        (WINDOWS, (1, 3, 2, 2), "windows.reshape(-1, 2, 2)"),
+        (WINDOWS, (3, 5, 2), "windows[:, -2:]"),
+    ],
+)
+def test_a_wrong_shape_is_told_once_with_the_one_that_came_and_the_line_that_puts_it_right(
+    adapter: TypeAdapter[Array], shape: tuple[int, ...], line: str
+) -> None:
+    [(place, message)] = mistakes(adapter, json.dumps(np.ones(shape).tolist()), TWO_BY_TWO)
+    assert place == ()
+    assert "(2 steps, 2 features (load, temp))" in message or "(batch, 2 steps, 2 features (load, temp))" in message
+    assert f"got one of {shape}; " in message
+    assert line in message
+
+
+def test_a_wrong_shape_without_a_remedy_is_told_once_too() -> None:
+    [(place, message)] = mistakes(WINDOWS, json.dumps(np.ones((5, 7, 9)).tolist()), TWO_BY_TWO)
+    assert place == ()
+    assert message.endswith("got one of (5, 7, 9)")
 
 
 def test_the_collector_is_on_again_after_parsing_whether_it_went_well_or_not() -> None:

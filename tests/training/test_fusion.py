@@ -338,11 +338,15 @@ REFUSED = {
     ),
     "every step": (
         lambda: sequential(layers.LSTM(4, return_sequences=True), layers.Dense(1)),
-        "its variables do not have the shapes that its layers need",
+        "a forecast after every one of its .* take return_sequences=True from its last recurrent layer",
     ),
     "any steps": (
         lambda: sequential(layers.LSTM(4), layers.Dense(1), steps=None),
-        r"float32 \(any, any, 2\), not float32 \(batch, steps, features\) with every size but the batch fixed",
+        r"float32 \(any, any, 2\), not float32 \(batch, steps, features\) .*; begin it with keras.Input\(\(steps, 2",
+    ),
+    "flat windows": (
+        lambda: keras.Sequential([keras.Input((6,)), layers.Reshape((6, 1)), layers.LSTM(4), layers.Dense(1)]),
+        r"float32 \(any, 6\), not float32 \(batch, steps, features\) .*; begin it with keras.Input\(\(6, 1\)\)",
     ),
 }
 

@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose
 from app import npy
 from app.api.problems import MAX_BYTES, MEDIA_TYPE
 from app.manifest import Contract
-from tests.servers import Server
+from tests.servers import Server, running
 from tests.versions import expected_forecasts, some_windows
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -151,7 +151,8 @@ def test_a_bad_query_parameter_is_pointed_at(query: str, pointer: str, client: h
         ('{"window": []}', 422, "/window"),
         ('{"window": {}}', 422, "/window"),
         ('{"window": [[1, 0], [2, 0], [3, 0]]}', 422, "/window"),
-        ('{"window": [1, 2, 3, 4]}', 422, "/window/0"),
+        ('{"window": [1, 2, 3, 4]}', 422, "/window"),
+        ('{"window": [1, 2, 3, "4"]}', 422, "/window/0"),
         ('{"window": [[1, 0], [2, 0], [3, 0], [6]]}', 422, "/window/3"),
         ('{"window": [[1, 0], [2, 0], [3, 0], [6, NaN]]}', 422, "/window/3/1"),
         ('{"window": [[1, 0], [2, 0], [3, 0], [6, -Infinity]]}', 422, "/window/3/1"),
@@ -205,6 +206,72 @@ def test_a_wrong_batch_is_refused_as_a_whole(body: str, status: int, pointer: st
     answer = post(client, body, "/predict/batch")
     assert answer.status_code == status
     assert problem_of(answer)["errors"][0]["pointer"] == pointer
+
+
+BATCH_TAKES = "(batch, 4 steps, 2 features (load, temp)), the batch not empty"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "error"),
+    [
+        (
+            "/predict",
+            {"window": [WINDOW]},
+            {
+                "pointer": "/window",
+                "message": "expected an array of (4 steps, 2 features (load, temp)), got one of (1, 4, 2); "
+                "this is a batch of one window; send the window itself: window[0]",
+            },
+        ),
+        (
+            "/predict/batch",
+            {"windows": WINDOW},
+            {
+                "pointer": "/windows",
+                "message": f"expected an array of {BATCH_TAKES}, got one of (4, 2); "
+                "this is one window; make it a batch of one: [window], or in NumPy window[np.newaxis]",
+            },
+        ),
+        (
+            "/predict/batch",
+            {"windows": [list(zip(*WINDOW, strict=True))]},
+            {
+                "pointer": "/windows",
+                "message": f"expected an array of {BATCH_TAKES}, got one of (1, 2, 4); "
+                "rows and columns are swapped, every step is a row: windows.transpose(0, 2, 1)",
+            },
+        ),
+        (
+            "/predict",
+            {"windows": [WINDOW]},
+            {
+                "pointer": "",
+                "message": "unknown field; this takes window or records; several windows go to POST /predict/batch",
+            },
+        ),
+    ],
+)
+def test_a_window_for_a_batch_and_the_like_is_told_with_what_to_do(
+    path: str, body: object, error: dict[str, str], client: httpx.Client
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 422
+    assert error in problem_of(answer)["errors"]
+
+
+def test_the_steps_of_a_single_window_are_not_counted_as_a_batch_beyond_the_limit(models_dir: Path) -> None:
+    with running(models_dir.parent, max_batch_rows=2) as server:
+        server.wait_for("/readyz")
+        with server.client() as client:
+            answers = [
+                client.post("/predict/batch", json={"windows": WINDOW}),
+                client.post("/v1/models/default:predict", json={"instances": WINDOW}),
+                client.post("/v1/models/default:predict", json={"inputs": WINDOW}),
+            ]
+            too_many = client.post("/predict/batch", json={"windows": [WINDOW] * 4})
+    assert [answer.status_code for answer in answers] == [422, 400, 400]
+    assert all("window[np.newaxis]" in answer.text for answer in answers)
+    assert too_many.status_code == 413
 
 
 def test_twenty_thousand_mistakes_get_a_short_answer(client: httpx.Client) -> None:

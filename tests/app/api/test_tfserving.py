@@ -207,7 +207,8 @@ def test_one_feature_has_brackets_of_its_own(client: httpx.Client) -> None:
     answer = post(client, {"instances": [[[1], [2], [3], [6]]]}, "/v1/models/flat:predict")
     assert result_of(answer, "predictions") == [FORECAST]
     answer = post(client, {"instances": [[1, 2, 3, 6]]}, "/v1/models/flat:predict")
-    problem = "Expecting shape [4,1] but got: [4]; input windows takes shape [4,1], this has [4]"
+    problem = "Expecting shape [4,1] but got: [4]; input windows takes shape [4,1], this has [4]; the axis of the one "
+    problem += "feature is missing: windows[..., np.newaxis]"
     assert (answer.status_code, error_of(answer)) == (400, element(0, problem))
 
 
@@ -316,6 +317,7 @@ def test_no_content_type_matters(media_type: str | None, client: httpx.Client) -
 LONG = "x" * 5000
 PARSE_ERROR = "JSON Parse error: "
 TAKES = "; input windows takes shape [4,2]"
+ONE_WINDOW = "this is one window; make it a batch of one: [window], or in NumPy window[np.newaxis]"
 COLUMNS_TAKE = "; input windows takes shape [-1,4,2]"
 WRONG_LEVEL = "found at incorrect level: 2 in the JSON DOM. Expected at level: 2"
 NOT_FLOAT = "is not of expected type: float"
@@ -396,6 +398,12 @@ def test_the_first_wrong_row_is_told(second: object, problem: str, client: httpx
     assert (answer.status_code, error_of(answer)) == (400, element(1, problem))
 
 
+def test_a_window_without_a_batch_is_told_with_what_to_do(client: httpx.Client) -> None:
+    answer = post(client, {"instances": WINDOW})
+    problem = f"Expecting tensor size: 8 but got: 2{TAKES}, this has [2]; {ONE_WINDOW}"
+    assert (answer.status_code, error_of(answer)) == (400, element(0, problem))
+
+
 @pytest.mark.parametrize(
     ("instances", "text"),
     [
@@ -425,7 +433,7 @@ def test_rows_by_name_must_have_the_names(instances: object, text: str, client: 
         ({MARK: [WINDOW]}, "Missing named input: windows in 'inputs' object."),
         ([], f"Expecting tensor size: 8 but got: 0{COLUMNS_TAKE}, this has [0]"),
         ([[], []], f"Expecting tensor size: 16 but got: 0{COLUMNS_TAKE}, this has [2,0]"),
-        (WINDOW, f"Expecting tensor size: 32 but got: 8{COLUMNS_TAKE}, this has [4,2]"),
+        (WINDOW, f"Expecting tensor size: 32 but got: 8{COLUMNS_TAKE}, this has [4,2]; {ONE_WINDOW}"),
         (5, f"Expecting tensor size: 8 but got: 1{COLUMNS_TAKE}, this has []"),
         (MARK, f"JSON Value: (at inputs) Type: String {NOT_FLOAT}"),
         (

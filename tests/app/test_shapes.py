@@ -1,0 +1,68 @@
+"""Advice on shapes: the lines that are told do what they say."""
+
+import numpy as np
+import pytest
+
+from app.golden import Array
+from app.shapes import advise, advise_on_tensor
+from tests.versions import contract_of, some_windows
+
+CONTRACT = contract_of(steps=5)
+WINDOW_SHAPE = CONTRACT.window_shape
+WINDOWS = some_windows(3, CONTRACT)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "batched"),
+    [
+        (WINDOWS[0], True),
+        (WINDOWS[:1], False),
+        (WINDOWS[0].T, False),
+        (WINDOWS.transpose(0, 2, 1), True),
+        (WINDOWS[0].ravel(), False),
+        (WINDOWS.reshape(3, 10), True),
+        (WINDOWS[np.newaxis], True),
+    ],
+)
+def test_the_line_makes_what_came_into_what_is_expected(wrong: Array, batched: bool) -> None:
+    advice = advise(wrong.shape, WINDOW_SHAPE, batched=batched)
+    assert advice is not None
+    line = advice.split(": ")[-1].split(" in NumPy ")[-1]
+    made = eval(line, {"np": np}, {"window": wrong, "windows": wrong})  # noqa: S307 (our own line)
+    expected = WINDOWS if batched and len(made) == 3 else WINDOWS[:1] if batched else WINDOWS[0]
+    np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_too_many_steps_are_cut_to_the_last(batched: bool) -> None:
+    rows = np.concatenate([WINDOWS - 1, WINDOWS], axis=1)
+    wrong = rows if batched else rows[0]
+    advice = advise(wrong.shape, WINDOW_SHAPE, batched=batched)
+    assert advice is not None
+    made = eval(advice.split(": ", 1)[1], {}, {"window": wrong, "windows": wrong})  # noqa: S307
+    np.testing.assert_array_equal(made, WINDOWS if batched else WINDOWS[0])
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (0, 5, 2), (3, 7, 4), (2, 3, 4, 5), (9, 9)])
+def test_no_advice_is_given_on_what_cannot_be_guessed(shape: tuple[int, ...]) -> None:
+    for batched in (False, True):
+        assert advise(shape, WINDOW_SHAPE, ("load", "temp"), batched=batched) is None
+
+
+def test_one_feature_may_stand_without_its_axis() -> None:
+    assert "window[np.newaxis]" in str(advise((5,), (5, 1), batched=True))
+    assert "windows[..., np.newaxis]" in str(advise_on_tensor((3, 5), (5, 1)))
+    assert "POST /predict/batch" in str(advise((3, 5), (5, 1), batched=False))
+
+
+def test_tensors_that_are_no_windows_get_no_advice() -> None:
+    assert advise_on_tensor((3, 2), (3,)) is None
+    assert advise_on_tensor((3, 5, 2), (5, 2)) is None
+
+
+def test_names_that_would_fill_the_line_are_left_out() -> None:
+    long = [f"a feature with a long name {number}" for number in range(9)]
+    advice = advise((4, 3), (4, 9), long, batched=False)
+    assert advice is not None
+    assert "frame[features]" in advice
+    assert len(advice) < 200
