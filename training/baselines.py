@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config import Scale
 from training.layers import fit_scaling
 from training.linear import CHUNK, Linear, Matrix
 from training.ridge import ridge_baseline
@@ -74,9 +75,10 @@ def _fit_for_samples(dataset: Dataset) -> Iterator[Linear]:
 
 
 def _regression(dataset: Dataset, name: str) -> Linear:
-    """From the last row where that tells where the targets stand, else from the training means."""
+    """Counted from the training means or, where it tells where the targets stand, the last row: whichever is better."""
     knows_targets = set(dataset.target_names) <= set(dataset.feature_names)
-    return ridge_baseline(dataset, fit_scaling(dataset, "last" if knows_targets else "standard", "last"), name)
+    scales: tuple[Scale, ...] = ("last", "standard") if knows_targets else ("standard",)
+    return ridge_baseline(dataset, [fit_scaling(dataset, scale, "last") for scale in scales], name)
 
 
 def _average(points: int, steps: int, horizon: int) -> Matrix:

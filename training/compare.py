@@ -23,18 +23,20 @@ from tempfile import TemporaryDirectory
 import keras
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from app.engines.onnx import OnnxEngine
+from training.baselines import fit_baselines
 from training.config import Cell, TrainingConfig
 from training.errors import TrainingError
-from training.evaluate import MODEL, evaluate
+from training.evaluate import error_scales, losses_of
 from training.export import make_contract
 from training.fit import Epoch, Listener, fit
 from training.fused import NotFusable, build_twin, write_twin
 from training.learning_rate import settle
-from training.model import build_model, serving_model
+from training.model import build_model, compile_forecast, serving_model
 from training.windows import Dataset
 
 KINDS: tuple[tuple[Cell, bool], ...] = (("rnn", False), ("gru", False), ("lstm", False), ("lstm", True))
@@ -171,33 +173,29 @@ def compare(config: TrainingConfig, dataset: Dataset, seeds: int, folder: Path, 
         TrainingError: The folder cannot be written.
     """
     results: list[Result] = []
-    baseline: Baseline | None = None
+    baseline = _best_baseline(dataset)
     entrants = candidates(config)
     ctrl_c = CtrlC()
     try:
         with ctrl_c.awaited():
             for number, candidate in enumerate(entrants):
                 console.print(f"{candidate.name} ({number + 1} of {len(entrants)})", highlight=False)
-                result, beside = _run(candidate, (config, dataset), seeds, console, ctrl_c)
-                results.append(result)
-                baseline = beside or baseline
-                if baseline:
-                    write(results, baseline, config, dataset, folder)
+                results.append(_run(candidate, (config, dataset), seeds, console, ctrl_c))
+                write(results, baseline, config, dataset, folder)
                 ctrl_c.check()
     except KeyboardInterrupt:
         done = f"{len(results)} of {len(entrants)} candidates are done"
         raise KeyboardInterrupt(f"{done} and stand in {folder}" if results else done) from None
-    if baseline is None:
+    if not any(result.errors for result in results):
         raise TrainingError("no fit came to an end: try a lower --learning-rate, or --loss huber")
     return comparison_table(results, baseline)
 
 
 def _run(
     candidate: Candidate, task: tuple[TrainingConfig, Dataset], seeds: int, console: Console, ctrl_c: CtrlC
-) -> tuple[Result, Baseline | None]:
-    """Fits a candidate with every seed and judges it on the test part, beside the baseline that is best there."""
+) -> Result:
+    """Fits a candidate with every seed and judges it on the test part."""
     config, dataset = task
-    baseline: Baseline | None = None
     errors, seconds, failures, microseconds = [], [], 0, None
     rate = settle(candidate.configured(config, config.seed), dataset)[0].learning_rate
     for seed in range(config.seed, config.seed + seeds):
@@ -210,15 +208,24 @@ def _run(
             failures += 1
             console.print(f"  seed {seed}: {error}", highlight=False, markup=False, soft_wrap=True)
             continue
-        evaluation = evaluate(model, dataset)
-        against = evaluation.verdict.against
-        baseline = Baseline(against, float(evaluation.losses(against).mean()))
-        errors.append(float(evaluation.losses(MODEL).mean()))
+        errors.append(_error_of(compile_forecast(model)(dataset.test.windows), dataset))
         seconds.append(history.seconds)
         console.print(f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds", highlight=False)
         if microseconds is None:
             microseconds = _microseconds(model, dataset)
-    return Result(candidate, tuple(errors), tuple(seconds), failures, model.count_params(), microseconds), baseline
+    return Result(candidate, tuple(errors), tuple(seconds), failures, model.count_params(), microseconds)
+
+
+def _best_baseline(dataset: Dataset) -> Baseline:
+    """The one with the lowest error on the test part."""
+    errors = {each.name: _error_of(each.forecast(dataset.test), dataset) for each in fit_baselines(dataset)}
+    name = min(errors, key=lambda each: errors[each])
+    return Baseline(name, errors[name])
+
+
+def _error_of(forecasts: NDArray[np.float32], dataset: Dataset) -> float:
+    """Mean absolute error on the test part; of several targets in units of each one's standard deviation."""
+    return float(losses_of(forecasts, dataset.test.targets, error_scales(dataset)).mean())
 
 
 def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:

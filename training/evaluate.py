@@ -17,7 +17,7 @@ from training.baselines import fit_baselines
 from training.linear import Linear
 from training.model import compile_forecast
 from training.significance import LEVEL, diebold_mariano
-from training.windows import Dataset, Part
+from training.windows import Dataset
 
 Array = NDArray[np.float32]
 Losses = NDArray[np.float64]
@@ -71,21 +71,18 @@ class Evaluation:
         return losses_of(self.forecasts[forecaster], self.actual, self.scales)
 
 
-def evaluate(model: keras.Model, dataset: Dataset, part: Part | None = None) -> Evaluation:
-    """Scores the model and the baselines on every window of a part.
+def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
+    """Scores the model and the baselines on every window of the test part.
 
     Args:
         model: As `training.model.build_model` makes it.
         dataset: What it was trained on; the baselines are fitted on its training part.
-        part: The test part unless given.
     """
-    part = part or dataset.test
+    part = dataset.test
     baselines = fit_baselines(dataset)
     forecasts = {MODEL: compile_forecast(model)(part.windows)}
     forecasts |= {baseline.name: baseline.forecast(part) for baseline in baselines}
-    several = len(dataset.target_names) > 1
-    ones = np.ones(len(dataset.target_names))
-    scales = dataset.train.targets.std(axis=(0, 1), dtype=np.float64) if several else ones
+    scales = error_scales(dataset)
     return Evaluation(
         forecasts=forecasts,
         actual=part.targets,
@@ -136,6 +133,12 @@ def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
     share = f"by {abs(difference):.1%}" if other else "which makes no error"
     sentence = f"The model {verb} the best baseline, {name}, {share}: {figures}."
     return Verdict("beats" if own < other else "loses", name, difference, p, sentence)
+
+
+def error_scales(dataset: Dataset) -> NDArray[np.float64]:
+    """(targets,): each one's standard deviation in the training part, because units may differ; 1 for one target."""
+    several = len(dataset.target_names) > 1
+    return dataset.train.targets.std(axis=(0, 1), dtype=np.float64) if several else np.ones(1)
 
 
 def losses_of(forecasts: Array, actual: Array, scales: NDArray[np.float64]) -> Losses:

@@ -5,8 +5,9 @@ in closed form, on whatever the scaling layers make of a window. In the scale of
 et al. 2023 (AAAI 37, 11121-11128): the hardest of the simple baselines, fitted in milliseconds.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -47,9 +48,6 @@ class _Samples:
 
     def __len__(self) -> int:
         return len(self.part.windows)
-
-    def between(self, start: int, end: int) -> Self:
-        return type(self)(self.part.between(start, end), self.scaling, self.rows)
 
     def chunks(self) -> Iterator[tuple[Matrix, Matrix]]:
         """Inputs (n, rows * features) and outputs (n, horizon * targets), both scaled."""
@@ -140,14 +138,29 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
     return kernel, bias
 
 
-def ridge_baseline(dataset: Dataset, scaling: Scaling, name: str) -> Linear:
-    """The regression as a map of raw windows.
+def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> Linear:
+    """The regression as a map of raw windows, in the scaling that suits it best.
 
     Args:
         dataset: As for `fit_ridge`.
-        scaling: One that is the same for all windows, or counts them from their last row.
+        scalings: Each the same for all windows, or counting them from their last row. Of several that one is taken in
+            which the earlier training windows forecast the latest ones with the lowest mean absolute error.
         name: Of the baseline.
     """
+    scaling = scalings[0] if len(scalings) == 1 else min(scalings, key=lambda each: _late_error(dataset, each))
+    return _raw_map(dataset, scaling, name)
+
+
+def _late_error(dataset: Dataset, scaling: Scaling) -> float:
+    """Mean absolute error on the latest training windows of what is fitted on those before, each target by its size."""
+    early, late = _before_and_after(dataset.train)
+    if not len(early.windows) or not len(late.windows):
+        return math.inf
+    errors = np.abs(_raw_map(replace(dataset, train=early), scaling, "").forecast(late) - late.targets)
+    return float((errors / dataset.train.targets.std(axis=(0, 1), dtype=np.float64)).mean())
+
+
+def _raw_map(dataset: Dataset, scaling: Scaling, name: str) -> Linear:
     kernel, bias = fit_ridge(dataset, scaling)
     steps, horizon = dataset.train.windows.shape[1], dataset.train.targets.shape[1]
     spread = (scaling.spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
@@ -162,15 +175,20 @@ def ridge_baseline(dataset: Dataset, scaling: Scaling, name: str) -> Linear:
 
 def _choose_strength(samples: _Samples) -> float:
     """The penalty under which the earlier windows forecast the latest ones best; the two share no target."""
-    tail = int(len(samples) * TAIL)
-    head = len(samples) - tail - samples.part.targets.shape[1] + 1
-    if tail < 1 or head < 2:
+    early, late = (replace(samples, part=part) for part in _before_and_after(samples.part))
+    if len(early) < 2 or not len(late):
         return STRENGTHS[-1]
-    early, late = samples.between(0, head), samples.between(len(samples) - tail, len(samples))
     frame = _Frame.of(early)
     products = frame.products(early)
     errors = frame.errors(late, [_solve(products, strength) for strength in STRENGTHS])
     return STRENGTHS[int(np.argmin(errors))]
+
+
+def _before_and_after(part: Part) -> tuple[Part, Part]:
+    """The latest windows, a share of `TAIL`, after those before them; the two share no target."""
+    tail = int(len(part.windows) * TAIL)
+    head = max(0, len(part.windows) - tail - part.targets.shape[1] + 1)
+    return part.between(0, head), part.between(len(part.windows) - tail, len(part.windows))
 
 
 def _solve(products: tuple[Matrix, Matrix], strength: float) -> Matrix:

@@ -168,6 +168,17 @@ def test_the_linear_autoregression_finds_the_recursion() -> None:
     assert_allclose(forecasts, dataset.train.targets, atol=0.02 * values[:, 0].std())
 
 
+def test_the_linear_autoregression_counts_from_where_the_series_returns_to() -> None:
+    noise = np.random.default_rng(1).normal(0, 1, (400, 1))
+
+    around_a_level, on_a_climb = (
+        fitted(series_of(values, horizon=1))["linear autoregression"] for values in (50 + noise, noise.cumsum(axis=0))
+    )
+
+    assert around_a_level.centre == pytest.approx([50], abs=0.5)
+    assert on_a_climb.centre is None
+
+
 def test_a_season_longer_than_the_window_is_judged_by_the_history() -> None:
     values = np.tile(np.arange(20.0), 8)[:, None]
     dataset = series_of(values, steps=6, horizon=3, period=20)

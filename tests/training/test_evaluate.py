@@ -96,14 +96,6 @@ def test_every_window_is_judged() -> None:
     assert evaluation.losses("model") == pytest.approx(np.abs(errors).mean(axis=(1, 2)), rel=1e-4)
 
 
-def test_another_part_can_be_judged() -> None:
-    dataset = dataset_of(part_of(waves(columns=1)), validation=part_of(waves(20, columns=1)))
-    model = build_model(config_of(), dataset)
-
-    assert len(evaluate(model, dataset, dataset.train).actual) == 113
-    assert len(evaluate(model, dataset).actual) == 13
-
-
 def test_baselines_on_a_climb() -> None:
     evaluation = evaluated(part_of(np.arange(50.0)[:, None], steps=6, horizon=1))
 
