@@ -285,6 +285,8 @@ def reference(
     """
     from training import reference as tasks  # noqa: PLC0415
 
+    if output:
+        tasks.write([], output)  # where it cannot, that is told now and not in an hour
     results = []
     for result in tasks.run([tasks.TASKS[task]] if task else [*tasks.TASKS.values()], seeds, data, console):
         results.append(result)
