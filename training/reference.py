@@ -260,8 +260,8 @@ TASKS: dict[ReferenceTask, Task] = {
                 epochs=15,
             ),
         ),
-        selection="window, scale, loss, noise and epochs by the error on the four stretches of 235 months before the judged "
-        "ones, each after training on the months before",
+        selection="window, scale, loss, noise and epochs by the error on the four stretches of 235 months before the "
+        "judged ones, each after training on the months before",
     ),
 }
 
