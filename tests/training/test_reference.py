@@ -169,7 +169,8 @@ def figures(*scores: float, higher: bool = False, seconds: float = 10) -> Figure
 def test_figures_are_taken_over_the_seeds() -> None:
     error, share = figures(4.0, 4.5, 4.1), figures(99.0, 100.0, 98.0, higher=True)
 
-    assert (error.mean, error.median, error.worst) == (pytest.approx(4.2), 4.1, 4.5)
+    assert error.mean == pytest.approx(4.2)
+    assert (error.median, error.worst) == (4.1, 4.5)
     assert error.deviation == pytest.approx(np.std([4.0, 4.5, 4.1], ddof=1))
     assert (share.mean, share.worst) == (99.0, 98.0)
     assert figures(4.0).deviation is None
@@ -217,7 +218,7 @@ def test_run_shows_every_figure_and_writes_them(tmp_path: Path) -> None:
         "seed 1: MAE",
     ):
         assert fact in output, fact
-    for fact in ("92.95 %", "SimpleRNN(30)", "training mean", "correct %", "Chosen without the judged rows"):
+    for fact in ("92.95", "SimpleRNN(30)", "training mean", "correct %", "Chosen without the judged rows"):
         assert fact in output, fact
     lesson, products = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
     assert lesson["floor"] == pytest.approx(4.007, abs=5e-4)
