@@ -1,4 +1,4 @@
-"""`python -m training`: train, inspect, verify and fuse model versions."""
+"""`python -m training`: train, inspect, verify and fuse model versions; run the reference tasks."""
 
 import inspect as signatures
 import os
@@ -18,7 +18,7 @@ from app.errors import StartupError
 from app.golden import Golden
 from app.manifest import Manifest, Score
 from app.settings import EngineName
-from training.config import TrainingConfig, read_config, shown
+from training.config import ReferenceTask, TrainingConfig, read_config, shown
 from training.data import prepare
 from training.errors import ConfigError, TrainingError
 from training.shapes import Task, keras_layers, shape_table, table_titles, torch_layers
@@ -260,6 +260,38 @@ def shapes(config: Path | None, **options: Any) -> None:
     task = Task.of(settings)
     for title, layers in zip(table_titles(settings), (keras_layers, torch_layers), strict=True):
         console.print(shape_table(title, layers(settings, task)))
+
+
+@app.command()
+def reference(
+    task: Annotated[
+        ReferenceTask | None,
+        typer.Argument(metavar="[TASK]", help="lesson, exercise, multiplication or sunspots; all."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Networks to train for each figure.")] = 5,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV file of monthly sunspots, columns month (1749-01) and sunspots; the sunspots task needs it.",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there too, as JSON.")] = None,
+) -> None:
+    """Runs the reference tasks and shows how good the forecasts are.
+
+    Each task is run by its own protocol over several seeds; its table has what others published, the baselines, the
+    floor where it is known, and our mean, standard deviation and worst seed.
+    """
+    from training import reference as tasks  # noqa: PLC0415
+
+    if output:
+        tasks.write([], output)  # where it cannot, that is told now and not in an hour
+    results = []
+    for result in tasks.run([tasks.TASKS[task]] if task else [*tasks.TASKS.values()], seeds, data, console):
+        results.append(result)
+        if output:  # after each task, so that an interrupt loses only the one that runs
+            tasks.write(results, output)
 
 
 @contextmanager

@@ -22,6 +22,8 @@ MOST_POINTS = 50
 SMOOTHED_ROWS = 2000
 """Smoothing constants are fitted on the latest training rows, so many at most."""
 
+AUTOREGRESSION = "linear autoregression"
+
 LEAST_SMOOTHED_ROWS = 10
 """With fewer training rows there is no fit to speak of."""
 
@@ -57,7 +59,7 @@ def _fit_for_series(dataset: Dataset) -> Iterator[Linear]:
             unrolled = [unroll_smoothing(alpha, beta, trend, steps, horizon) for alpha, beta, trend in constants]
             weights, bias = (np.stack(each, axis=-1) for each in zip(*unrolled, strict=True))
             yield _of_own_past(dataset, name, weights, bias)
-    yield _regression(dataset, "linear autoregression")
+    yield _regression(dataset, AUTOREGRESSION)
 
 
 def _fit_for_samples(dataset: Dataset) -> Iterator[Linear]:

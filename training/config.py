@@ -23,6 +23,8 @@ Missing = Literal["error", "forward", "interpolate", "drop"]
 Output = Literal["last", "sequence"]
 Scale = Literal["standard", "window", "last", "none"]
 Series = Literal["co2", "sunspots", "lesson", "exercise", "multiplication"]
+ReferenceTask = Literal["lesson", "exercise", "multiplication", "sunspots"]
+"""The tasks of `python -m training reference`; they are named here because `training.reference` is slow to import."""
 
 
 def _split_commas(value: object) -> object:

@@ -5,6 +5,7 @@ Made series are drawn from numpy's `RandomState`, whose stream never changes, so
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,23 @@ Pattern = Callable[[NDArray[np.floating]], NDArray[np.floating]]
 _DAYS_A_YEAR = 365
 _BASELINE = 10
 _AMPLITUDE = 40
+
+
+MadeSeries = Literal["lesson", "exercise"]
+"""The series whose noise is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What a made series is drawn from: a trend, a yearly pattern with two jumps, and noise."""
+
+    years: int
+    slope: float
+    """Of the trend, a day."""
+    pattern: Pattern
+    noise: float
+    """Standard deviation."""
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +64,17 @@ class Samples:
 def load(name: Series) -> Table:
     """Loads a built-in series by name; `multiplication` is none, see `multiplication_samples`."""
     return _LOADERS[name]()
+
+
+def signal(name: MadeSeries) -> NDArray[np.float32]:
+    """(rows,) of a made series without its noise: the best forecast there is, which nobody can know.
+
+    Summed in float32, as published; in float64 the last digits of the series would differ.
+    """
+    recipe = _RECIPES[name]
+    time = np.arange(recipe.years * _DAYS_A_YEAR + 1).astype(np.float32)
+    season = _AMPLITUDE * recipe.pattern(time % _DAYS_A_YEAR / _DAYS_A_YEAR)
+    return np.asarray(_BASELINE + recipe.slope * time + season, np.float32)
 
 
 def multiplication_samples() -> Samples:
@@ -83,13 +112,19 @@ def _sunspots() -> Table:
 
 
 def _lesson() -> Table:
-    """Four years of days with a trend, a yearly pattern with two jumps, and noise of 5."""
-    return _made("lesson", years=4, slope=0.05, pattern=_cosine_then_decay, noise=5, seed=42)
+    return _made("lesson")
 
 
 def _exercise() -> Table:
-    """Ten years of days with a slighter trend, a yearly pattern with two jumps, and noise of 3."""
-    return _made("exercise", years=10, slope=0.005, pattern=_waves_then_decay, noise=3, seed=51)
+    return _made("exercise")
+
+
+def _made(name: MadeSeries) -> Table:
+    """The signal, and noise on top."""
+    recipe = _RECIPES[name]
+    series = signal(name)
+    series += np.random.RandomState(recipe.seed).randn(len(series)) * recipe.noise
+    return _table(name, np.arange(len(series)), series)
 
 
 def _cosine_then_decay(phase: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -98,24 +133,6 @@ def _cosine_then_decay(phase: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _waves_then_decay(phase: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray(np.where(phase < 0.1, np.cos(phase * 6 * np.pi), 2 / np.exp(9 * phase)))
-
-
-def _made(
-    name: str,
-    *,
-    years: int,
-    slope: float,
-    pattern: Pattern,
-    noise: float,
-    seed: int,
-) -> Table:
-    """A series of float32 sums, as published: summed in float64, its last digits would differ."""
-    days = np.arange(years * _DAYS_A_YEAR + 1)
-    time = days.astype(np.float32)
-    season = _AMPLITUDE * pattern(time % _DAYS_A_YEAR / _DAYS_A_YEAR)
-    series = _BASELINE + slope * time + season
-    series += np.random.RandomState(seed).randn(len(days)) * noise
-    return _table(name, days.astype(np.int64), series)
 
 
 def _table(name: str, times: Times, values: NDArray[np.floating], unit: str | None = None) -> Table:
@@ -128,6 +145,11 @@ def _table(name: str, times: Times, values: NDArray[np.floating], unit: str | No
         units={name: unit} if unit else {},
     )
 
+
+_RECIPES: dict[MadeSeries, _Recipe] = {
+    "lesson": _Recipe(years=4, slope=0.05, pattern=_cosine_then_decay, noise=5, seed=42),
+    "exercise": _Recipe(years=10, slope=0.005, pattern=_waves_then_decay, noise=3, seed=51),
+}
 
 _LOADERS: dict[str, Callable[[], Table]] = {
     "co2": _co2,
