@@ -116,7 +116,7 @@ def _table(fits: Fits, effort: Effort) -> str:
 
 def _bars(size: Size, fits: Fits) -> Iterator[Bar]:
     ours = fits.get(OURS)
-    for rival in (AS_IT_COMES, COMPILED):
+    for rival in RIVALS:
         faster = ratio(_speed(ours), _speed(fits.get(rival)))
         yield Bar(f"{size}: windows/s of {OURS} / {rival}", faster, ">=", LIMIT, "x")
     apart = None

@@ -16,8 +16,9 @@ def part_of(values: NDArray[np.float64], target: int = 0, steps: int = 6, horizo
 
 
 def dataset_of(train: Part, validation: Part | None = None, targets: tuple[str, ...] = ("a",)) -> Dataset:
-    """Features are named a, b, c ... in order."""
-    names = tuple("abcdefgh"[: train.windows.shape[2]])
+    """Features are named a, b, c ... in order; more than eight are numbered."""
+    count = train.windows.shape[2]
+    names = tuple("abcdefgh"[:count]) if count <= 8 else tuple(f"column {number}" for number in range(count))
     return Dataset(names, targets, train, validation or train, validation or train)
 
 
