@@ -156,15 +156,14 @@ def draw_anew(generator: np.random.Generator, windows: Array) -> Array:
         New windows of the same shape.
     """
     samples, steps, _ = windows.shape
-    numbers = np.arange(samples)[:, None]
-    marked = np.nonzero(windows[..., 0])[1].reshape(samples, 2)
+    marked = windows[..., 0].argsort(axis=1)[:, -2:]
+    factors = np.take_along_axis(windows[..., 1], marked, axis=1)
     first, second = generator.integers(0, steps, samples), generator.integers(0, steps - 1, samples)
     places = np.stack([first, second + (second >= first)], axis=1)  # two different steps, every pair as likely
-    drawn = np.zeros_like(windows)
-    drawn[..., 1] = generator.random((samples, steps), dtype=np.float32)
-    drawn[numbers, places, 0] = 1
-    drawn[numbers, places, 1] = windows[numbers, marked, 1]
-    return drawn
+    markers, values = np.zeros((samples, steps), np.float32), generator.random((samples, steps), dtype=np.float32)
+    np.put_along_axis(markers, places, 1, axis=1)
+    np.put_along_axis(values, places, factors, axis=1)
+    return np.stack([markers, values], axis=-1)
 
 
 TASKS: dict[ReferenceTask, Task] = {
