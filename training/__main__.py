@@ -145,13 +145,13 @@ def find_lr(
     settings = read_config(config, given)
     dataset = prepare(settings)
     _tell(dataset)
+    if plot and not plot.parent.is_dir():  # what cannot be written should be told before the work
+        raise ConfigError(f"{plot}: there is no folder {plot.parent}; make it first.")
     from training.doctor import examine  # noqa: PLC0415
     from training.learning_rate import read_settings, sweep, write_rate  # noqa: PLC0415
 
-    if write:  # what cannot be written should be told before the work
+    if write:
         read_settings(write)
-    if plot and not plot.parent.is_dir():
-        raise ConfigError(f"{plot}: there is no folder {plot.parent}; make it first.")
     for finding in examine(settings, dataset):
         console.print(f"note: {finding.sentence}", highlight=False, markup=False, soft_wrap=True)
     found = sweep(settings, dataset)
@@ -285,13 +285,20 @@ def reference(
     """
     from training import reference as tasks  # noqa: PLC0415
 
+    chosen = [tasks.TASKS[task]] if task else [*tasks.TASKS.values()]
+    results: list[tasks.Result] = []
+
+    def leave(*_: object) -> None:
+        done = f"{len(results)} of {len(chosen)} task{'s are' if len(chosen) > 1 else ' is'} done"
+        _leave_at_once(f"{done} and stand in {output}" if output and results else done)
+
+    signal.signal(signal.SIGINT, leave)
     if output:
         tasks.write([], output)  # where it cannot, that is told now and not in an hour
-    results = []
-    for result in tasks.run([tasks.TASKS[task]] if task else [*tasks.TASKS.values()], seeds, data, console):
-        results.append(result)
+    for result in tasks.run(chosen, seeds, data, console):
         if output:  # after each task, so that an interrupt loses only the one that runs
-            tasks.write(results, output)
+            tasks.write([*results, result], output)
+        results.append(result)
 
 
 @contextmanager
@@ -406,12 +413,12 @@ def _plain(value: object) -> str:
     return shown(tuple(value)) if isinstance(value, list) else str(value)
 
 
-def _leave_at_once(*_: object) -> None:
-    """Ends the process on Ctrl-C before there is anything to clear away.
+def _leave_at_once(state: str) -> None:
+    """Ends the process on Ctrl-C where there is nothing to clear away, with a word on what there is.
 
     An exception would not do: libraries swallow or rename one that strikes during their import.
     """
-    os.write(2, f"Interrupted; {NOTHING_EXPORTED}.\n".encode())
+    os.write(2, f"Interrupted; {state}.\n".encode())
     os._exit(INTERRUPTED)
 
 
@@ -420,7 +427,7 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a version that does not prove sound, 2 a mistake in the options or the data, 130 interrupted.
     """
-    signal.signal(signal.SIGINT, _leave_at_once)
+    signal.signal(signal.SIGINT, lambda *_: _leave_at_once(NOTHING_EXPORTED))
     try:
         app(standalone_mode=True)
     except TrainingError as error:

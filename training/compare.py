@@ -30,10 +30,11 @@ from rich.table import Table
 from app.engines.onnx import OnnxEngine
 from training.baselines import fit_baselines
 from training.config import Cell, TrainingConfig
+from training.doctor import examine
 from training.errors import TrainingError
 from training.evaluate import error_scales, losses_of
 from training.export import make_contract
-from training.fit import Epoch, Listener, fit
+from training.fit import Epoch, Listener, fit, note
 from training.fused import NotFusable, build_twin, write_twin
 from training.learning_rate import settle
 from training.model import build_model, compile_forecast, serving_model
@@ -170,8 +171,14 @@ def compare(config: TrainingConfig, dataset: Dataset, seeds: int, folder: Path, 
 
     Raises:
         KeyboardInterrupt: Ctrl-C; says where the candidates are that were done.
-        TrainingError: The folder cannot be written.
+        DataError: A value is not a finite number.
+        ConfigError: The loss cannot be taken of the targets.
+        TrainingError: The folder cannot be written, or no fit came to an end.
     """
+    with _written(folder):  # what cannot be written should be told before the work
+        pass
+    for finding in examine(config, dataset):
+        note(console, finding.sentence)
     results: list[Result] = []
     baseline = _best_baseline(dataset)
     entrants = candidates(config)
@@ -197,17 +204,21 @@ def _run(
     """Fits a candidate with every seed and judges it on the test part."""
     config, dataset = task
     errors, seconds, failures, microseconds = [], [], 0, None
-    rate = settle(candidate.configured(config, config.seed), dataset)[0].learning_rate
+    rate = config.learning_rate
     for seed in range(config.seed, config.seed + seeds):
         keras.utils.clear_session()
         own = candidate.configured(config, seed).model_copy(update={"learning_rate": rate})
         model = build_model(own, dataset)
         try:
+            own, _ = settle(own, dataset)  # by the first seed whose sweep finds one, for the others too
+            rate = own.learning_rate
             history = fit(model, own, dataset.train, dataset.validation, ctrl_c)
         except TrainingError as error:
             failures += 1
             console.print(f"  seed {seed}: {error}", highlight=False, markup=False, soft_wrap=True)
             continue
+        for incident in history.incidents:
+            console.print(f"  seed {seed}: {incident.sentence}", highlight=False, markup=False, soft_wrap=True)
         errors.append(_error_of(compile_forecast(model)(dataset.test.windows), dataset))
         seconds.append(history.seconds)
         console.print(f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds", highlight=False)
@@ -256,20 +267,30 @@ def write(
         TrainingError: The folder cannot be written.
     """
     rows = list(_rows(results))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+    content = {
+        "source": dataset.source,
+        "config": config.model_dump(mode="json"),
+        "baseline": asdict(baseline),
+        "candidates": [{**row, "errors": result.errors} for row, result in zip(rows, results, strict=True)],
+    }
+    with _written(folder) as new:
+        with (new / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=rows[0].keys())
             writer.writeheader()
             writer.writerows(rows)
-        content = {
-            "source": dataset.source,
-            "config": config.model_dump(mode="json"),
-            "baseline": asdict(baseline),
-            "candidates": [{**row, "errors": result.errors} for row, result in zip(rows, results, strict=True)],
-        }
-        (folder / "comparison.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        draw(results, baseline).savefig(folder / "comparison.png", dpi=150)
+        (new / "comparison.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        draw(results, baseline).savefig(new / "comparison.png", dpi=150)
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[Path]:
+    """A place for files that go to the folder once all of them are whole: an interrupt leaves the ones before."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".") as new:
+            yield Path(new)
+            for file in Path(new).iterdir():
+                file.replace(folder / file.name)
     except OSError as error:
         raise TrainingError(f"{folder}: cannot be written ({error.strerror}); choose another --results") from None
 

@@ -45,14 +45,14 @@ def _split_units(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_split_commas)]
 Layers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split_commas), Field(min_length=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"]
+Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
 Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
 
 
 class TrainingConfig(BaseModel):
     """What to train on, how, and where the version goes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     # Data
     data: Path | None = None

@@ -49,7 +49,11 @@ class Descent:
         self._model = model
         self._rate = tf.Variable(rate, dtype=tf.float32)
         self._clip = tf.Variable(config.clip, dtype=tf.float32)
-        self._optimizer: Any = keras.optimizers.Adam(lambda: self._rate * decay(self._optimizer.iterations))
+        # Adam's own count must fit its memory, which it divides by how full it is by then; `decay` may be ahead of it.
+        self._ahead = tf.Variable(0, dtype=tf.int64)
+        self._optimizer: Any = keras.optimizers.Adam(
+            lambda: self._rate * decay(self._optimizer.iterations.value + self._ahead)
+        )
         self._optimizer.build(model.trainable_variables)
         self.losses_of = losses_of(config.loss, model.get_layer("forecast").yardstick)
         self._run = self._compile(xla=config.xla)
@@ -94,12 +98,11 @@ class Descent:
         """
         for variable, value in zip(self._variables, state, strict=True):
             variable.assign(value)
-        self._optimizer.iterations.assign(next_step)
+        self._ahead.assign(next_step - int(self._optimizer.iterations.value))
 
     @property
     def _variables(self) -> list[Any]:
-        memory = [variable for variable in self._optimizer.variables if variable is not self._optimizer.iterations]
-        return [*self._model.weights, *memory]
+        return [*self._model.weights, *self._optimizer.variables]
 
     def _gradients(self, windows: Any, expected: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:

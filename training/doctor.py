@@ -98,6 +98,7 @@ class Trouble:
     forecasts: Array
     """What the model made of it; the same shape."""
     loss: float
+    """Mean over the windows."""
     norm: float
     """Of the gradient; NaN for the validation part."""
     usual_norm: float
@@ -107,6 +108,13 @@ class Trouble:
     def part(self) -> Literal["training", "validation"]:
         """Where the windows are from."""
         return "training" if self.batch else "validation"
+
+    @property
+    def what(self) -> str:
+        """What is not a finite number."""
+        if not np.isfinite(self.loss):
+            return f"{self.part} loss"
+        return "gradient" if not np.isfinite(self.norm) else "weight after the step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +249,7 @@ def diagnose(trouble: Trouble, config: TrainingConfig, model: keras.Model, sound
     rows = rows_of(trouble, config)
     names = config.features or config.target
     return (
-        _blame_data(trouble, rows, names)
+        _blame_data(trouble, rows, names, config.target)
         or _blame_loss(trouble, config)
         or (_blame_rate(config) if sound_again else None)
         or _blame_extreme(trouble, config, model, rows, names)
@@ -317,7 +325,7 @@ def _not_finite(windows: Array, targets: Array) -> tuple[str, tuple[int, int, in
     return None
 
 
-def _blame_data(trouble: Trouble, rows: Rows, names: Sequence[str]) -> Diagnosis | None:
+def _blame_data(trouble: Trouble, rows: Rows, names: Sequence[str], targets: Sequence[str]) -> Diagnosis | None:
     found = _not_finite(trouble.windows, trouble.expected)
     if not found:
         return None
@@ -325,7 +333,7 @@ def _blame_data(trouble: Trouble, rows: Rows, names: Sequence[str]) -> Diagnosis
     if where == "feature":
         name = _name(names, column, trouble.windows.shape[2])
     else:
-        name = f"target {column + 1}"
+        name = f"target '{targets[column]}'" if len(targets) > column else f"target {column + 1}"
         step += _first_expected(trouble.windows, trouble.expected)
     return Diagnosis(
         f"{name} is {value} at {rows.cell(int(trouble.numbers[index]), step)}",

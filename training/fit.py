@@ -145,7 +145,7 @@ class ProgressBar(Listener):
     """A bar on a terminal: epoch, losses, time left."""
 
     def __init__(self, console: Console) -> None:
-        self._steps = 0
+        self._epochs = self._steps = 0
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -167,16 +167,16 @@ class ProgressBar(Listener):
     def starts(self, epochs: int, steps: int) -> None:
         """Shows an empty bar."""
         self._progress.update(self._task, total=epochs * steps, epoch=f"1/{epochs}")
-        self._epochs = epochs
+        self._epochs, self._steps = epochs, steps
 
     def steps_done(self, steps: int) -> None:
         """Moves the bar."""
         self._progress.advance(self._task, steps)
 
     def epoch_done(self, epoch: Epoch) -> None:
-        """Shows the losses."""
+        """Shows the losses; steps that were taken twice count once."""
         label = f"{min(epoch.number + 1, self._epochs)}/{self._epochs}"
-        self._progress.update(self._task, epoch=label, losses=_losses(epoch))
+        self._progress.update(self._task, completed=epoch.number * self._steps, epoch=label, losses=_losses(epoch))
 
     def noticed(self, sentence: str) -> None:
         """Prints the sentence above the bar."""
@@ -226,8 +226,9 @@ def fit(
     epoch. The validation loss is taken over every window. The same configuration, data and machine give the same
     weights.
 
-    An epoch that meets a loss or a gradient that is not a finite number is run again from the last good weights, with
-    half the rate and half the clip, at most `RETRIES` times in a fit.
+    An epoch that meets a loss or a gradient that is not a finite number is run again, in another order, from the
+    weights of the best epoch so far, with half the rate, half the clip and patience anew, at most `RETRIES` times in a
+    fit.
 
     Args:
         model: As `build_model` makes it with the same configuration.
@@ -253,14 +254,16 @@ def fit(
     epochs: list[Epoch] = []
     incidents: list[Incident] = []
     good = passes.descent.state()
+    resumed = 0
     with listener or Listener() as told:
         told.starts(config.epochs, passes.steps)
-        while len(epochs) < config.epochs and not _patience_lost(epochs, config.patience):
+        while len(epochs) < config.epochs and not _patience_lost(epochs[resumed:], config.patience):
             outcome = passes.run(len(epochs) + 1, _lowest(epochs), told)
             if isinstance(outcome, Trouble):
                 passes.descent.restore(good, next_step=len(epochs) * passes.steps)
                 incidents.append(_treat(outcome, passes, epochs, len(incidents)))
                 told.noticed(incidents[-1].sentence)
+                resumed = len(epochs)
                 continue
             epochs.append(outcome)
             if outcome.best:
@@ -328,11 +331,7 @@ class _Passes:
             return Epoch(number, float(np.mean(losses)), math.nan, best=True, **norm)
         loss, forecasts = self._validate(self._validation)
         if not math.isfinite(loss):
-            numbers = np.arange(len(forecasts))
-            part = self._validation
-            return Trouble(
-                number, None, numbers, part.windows, part.targets, forecasts, loss, norm=math.nan, usual_norm=math.nan
-            )
+            return self._validation_trouble(number, self._validation, loss, forecasts)
         return Epoch(number, float(np.mean(losses)), loss, best=loss < lowest, **norm)
 
     def is_sound(self, trouble: Trouble) -> bool:
@@ -346,6 +345,24 @@ class _Passes:
         forecasts = self._forecast(part.windows)
         losses = self.descent.losses_of(tf.constant(forecasts), tf.constant(part.targets))
         return float(tf.reduce_mean(losses)), forecasts
+
+    def _validation_trouble(self, number: int, part: Part, loss: float, forecasts: Array) -> Trouble:
+        """Of a pass: the first windows without a finite loss, a batch at most; the worst if only their sum is none."""
+        losses = np.asarray(self.descent.losses_of(tf.constant(forecasts), tf.constant(part.targets))).mean(axis=(1, 2))
+        numbers = np.flatnonzero(~np.isfinite(losses))[: self._batch]
+        if not len(numbers):
+            numbers = np.array([losses.argmax()])
+        return Trouble(
+            epoch=number,
+            batch=None,
+            numbers=numbers,
+            windows=part.windows[numbers],
+            expected=part.targets[numbers],
+            forecasts=forecasts[numbers],
+            loss=loss,
+            norm=math.nan,
+            usual_norm=math.nan,
+        )
 
 
 def _treat(trouble: Trouble, passes: _Passes, epochs: list[Epoch], treated: int) -> Incident:
@@ -366,10 +383,9 @@ def _treat(trouble: Trouble, passes: _Passes, epochs: list[Epoch], treated: int)
     if not diagnosis.curable or treated == RETRIES:
         place = f"epoch {trouble.epoch}" + (f", batch {trouble.batch}" if trouble.batch else "")
         done = f"; half the rate and half the clip did not help, {RETRIES} times over" if diagnosis.curable else ""
-        what = "loss" if not math.isfinite(trouble.loss) else "gradient"
         first, second, third = diagnosis.next_things
         raise TrainingError(
-            f"the {trouble.part} {what} is not a finite number in {place} ({rows}): {diagnosis.cause}{done}; "
+            f"the {trouble.what} is not a finite number in {place} ({rows}): {diagnosis.cause}{done}; "
             f"try next: (1) {first}; (2) {second}; (3) {third}"
         )
     rate, clip = passes.descent.halve()
@@ -395,7 +411,7 @@ def _calls(order: NDArray[np.int64], windows: Array) -> Iterator[NDArray[np.int6
 
 def _patience_lost(epochs: list[Epoch], patience: int) -> bool:
     """Whether the last `patience` epochs all failed to better the validation loss."""
-    return len(epochs) > patience and not any(epoch.best for epoch in epochs[-patience:])
+    return len(epochs) >= patience and not any(epoch.best for epoch in epochs[-patience:])
 
 
 def _lowest(epochs: list[Epoch]) -> float:

@@ -5,11 +5,11 @@ those at which its loss, against the logarithm of the rate, stops falling.
 """
 
 import math
-import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import tensorflow as tf
@@ -184,12 +184,12 @@ def write_rate(file: Path, rate: float) -> None:
     settings = read_settings(file)
     settings["learning_rate"] = rate
     try:
-        mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-        with os.fdopen(handle, "w", encoding="utf-8") as new:
-            new.write(tomlkit.dumps(settings))
-            os.fchmod(new.fileno(), mode)
-        Path(name).replace(file)
+        with TemporaryDirectory(dir=file.parent, prefix=".") as folder:
+            new = Path(folder) / file.name
+            new.write_text(tomlkit.dumps(settings), encoding="utf-8")
+            if file.exists():
+                shutil.copymode(file, new)
+            new.replace(file)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from None
 

@@ -23,7 +23,7 @@ from training.baselines import AUTOREGRESSION, fit_baselines
 from training.config import ReferenceTask, TrainingConfig
 from training.data import prepare, read_table
 from training.errors import ConfigError, DataError
-from training.fit import Augment, fit
+from training.fit import Augment, fit, note
 from training.linear import Linear
 from training.model import build_model, compile_forecast
 from training.table import Table, settle
@@ -226,7 +226,7 @@ TASKS: dict[ReferenceTask, Task] = {
         selection="learning from samples 0 to 2047; samples 2048 to 2559 told the number of epochs, and tell which "
         "epoch's weights are kept",
         beside=Network(
-            "2 x SimpleRNN(30), as published",
+            "2 x SimpleRNN(30), as published, but for clipping and a cosine",
             TrainingConfig(
                 series="multiplication",
                 split=(2048, 2560),
@@ -345,11 +345,14 @@ def cut(rows: Array, columns: tuple[str, ...], judged: int, window: int) -> Data
     )
 
 
-def train(network: Network, dataset: Dataset, seed: int) -> keras.Model:
-    """Builds and fits a network; the dataset's test part is not looked at."""
+def train(network: Network, dataset: Dataset, seed: int, console: Console) -> keras.Model:
+    """Builds and fits a network, and tells what went wrong; the dataset's test part is not looked at."""
     config = network.config.model_copy(update={"seed": seed})
     model = build_model(config, dataset)
-    fit(model, config, dataset.train, dataset.validation if network.stops_early else None, augment=network.augment)
+    validation = dataset.validation if network.stops_early else None
+    history = fit(model, config, dataset.train, validation, augment=network.augment)
+    for incident in history.incidents:
+        note(console, f"seed {seed}: {incident.sentence}")
     return model
 
 
@@ -399,10 +402,11 @@ def floor_of(task: Task) -> float | None:
 
 
 def table_of(result: Result) -> Grid:
-    """A task's figures side by side."""
+    """A task's figures side by side, and how the network was chosen."""
     task = result.task
     title = f"{task.name}: {task.measure} on the last {task.judged}, one step ahead"
-    grid = Grid(title=title, title_justify="left")
+    chosen = f"Chosen without the judged rows: {task.selection}."
+    grid = Grid(title=title, title_justify="left", caption=chosen, caption_justify="left")
     grid.add_column("forecaster")
     for name in ("mean", "median", "s.d.", "worst", "seconds a seed"):
         grid.add_column(name, justify="right")
@@ -421,9 +425,8 @@ def table_of(result: Result) -> Grid:
 
 
 def sentences_of(result: Result) -> Iterator[str]:
-    """How the network was chosen, and whether the bar is met."""
+    """Whether the bar is met."""
     task = result.task
-    yield f"Chosen without the judged rows: {task.selection}."
     asked = ", ".join(_asked(task.bar, result))
     if result.shortfalls:
         yield f"{task.name}: the bar is missed: {'; '.join(result.shortfalls)} (asked: {asked})."
@@ -465,7 +468,7 @@ def _figures(task: Task, network: Network, dataset: Dataset, seeds: int, console
     scores, seconds = [], []
     for seed in range(seeds):
         started = time.perf_counter()
-        model = train(network, dataset, seed)
+        model = train(network, dataset, seed, console)
         seconds.append(time.perf_counter() - started)
         scores.append(score(task.measure, compile_forecast(model)(dataset.test.windows), dataset.test.targets))
         line = f"{task.name}, {network.title}, seed {seed}: {task.measure} {scores[-1]:.4g} in {seconds[-1]:.1f} s"

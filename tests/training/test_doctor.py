@@ -201,10 +201,16 @@ def test_columns_are_named_where_the_configuration_names_them() -> None:
     with pytest.raises(TrainingError, match="column 'temp' is nan"):
         fit(build_model(config, SOUND), config, with_value(np.nan, row=40), None)
 
+    targets = SOUND.train.targets.copy()
+    targets[5, 0] = np.nan
+    with pytest.raises(TrainingError, match=r"target 'load' is nan at row 11 \(step 1 after window 5 of the training"):
+        fit(build_model(config, SOUND), config, replace(SOUND.train, targets=targets), None)
+
 
 def test_a_value_in_the_validation_part_alone_is_found_there() -> None:
     with pytest.raises(
-        TrainingError, match=r"validation loss .* in epoch 1 \(windows 0 to 82 .*nan at step 6 of window 35"
+        TrainingError,
+        match=r"validation loss .* in epoch 1 \(windows 35 to 40 of the validation part\): .* at step 6 of window 35",
     ):
         run(config_of(), replace(SOUND, validation=with_value(np.nan, row=40)))
 
@@ -231,7 +237,9 @@ def test_a_rate_that_explodes_is_halved_three_times_and_then_told(validated: boo
 def test_weights_beyond_float32_are_found_though_the_loss_before_them_was_finite() -> None:
     config = config_of(learning_rate=1e39, epochs=1, batch_size=83)  # one step, which no loss follows
 
-    with pytest.raises(TrainingError, match=r"the rate of 1e\+39 is too high"):
+    with pytest.raises(
+        TrainingError, match=r"weight after the step is not .* batch 1 .*the rate of 1e\+39 is too high"
+    ):
         fit(build_model(config, SOUND), config, SOUND.train, None)
 
 
@@ -264,25 +272,25 @@ def test_extreme_values_are_blamed_where_the_windows_explode_by_themselves() -> 
 
 
 def test_relu_is_blamed_where_it_multiplies_beyond_all_bounds() -> None:
-    dataset = dataset_of(part_of(waves(300), steps=200))
+    dataset = dataset_of(part_of(waves(90), steps=60))
     config = config_of(activation="relu", cell="rnn", scale="standard", loss="mse", units=(8,))
     model = build_model(config, dataset)
     cell = model.get_layer("recurrent_1")
     inputs, recurrent, bias = cell.get_weights()
     cell.set_weights([np.abs(inputs), 3 * np.abs(recurrent), bias + 1])
 
-    with pytest.raises(TrainingError, match=r"relu has no bound, and 200 steps .* \(1\) --activation tanh"):
+    with pytest.raises(TrainingError, match=r"relu has no bound, and 60 steps .* \(1\) --activation tanh"):
         fit(model, config, dataset.train, dataset.validation)
 
 
 def test_a_gradient_that_explodes_at_a_modest_rate_is_named() -> None:
-    dataset = dataset_of(part_of(waves(300), steps=200))
+    dataset = dataset_of(part_of(waves(60), steps=20))
     config = config_of(cell="rnn", scale="standard", units=(8,))
     model = build_model(config, dataset)
     model.get_layer("head").set_weights([np.full((8, 2), 1e25, np.float32), np.zeros(2, np.float32)])
 
     with pytest.raises(
-        TrainingError, match=r"training gradient .*the gradient exploded: its norm is inf, .*--window 100"
+        TrainingError, match=r"the gradient is not a finite number .*gradient exploded: its norm is inf, .*--window 10"
     ):
         fit(model, config, dataset.train, None)
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 from rich.console import Console
 
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.config import Cell, Loss, Scale, TrainingConfig
+from training.descent import Descent
 from training.errors import TrainingError
 from training.fit import Epoch, History, Listener, ProgressBar, ProgressLines, fit, progress
 from training.model import build_model, compile_forecast
@@ -223,3 +225,59 @@ def test_a_fit_without_validation_runs_every_epoch_and_keeps_the_last_weights() 
     assert history.best.number == 4
     for kept, ended in zip(model.get_weights(), last, strict=True):
         assert_array_equal(kept, ended)
+
+
+def test_a_descent_that_is_put_back_goes_on_as_if_nothing_had_happened() -> None:
+    """Adam's count goes back with its memory, wherever on its way the rate goes on."""
+    model = build_model(config_of(), DATASET)
+    descent = Descent(model, config_of(), 0.01, lambda step: tf.cast(step < 100, tf.float32))
+    windows, expected = DATASET.train.windows[:80].reshape(5, 16, 6, 2), DATASET.train.targets[:80].reshape(5, 16, 2, 1)
+    descent.run(windows, expected)
+    good, weights = descent.state(), model.get_weights()
+
+    after = []
+    for next_step in (5, 45, 100):
+        descent.run(windows, expected)
+        descent.restore(good, next_step)
+        descent.run(windows[:1], expected[:1])
+        after.append(model.get_weights())
+
+    for one, same, before, still in zip(after[0], after[1], weights, after[2], strict=True):
+        assert_array_equal(one, same)
+        assert_array_equal(before, still)  # the rate has come to its end
+        assert not np.array_equal(one, before)
+
+
+def test_an_incident_goes_back_to_the_best_weights_and_runs_the_epoch_again() -> None:
+    config = config_of(epochs=9, patience=2, learning_rate=0.05, loss="mse")
+    model = build_model(config, RISE_THEN_FALL)
+    passes: list[int] = []
+    seen: dict[int | str, Any] = {}
+
+    class Keeper(Watcher):
+        def epoch_done(self, epoch: Epoch) -> None:
+            super().epoch_done(epoch)
+            seen[epoch.number] = model.get_weights()
+
+        def noticed(self, sentence: str) -> None:
+            seen[sentence] = model.get_weights()
+
+    def spoil_the_third(_: np.random.Generator, windows: Any) -> Any:
+        passes.append(len(windows))
+        return windows * np.float32(1e30) if len(passes) == 3 else windows
+
+    keeper = Keeper()
+    history = fit(model, config, RISE_THEN_FALL.train, FALL, keeper, augment=spoil_the_third)
+
+    [incident] = history.incidents
+    assert [epoch.best for epoch in history.epochs] == [
+        True,
+        False,
+        False,
+        False,
+    ]  # patience counts anew after the third
+    assert (incident.epoch, incident.batch, len(passes)) == (3, 1, 5)
+    assert incident.rows.startswith("windows ")
+    assert "went on from the weights of epoch 1 with half the rate (0.025) and half the clip (0.5)" in incident.remedy
+    for restored, best in zip(seen[incident.sentence], seen[1], strict=True):
+        assert_array_equal(restored, best)

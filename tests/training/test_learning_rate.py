@@ -87,9 +87,13 @@ def test_smoothing_is_not_biased_towards_zero() -> None:
     np.testing.assert_allclose(smooth([3.0] * 50), 3)
 
 
-def test_a_sweep_rises_from_the_lowest_rate_to_the_highest() -> None:
-    found = sweep(config_of(), DATASET)
+@pytest.fixture(scope="module")
+def found() -> Sweep:
+    """What a sweep finds."""
+    return sweep(config_of(), DATASET)
 
+
+def test_a_sweep_rises_from_the_lowest_rate_to_the_highest(found: Sweep) -> None:
     assert len(found.rates) == len(found.losses) == len(found.smoothed) == STEPS
     assert found.rates[0] == pytest.approx(1e-6)
     assert found.rates[-1] == pytest.approx(1)
@@ -129,14 +133,10 @@ def test_a_sweep_that_diverges_ends_early(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.chosen < found.diverged_at
 
 
-def test_the_same_seed_gives_the_same_sweep() -> None:
-    assert sweep(config_of(), DATASET) == sweep(config_of(), DATASET)
-
-
-def test_swept_weights_are_never_reused() -> None:
-    """What `auto` trains is bit for bit what the number it found trains."""
-    config, found = settle(config_of(learning_rate="auto"), DATASET)
-    assert found is not None
+def test_swept_weights_are_never_reused(found: Sweep) -> None:
+    """The same seed sweeps alike, and what `auto` trains is bit for bit what the number it found trains."""
+    config, again = settle(config_of(learning_rate="auto"), DATASET)
+    assert again == found
     assert config.learning_rate == found.chosen
 
     weights = []
@@ -149,11 +149,11 @@ def test_swept_weights_are_never_reused() -> None:
         assert_array_equal(one, same)
 
 
-def test_a_sweep_sees_neither_validation_nor_test() -> None:
+def test_a_sweep_sees_neither_validation_nor_test(found: Sweep) -> None:
     noise = part_of(np.random.default_rng(1).normal(0, 1e6, (60, 2)))
     other = dataset_of(DATASET.train, validation=noise)
 
-    assert sweep(config_of(), other) == sweep(config_of(), DATASET)
+    assert sweep(config_of(), other) == found
 
 
 def test_a_number_is_left_alone() -> None:

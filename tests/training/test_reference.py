@@ -3,16 +3,20 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
+from tests.training.test_main import run
 from training import reference, series
 from training.config import ReferenceTask
 from training.errors import ConfigError, DataError
@@ -84,11 +88,10 @@ def test_judged_rows_reach_no_weight(name: ReferenceTask, monkeypatch: pytest.Mo
     assert len(dataset.test.targets) == task.judged
     assert not np.array_equal(dataset.test.targets, with_noise.test.targets)
 
-    for network in filter(None, (task.network, task.beside)):
-        weights, others = (reference.train(network, each, seed=3).get_weights() for each in (dataset, with_noise))
+    models = [reference.train(task.network, each, seed=3, console=console()) for each in (dataset, with_noise)]
 
-        for one, other in zip(weights, others, strict=True):
-            assert_array_equal(one, other)
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        assert_array_equal(one, other)
     for one, other in zip(*(reference.baselines_of(task, each)[0] for each in (dataset, with_noise)), strict=True):
         assert one.name == other.name
         assert_array_equal(one.weights, other.weights)
@@ -197,17 +200,23 @@ def test_bar_is_met_or_the_shortfalls_are_named(bar: Bar, ours: Figures, missing
     told = " ".join(reference.sentences_of(result))
     assert ("the bar is met" in told) == (not missing)
     assert all(shortfall in told for shortfall in missing)
-    assert "Chosen without the judged rows: window, scale" in told
 
 
-def test_run_shows_every_figure_and_writes_them(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Result], str, Any]:
+    """Results of a task with two seeds and of two with one, what was told, and what was written."""
+    folder = tmp_path_factory.mktemp("reference")
     told = console()
-    tasks = [quick_task("lesson"), quick_task("multiplication")]
+    results = [*reference.run([quick_task("lesson")], 2, None, told)]
+    others = [quick_task("multiplication"), quick_task("sunspots")]
+    results.extend(reference.run(others, 1, sunspots_file(folder), told))
+    reference.write(results, folder / "figures.json")
+    return results, text_of(told), json.loads((folder / "figures.json").read_text(encoding="utf-8"))
 
-    results = list(reference.run(tasks, 2, None, told))
-    reference.write(results, tmp_path / "figures.json")
 
-    output = text_of(told)
+def test_run_shows_every_figure_and_how_the_network_was_chosen(ran: tuple[list[Result], str, Any]) -> None:
+    _, told, _ = ran
+
     for fact in (
         "5.287",
         "last value",
@@ -217,36 +226,32 @@ def test_run_shows_every_figure_and_writes_them(tmp_path: Path) -> None:
         "2 seeds",
         "seed 1: MAE",
     ):
-        assert fact in output, fact
-    for fact in ("92.95", "SimpleRNN(30)", "training mean", "correct %", "Chosen without the judged rows"):
-        assert fact in output, fact
-    lesson, products = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+        assert fact in told, fact
+    for fact in ("92.95", "SimpleRNN(30), as published, but for clipping and a cosine", "training mean", "correct %"):
+        assert fact in told, fact
+    assert "1 seed " in told
+    assert told.count("Chosen without the judged rows: ") == 3
+    assert "Chosen without the judged rows: window, scale" in told
+
+
+def test_figures_are_written(ran: tuple[list[Result], str, Any]) -> None:
+    results, _, (lesson, products, _) = ran
+
     assert lesson["floor"] == pytest.approx(4.007, abs=5e-4)
     assert lesson["ours"]["scores"] == list(results[0].ours.scores)
     assert lesson["ours"]["mean"] == pytest.approx(np.mean(lesson["ours"]["scores"]))
     assert len(set(lesson["ours"]["scores"])) == 2  # another seed, another network
     assert lesson["baselines"]["last value"] == pytest.approx(5.938, abs=5e-4)
     assert products["baselines"]["training mean"] == pytest.approx(11, abs=2)
-    assert (products["beside"] is None, len(products["beside"]["seconds"])) == (False, 2)
+    assert (products["ours"]["deviation"], len(products["beside"]["seconds"])) == (None, 1)
     assert lesson["shortfalls"]  # one pass of two cells does not do
 
 
-def test_a_single_seed_has_no_deviation() -> None:
-    told = console()
+def test_sunspots_are_judged_beside_the_autoregression_of_thirty_rows(ran: tuple[list[Result], str, Any]) -> None:
+    results, told, _ = ran
 
-    [result] = reference.run([quick_task("lesson")], 1, None, told)
-
-    assert result.ours.deviation is None
-    assert "1 seed " in text_of(told)
-
-
-def test_sunspots_are_judged_beside_the_autoregression_of_thirty_rows(tmp_path: Path) -> None:
-    told = console()
-
-    [result] = reference.run([quick_task("sunspots")], 1, sunspots_file(tmp_path), told)
-
-    assert set(result.task.bar.baselines) <= set(result.baselines)
-    assert "a better mean than" in text_of(told)
+    assert set(results[2].task.bar.baselines) <= set(results[2].baselines)
+    assert "a better mean than" in told
 
 
 def test_sunspots_without_a_file_are_told_before_anything_runs() -> None:
@@ -298,18 +303,35 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     ("arguments", "code", "fact"),
     [
         (("--help",), 0, "monthly sunspots"),
-        (("sunspots",), 2, "--data FILE"),
         (("lessons",), 2, "lesson"),
         (("lesson", "--seeds", "0"), 2, "--seeds"),
-        (("lesson", "--output", "nowhere/figures.json"), 2, "choose another file"),
+        (("sunspots", "--output", "nowhere/figures.json"), 2, "choose another file"),
     ],
 )
 def test_command_tells_what_it_takes(arguments: tuple[str, ...], code: int, fact: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training", "reference", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"}
-
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    result = run("reference", *arguments, cwd=tmp_path)
 
     assert result.returncode == code
     assert fact in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_tells_how_many_tasks_are_done(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", "reference", "lesson", "--output", "figures.json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 120
+        while not (tmp_path / "figures.json").exists() and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "Interrupted; 0 of 1 task is done."
