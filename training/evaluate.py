@@ -5,7 +5,7 @@ a client would have sent there; all of them in a few large calls.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import keras
@@ -16,7 +16,7 @@ from app.manifest import Score
 from training.baselines import fit_baselines
 from training.linear import Linear
 from training.model import compile_forecast
-from training.significance import LEVEL, diebold_mariano
+from training.significance import LEVEL, diebold_mariano, least_origins
 from training.windows import Dataset
 
 Array = NDArray[np.float32]
@@ -88,33 +88,17 @@ def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
         actual=part.targets,
         target_names=dataset.target_names,
         scores=tuple(_scores(forecasts, part.targets, dataset)),
-        verdict=judge({name: losses_of(values, part.targets, scales) for name, values in forecasts.items()}, dataset),
+        verdict=_judge({name: losses_of(values, part.targets, scales) for name, values in forecasts.items()}, dataset),
         scales=scales,
         baselines=baselines,
     )
-
-
-def judge(losses: Mapping[str, Losses], dataset: Dataset) -> Verdict:
-    """Compares the model with the baseline that has the lowest mean loss.
-
-    Args:
-        losses: (n,) by forecaster, the model's first, then at least one baseline's, as `losses_of` gives them.
-        dataset: Its horizon and its number of targets are used.
-    """
-    model, *baselines = losses
-    best = min(baselines, key=lambda name: float(losses[name].mean()))
-    verdict = compare(losses[model], losses[best], best, horizon=dataset.train.targets.shape[1])
-    if len(dataset.target_names) == 1:
-        return verdict
-    sentence = f"In units of each target's standard deviation: {verdict.sentence}"  # they may have different units
-    return Verdict(verdict.outcome, best, verdict.difference, verdict.p, sentence)
 
 
 def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
     """Says in one sentence whether the model is better than a baseline.
 
     It beats the baseline or loses to it only where the Diebold-Mariano test finds less than `LEVEL` of luck in the
-    difference; otherwise they tie.
+    difference; otherwise they tie, and so they do where there are too few forecasts for the test.
 
     Args:
         losses: (n,) the model's.
@@ -125,7 +109,7 @@ def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
     own, other = float(losses.mean()), float(others.mean())
     p = diebold_mariano(losses, others, horizon)
     difference = (own - other) / other if other else float(np.sign(own))
-    figures = f"mean absolute error {own:.4g} against {other:.4g}, p {_shown(p)}"
+    figures = f"mean absolute error {own:.4g} against {other:.4g}, {_luck(p, len(losses), horizon)}"
     if p >= LEVEL:
         sentence = f"The model ties with the best baseline, {name}: {figures}."
         return Verdict("ties", name, difference, p, sentence)
@@ -197,6 +181,17 @@ def naive_error(series: NDArray[np.float32], period: int | None) -> float | None
     return float(np.abs(series[lag:].astype(np.float64) - series[:-lag]).mean()) or None
 
 
+def _judge(losses: Mapping[str, Losses], dataset: Dataset) -> Verdict:
+    """Compares the model, which comes first, with the baseline that has the lowest mean loss."""
+    model, *baselines = losses
+    best = min(baselines, key=lambda name: float(losses[name].mean()))
+    verdict = compare(losses[model], losses[best], best, horizon=dataset.train.targets.shape[1])
+    if len(dataset.target_names) == 1:
+        return verdict
+    sentence = f"In units of each target's standard deviation: {verdict.sentence}"  # they may have different units
+    return replace(verdict, sentence=sentence)
+
+
 def _scores(forecasts: Mapping[str, Array], actual: Array, dataset: Dataset) -> Iterator[Score]:
     several = len(dataset.target_names) > 1
     series = dataset.series if len(dataset.series) else np.empty((0, len(dataset.target_names)), np.float32)
@@ -207,5 +202,9 @@ def _scores(forecasts: Mapping[str, Array], actual: Array, dataset: Dataset) -> 
             yield own.model_copy(update={"target": target}) if several else own
 
 
-def _shown(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+def _luck(p: float, forecasts: int, horizon: int) -> str:
+    """What the test says, or that there are too few forecasts for it."""
+    needed = least_origins(horizon)
+    if forecasts < needed:
+        return f"too few forecasts to tell skill from luck ({forecasts}, at least {needed} are needed)"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -1,6 +1,7 @@
 """Scores and verdicts on numbers that one can work out in the head."""
 
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ from training.windows import Part, cut_training
 TABLES = arrays(np.float32, (5, 3, 1), elements=st.floats(-1e6, 1e6, width=32))
 
 
-def evaluated(part: Part, period: int | None = None) -> Evaluation:
+def evaluated(part: Part) -> Evaluation:
     """An untrained model and the baselines on the part they were fitted on."""
-    dataset = replace(dataset_of(part), series=np.arange(20, dtype=np.float32)[:, None], period=period)
+    dataset = replace(dataset_of(part), series=np.arange(20, dtype=np.float32)[:, None])
     return evaluate(build_model(config_of(), dataset), dataset)
 
 
@@ -122,6 +123,16 @@ def test_verdict_is_one_sentence(own: float, outcome: str, sentence: str) -> Non
     assert (verdict.p < 0.05) == (outcome != "ties")
 
 
+def test_too_few_forecasts_for_a_test_are_told() -> None:
+    verdict = compare(np.full(5, 1.0), np.full(5, 9.0), "Holt", horizon=3)
+
+    assert verdict.outcome == "ties"
+    assert verdict.sentence == (
+        "The model ties with the best baseline, Holt: mean absolute error 1 against 9, "
+        "too few forecasts to tell skill from luck (5, at least 6 are needed)."
+    )
+
+
 def test_a_baseline_that_makes_no_error_is_told() -> None:
     verdict = compare(np.array([1.0, 2, 1, 2, 1]), np.zeros(5), "Holt", horizon=1)
 
@@ -148,3 +159,15 @@ def test_errors_of_several_targets_count_by_their_own_spread() -> None:
     share = np.mean([score.mae / scale for score, scale in zip(evaluation.scores[:2], scales, strict=True)])
     assert evaluation.losses("model").mean() == pytest.approx(share)
     assert evaluation.verdict.sentence.startswith("In units of each target's standard deviation: The model ")
+
+
+def test_scaled_errors_of_several_targets_are_each_by_its_own_season() -> None:
+    values = waves(columns=2).astype(np.float32) * np.array([1, 1000], np.float32)
+    dataset = replace(dataset_of(cut_training(values, values, 6, 2), targets=("a", "b")), series=values, period=5)
+
+    scores = evaluate(build_model(config_of(), dataset), dataset).scores
+
+    seasons = np.abs(values[5:].astype(np.float64) - values[:-5]).mean(axis=0)
+    for each, season in zip(scores, cycle(seasons), strict=False):
+        assert each.mase == pytest.approx(each.mae / season)
+    assert {each.forecaster for each in scores} > {"model", "seasonal naive (5)"}
