@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from training.config import Scale
 from training.layers import fit_scaling
-from training.linear import CHUNK, Linear, Matrix
+from training.linear import Linear, Matrix
 from training.ridge import ridge_baseline
-from training.windows import Dataset
+from training.windows import Dataset, chunks
 
 MOST_POINTS = 50
 """The longest moving average that is tried."""
@@ -103,10 +103,11 @@ def _choose_points(dataset: Dataset) -> int:
     most = min(part.windows.shape[1], MOST_POINTS)
     scales = part.targets.std(axis=(0, 1), dtype=np.float64)
     errors = np.zeros(most - 1)
-    for start in range(0, len(part.targets), CHUNK):
-        latest_first = part.history[start : start + CHUNK, : -most - 1 : -1].astype(np.float64)
+    histories = part.history[:, : -most - 1 : -1]
+    for chunk in chunks(histories):
+        latest_first = histories[chunk].astype(np.float64)
         means = latest_first.cumsum(axis=1)[:, 1:] / np.arange(2, most + 1)[:, None]  # (n, lengths, targets)
-        for targets in part.targets[start : start + CHUNK].transpose(1, 0, 2):
+        for targets in part.targets[chunk].transpose(1, 0, 2):
             errors += (np.abs(means - targets[:, None]) / scales).sum(axis=(0, 2))
     return 2 + int(np.argmin(errors))
 

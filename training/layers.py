@@ -21,7 +21,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from training.config import Output, Scale
-from training.windows import Dataset
+from training.windows import Dataset, chunks
 
 CentreKind = Literal["constant", "mean", "last", "first", "running", "own"]
 SpreadKind = Literal["constant", "mean", "running"]
@@ -31,9 +31,6 @@ SPREAD_FLOOR = 0.1
 
 CONSTANT_SPREAD = 4 * float(np.finfo(np.float32).eps)
 """A spread below this share of a column's size is float32 rounding: the column is constant."""
-
-CHUNK_BYTES = 2**26
-"""Windows are overlapping views of one table; the fit copies about this much of them at a time."""
 
 
 @keras.saving.register_keras_serializable(package="windowcast")
@@ -228,20 +225,21 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
     fixed_centre = np.where(absent, _mean(targets), 0).astype(np.float32)
     find_centre, find_target_centre = Centre(kinds.centre, centre), Centre(kinds.target_centre, centre)
     spread = _guarded(
-        _root_mean_square(chunk - np.asarray(find_centre(chunk)) for chunk in _chunks(windows)),
-        size=_root_mean_square(_chunks(windows)),
+        _root_mean_square(windows[chunk] - np.asarray(find_centre(windows[chunk])) for chunk in chunks(windows)),
+        size=_root_mean_square(windows[chunk] for chunk in chunks(windows)),
     )
 
     def last_distances() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Targets minus the centre of the window's last step, and the spread there: both (windows, ., targets)."""
         find_spread = Spread(kinds.spread, spread)
-        for chunk, rows in zip(_chunks(windows), _chunks(targets, like=windows), strict=True):
-            from_where = np.asarray(find_target_centre(chunk))[:, -1:] @ selection + fixed_centre
-            yield rows - from_where, np.asarray(find_spread(chunk, find_centre(chunk)))[:, -1:] @ selection
+        for chunk in chunks(windows, targets):
+            from_where = np.asarray(find_target_centre(windows[chunk]))[:, -1:] @ selection + fixed_centre
+            own_spread = np.asarray(find_spread(windows[chunk], find_centre(windows[chunk])))[:, -1:]
+            yield targets[chunk] - from_where, own_spread @ selection
 
     yardstick = _guarded(
         _root_mean_square(distances for distances, _ in last_distances()),
-        size=_root_mean_square(_chunks(targets)),
+        size=_root_mean_square(targets[chunk] for chunk in chunks(targets)),
     )
     fixed_spread = np.where(absent, yardstick, 0).astype(np.float32)
     ratio = _guarded(
@@ -293,25 +291,18 @@ def _mean_so_far(values: Any) -> Any:
     return ops.matmul(weights.astype(np.float32), values)
 
 
-def _chunks(values: NDArray[np.float32], like: NDArray[np.float32] | None = None) -> Iterator[NDArray[np.float32]]:
-    """Cuts an array along its first axis into pieces of `CHUNK_BYTES`, or into as many rows as `like` would be."""
-    sizes = values if like is None else like
-    rows = max(1, CHUNK_BYTES // max(1, sizes[:1].nbytes))
-    return (values[start : start + rows] for start in range(0, len(values), rows))
-
-
 def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of each column of (windows, rows, columns)."""
-    total = sum(chunk.sum(axis=(0, 1), dtype=np.float64) for chunk in _chunks(values))
+    total = sum(values[chunk].sum(axis=(0, 1), dtype=np.float64) for chunk in chunks(values))
     return np.asarray(total / (values.shape[0] * values.shape[1]), np.float32)
 
 
-def _root_mean_square(chunks: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Root mean square of each column of all chunks, (windows, rows, columns)."""
+def _root_mean_square(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Root mean square of each column of all pieces, (windows, rows, columns)."""
     squares, rows = np.zeros(()), 0
-    for chunk in chunks:
-        squares = squares + np.asarray(np.square(chunk, dtype=np.float64).sum(axis=(0, 1)))
-        rows += chunk.shape[0] * chunk.shape[1]
+    for piece in pieces:
+        squares = squares + np.asarray(np.square(piece, dtype=np.float64).sum(axis=(0, 1)))
+        rows += piece.shape[0] * piece.shape[1]
     return np.asarray(np.sqrt(squares / rows))
 
 

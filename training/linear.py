@@ -6,13 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from training.windows import Part
+from training.windows import Part, chunks
 
 Array = NDArray[np.float32]
 Matrix = NDArray[np.float64]
-
-CHUNK = 4096
-"""Windows, which are overlapping views of one table, that are copied at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class Linear:
         rows = len(self.weights) // len(self.selection)
         source = part.windows if self.sees == "window" else part.history[:, -rows:]
         shape = part.targets.shape[1:]
-        pieces = [self._apply(source[at : at + CHUNK], shape) for at in range(0, len(source), CHUNK)]
+        pieces = [self._apply(source[chunk], shape) for chunk in chunks(source, part.targets)]
         return np.concatenate(pieces).astype(np.float32)
 
     def _apply(self, rows: Array, shape: tuple[int, ...]) -> Matrix:

@@ -8,7 +8,6 @@ et al. 2023 (AAAI 37, 11121-11128): the hardest of the simple baselines, fitted 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from training.layers import CONSTANT_SPREAD, Centre, Scaling, Spread
-from training.linear import CHUNK, Linear, Matrix
-from training.windows import Dataset, Part
+from training.linear import Linear, Matrix
+from training.windows import Dataset, Part, chunks
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 3))
 """Penalties to choose from, on weights that multiply columns of unit variance."""
@@ -54,15 +53,15 @@ class _Samples:
         kinds, scaling = self.scaling.kinds, self.scaling
         find_centre, find_target_centre = (Centre(kind, scaling.centre) for kind in (kinds.centre, kinds.target_centre))
         find_spread = Spread(kinds.spread, scaling.spread)
-        for start, end in pairwise([*range(0, len(self), CHUNK), len(self)]):
-            windows, targets = self.part.windows[start:end], self.part.targets[start:end].astype(np.float64)
+        for chunk in chunks(self.part.windows, self.part.targets):
+            windows, targets = self.part.windows[chunk], self.part.targets[chunk].astype(np.float64)
             centre = np.asarray(find_centre(windows))
             spread = np.asarray(find_spread(windows, centre))
             target_centre = np.asarray(find_target_centre(windows)) @ scaling.selection + scaling.fixed_centre
             target_spread = (spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
             inputs = ((windows - centre) / spread)[:, -self.rows :].astype(np.float64)
             outputs = (targets - target_centre) / target_spread
-            yield inputs.reshape(end - start, -1), outputs.reshape(end - start, -1)
+            yield inputs.reshape(len(windows), -1), outputs.reshape(len(windows), -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> 
 
 
 def _late_error(dataset: Dataset, scaling: Scaling) -> float:
-    """Mean absolute error on the latest training windows of what is fitted on those before, each target by its size."""
+    """Mean absolute error on the latest training windows of what is fitted on those before, by the targets' spread."""
     early, late = _before_and_after(dataset.train)
     if not len(early.windows) or not len(late.windows):
         return math.inf

@@ -12,7 +12,7 @@ window may reach back into an earlier part, as it would when served; its targets
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -24,6 +24,9 @@ from training.mistakes import check_dataset, check_part
 
 PARTS = ("training", "validation", "test")
 """Names of the parts of a split, in the order of time."""
+
+CHUNK_BYTES = 2**24
+"""Windows are overlapping views of one table; about this much of them is copied at a time."""
 
 Edges = tuple[int, int, int, int]
 """Row numbers where training, validation and test start, and where test ends."""
@@ -202,6 +205,12 @@ def cut_judged(
 def slide(rows: Float32, length: int) -> Float32:
     """(rows - length + 1, length, columns): every run of `length` rows, as a view."""
     return np.lib.stride_tricks.sliding_window_view(rows, length, axis=0).transpose(0, 2, 1)
+
+
+def chunks(*arrays: Float32) -> Iterator[slice]:
+    """Slices of the first axis, the same for all arrays: `CHUNK_BYTES` of the widest, but never less than one row."""
+    length = max(1, CHUNK_BYTES // max(1, *(array[:1].nbytes for array in arrays)))
+    return (slice(start, start + length) for start in range(0, len(arrays[0]), length))
 
 
 def _by_share(shares: Sequence[float], rows: int) -> tuple[int, int]:

@@ -1,22 +1,26 @@
 """Baselines: each computes what its formula says, is fitted on the training part alone, and fits into a window."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal, assert_equal
 from numpy.typing import NDArray
 from statsmodels.tsa.holtwinters import Holt, SimpleExpSmoothing
 
 from tests.training.tiny import dataset_of, waves
 from training.baselines import fit_baselines, unroll_smoothing
-from training.config import TrainingConfig
+from training.config import Scale, TrainingConfig
 from training.data import prepare
+from training.evaluate import error_scales
+from training.layers import fit_scaling
 from training.linear import Linear
 from training.model import compile_forecast, linear_model
+from training.ridge import fit_ridge
 from training.windows import Dataset, Part, cut_judged, cut_training
 
 SHARE = st.floats(0, 1)
@@ -89,19 +93,55 @@ def test_every_baseline_that_sees_windows_is_judged_as_it_is_published() -> None
         assert_allclose(forecasts, baseline.forecast(dataset.test), rtol=1e-6, atol=1e-4)
 
 
-def test_only_the_training_part_is_looked_at() -> None:
-    dataset = series_of(waves(150), period=5)
-    noise = np.random.default_rng(0).normal(0, 1e3, dataset.test.windows.shape).astype(np.float32)
-    other = replace(
-        dataset,
-        validation=replace(dataset.validation, windows=noise, targets=noise[:, :3]),
-        test=replace(dataset.test, windows=noise, targets=noise[:, :3], history=noise),
-    )
+@pytest.mark.parametrize("features", [("a", "b", "c"), ("c",)])
+def test_judged_rows_reach_nothing_that_is_fitted(features: tuple[str, ...], tmp_path: Path) -> None:
+    rows, judged = waves(200, columns=3), 60
+    rows[:, :2] += 5 * np.sin(2 * np.pi * np.arange(200) / 12)[:, None]
+    noise = np.random.default_rng(0).normal(0, 1e3, (judged, 3))
 
-    for one, same in zip(fit_baselines(dataset), fit_baselines(other), strict=True):
-        assert one.name == same.name
-        assert_array_equal(one.weights, same.weights)
-        assert_array_equal(one.bias, same.bias)
+    def prepared(last_rows: NDArray[np.float64]) -> Dataset:
+        table = np.concatenate([rows[:-judged], last_rows])
+        np.savetxt(tmp_path / "table.csv", table, delimiter=",", header="a,b,c", comments="")
+        config = TrainingConfig(
+            data=tmp_path / "table.csv", target=("a", "b"), features=features, window=8, horizon=3, split=(140, 170)
+        )
+        return prepare(config)
+
+    dataset, other = prepared(rows[-judged:]), prepared(noise)
+
+    assert not np.array_equal(dataset.test.targets, other.test.targets)
+    assert not np.array_equal(dataset.validation.targets, other.validation.targets)
+    assert dataset.period == other.period == 12
+    assert_array_equal(dataset.series, other.series)
+    assert_array_equal(error_scales(dataset), error_scales(other))
+    for baseline, same in zip(fit_baselines(dataset), fit_baselines(other), strict=True):
+        assert_equal(asdict(baseline), asdict(same))
+    scales: tuple[Scale, ...] = ("standard", "window", "last", "none")
+    for scale in scales:
+        scaling, same_scaling = (fit_scaling(each, scale, "last") for each in (dataset, other))
+        assert_equal(asdict(scaling), asdict(same_scaling))
+        assert_equal(fit_ridge(dataset, scaling), fit_ridge(other, same_scaling))
+
+
+def test_windows_that_are_looked_at_in_pieces_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = series_of(waves(150), period=20)
+
+    at_once = fitted(dataset)
+    monkeypatch.setattr("training.windows.CHUNK_BYTES", 1000)
+    in_pieces = fitted(dataset)
+
+    for name, baseline in at_once.items():
+        assert_allclose(in_pieces[name].forecast(dataset.test), baseline.forecast(dataset.test), rtol=1e-5)
+
+
+@pytest.mark.parametrize("tail", [[0.0], [3.0], [0.0, 0.0, 0.0, 7.0]])
+def test_a_series_that_has_come_to_rest_has_baselines(tail: list[float]) -> None:
+    values = np.concatenate([waves(200, columns=1)[:, 0], np.resize(tail, 2400)])[:, None]
+    dataset = series_of(values)
+
+    for name, baseline in fitted(dataset).items():
+        errors = baseline.forecast(dataset.test) - dataset.test.targets
+        assert np.abs(errors).max() < 60, name
 
 
 def test_the_moving_average_is_as_long_as_does_best_in_training() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from training.errors import ConfigError, DataError
-from training.windows import Edges, Part, cut_judged, cut_training, require_rows, split_rows
+from training.windows import CHUNK_BYTES, Edges, Part, chunks, cut_judged, cut_training, require_rows, split_rows
 
 sizes = st.integers(1, 40)
 
@@ -175,3 +175,14 @@ def test_a_part_can_be_shortened() -> None:
     np.testing.assert_array_equal(shorter.windows[:, 0, 0], [1, 2])
     np.testing.assert_array_equal(shorter.targets[:, 0, 0], [4, 5])
     np.testing.assert_array_equal(shorter.history, shorter.windows)
+
+
+@pytest.mark.parametrize("numbers", [1, 1000, CHUNK_BYTES])
+def test_chunks_hold_every_window_once_and_no_more_than_they_may(numbers: int) -> None:
+    narrow, wide = (np.broadcast_to(np.float32(0), (9000, size, 1)) for size in (1, numbers))
+
+    slices = list(chunks(narrow, wide))
+
+    np.testing.assert_array_equal(np.concatenate([np.arange(9000)[each] for each in slices]), np.arange(9000))
+    longest = max(len(narrow[each]) for each in slices)
+    assert longest == 1 or longest * numbers * 4 <= CHUNK_BYTES
