@@ -168,6 +168,7 @@ def _refuse_for_samples(config: TrainingConfig) -> None:
         f"--window {config.window}": config.window not in (window, series.SAMPLE_STEPS),
         f"--horizon {config.horizon}": config.horizon != 1,
         f"--stride {config.stride}": config.stride != 1,
+        f"--period {config.period}": config.period is not None,
         "--output sequence": config.output == "sequence",
         f"--time {config.time}": config.time is not None,
     }

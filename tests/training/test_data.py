@@ -414,7 +414,7 @@ def test_multiplication_features_may_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"window": 50}, {"horizon": 2}, {"stride": 2}, {"output": "sequence"}, {"time": "t"}]
+    "changes", [{"window": 50}, {"horizon": 2}, {"stride": 2}, {"period": 7}, {"output": "sequence"}, {"time": "t"}]
 )
 def test_settings_that_samples_cannot_follow_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="does not go with --series multiplication"):
