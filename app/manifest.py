@@ -144,8 +144,9 @@ class Manifest(Record):
     versions: dict[str, str]
     """Releases of Python, TensorFlow, Keras, numpy and windowcast that made the version."""
     scores: tuple[Score, ...]
-    """The model's own score first, then the baselines'."""
+    """Those of what was published first, then the others': the baselines', and a network's that lost its place."""
     verdict: str
+    """One sentence: how the network compares with the best baseline, and what was published if not the network."""
     files: dict[str, str]
     """sha256 of every other file, by its path relative to the version's folder."""
     no_twin: str | None = Field(default=None, exclude_if=lambda reason: reason is None)

@@ -1,8 +1,9 @@
 """`python -m training fuse`: gives a model that has none a fused twin, and publishes it as a new version.
 
-A version of ours keeps its SavedModel, its golden rows and all that its manifest says. A SavedModel from elsewhere
-becomes a version: rebuilt with our layers, written anew under our names, and with a manifest that says what is known.
-Either twin is compared with the SavedModel as it was found before anything is published.
+A version of ours keeps its SavedModel, its golden rows, its report and all that its manifest says. Report and
+configuration tell of the training, so they keep the name that the model had then. A SavedModel from elsewhere becomes a
+version: rebuilt with our layers, written anew under our names, and with a manifest that says what is known. Either twin
+is compared with the SavedModel as it was found before anything is published.
 """
 
 import re
@@ -167,7 +168,8 @@ def _sizes(tensor: Any, needed: str, axes: tuple[int, ...]) -> tuple[int, ...]:
     if tensor.dtype != tf.float32 or len(shape) not in axes or shape[0] is not None or None in shape[1:]:
         found = f"{tensor.dtype.name} {str(shape).replace('None', 'any')}"
         problem = f"its {tensor.name} is {found}, not float32 {needed} with every size but the batch fixed"
-        raise NotFusable(f"{problem}{_input_remedy(shape) if axes == (3,) else ''}")
+        is_misshapen_input = axes == (3,) and tensor.dtype == tf.float32
+        raise NotFusable(f"{problem}{_input_remedy(shape) if is_misshapen_input else ''}")
     return shape[1:]
 
 

@@ -35,6 +35,7 @@ DATASET = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b",
 """Two features; two targets, the second of which is no feature; three rows ahead."""
 
 MODELS_DIR_OF_A_USER = "elsewhere"
+REPORT = "report/report.html"
 
 
 @pytest.fixture
@@ -44,6 +45,10 @@ def export_without_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     def refuse(*_: object) -> None:
         raise NotFusable("nobody asked")
 
+    def write_report(version_dir: Path, manifest: Manifest) -> None:
+        (version_dir / "report").mkdir()
+        (version_dir / REPORT).write_text(manifest.name, encoding="utf-8")
+
     def publish(model: keras.Model | None = None, **options: Any) -> Path:
         config = config_of(**{"units": (4, 3), **options}, models_dir=tmp_path)
         model = model or build_model(config, DATASET)
@@ -51,7 +56,7 @@ def export_without_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         model.set_weights([weights + noise.normal(0, 0.2, weights.shape) for weights in model.get_weights()])
         with monkeypatch.context() as patch:
             patch.setattr(exporting, "build_twin", refuse)
-            return export(serving_model(model), config, DATASET, (), "It ties.")
+            return export(serving_model(model), config, DATASET, (), "It ties.", write_report)
 
     return publish
 
@@ -151,7 +156,10 @@ def test_a_version_may_be_published_under_another_name(
     version_dir = fuse(export_without_twin(), name="other", models_dir=tmp_path / MODELS_DIR_OF_A_USER)
 
     assert version_dir == tmp_path / MODELS_DIR_OF_A_USER / "other" / "1"
-    assert Manifest.read(version_dir).name == "other"
+    manifest = Manifest.read(version_dir)
+    manifest.verify_files(version_dir)
+    assert manifest.name == "other"
+    assert (version_dir / REPORT).read_text(encoding="utf-8") == manifest.config["name"] == "default"
 
 
 @pytest.mark.parametrize("place", ["Scaling.centre", "weights", "constants"])
@@ -343,6 +351,10 @@ REFUSED = {
     "any steps": (
         lambda: sequential(layers.LSTM(4), layers.Dense(1), steps=None),
         r"float32 \(any, any, 2\), not float32 \(batch, steps, features\) .*; begin it with keras.Input\(\(steps, 2",
+    ),
+    "long numbers": (
+        lambda: keras.Sequential([keras.Input((5, 2), dtype="float64"), layers.LSTM(4), layers.Dense(1)]),
+        r"float64 \(any, 5, 2\), not float32 \(batch, steps, features\) with every size but the batch fixed(?!; begin)",
     ),
     "flat windows": (
         lambda: keras.Sequential([keras.Input((6,)), layers.Reshape((6, 1)), layers.LSTM(4), layers.Dense(1)]),

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.baselines import fit_baselines
@@ -16,6 +17,7 @@ from training.windows import Dataset, cut_training
 
 ROWS = waves(columns=3).astype(np.float32)
 DATASET = dataset_of(part_of(waves()))
+WALK = np.random.default_rng(1).normal(0, 1, (400, 1)).cumsum(axis=0)
 SEVERAL = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))
 """Two features; two targets, the second of which is no feature; three rows ahead."""
 
@@ -163,12 +165,15 @@ def test_with_a_linear_path_the_network_starts_as_the_ridge_autoregression(scale
     assert (errors < np.abs(dataset.train.targets - dataset.train.targets.mean(axis=(0, 1))).mean(axis=(0, 1))).all()
 
 
-def test_in_the_scale_of_the_last_row_that_is_the_baseline() -> None:
-    [*_, baseline] = fit_baselines(DATASET)
+@pytest.mark.parametrize(("scale", "rows"), [("standard", waves()), ("last", WALK)])
+def test_in_the_scale_that_suits_the_series_that_is_the_baseline(scale: Scale, rows: NDArray[np.float64]) -> None:
+    dataset = dataset_of(part_of(rows))
+    [*_, baseline] = fit_baselines(dataset)
+    assert (baseline.centre is None) == (scale == "last")
 
-    forecasts = compile_forecast(build_model(config_of(skip=True), DATASET))(DATASET.test.windows)
+    forecasts = compile_forecast(build_model(config_of(skip=True, scale=scale), dataset))(dataset.test.windows)
 
-    assert_allclose(forecasts, baseline.forecast(DATASET.test), rtol=1e-6)
+    assert_allclose(forecasts, baseline.forecast(dataset.test), rtol=1e-6, atol=1e-5)
 
 
 def test_both_paths_learn() -> None:
