@@ -110,8 +110,10 @@ def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
     p = diebold_mariano(losses, others, horizon)
     difference = (own - other) / other if other else float(np.sign(own))
     figures = f"mean absolute error {own:.4g} against {other:.4g}, {_luck(p, len(losses), horizon)}"
+    side = "below" if own < other else "above"
     if p >= LEVEL:
-        sentence = f"The model ties with the best baseline, {name}: {figures}."
+        share = f"{abs(difference):.1%} {side} it" if other else "which makes no error"
+        sentence = f"The model ties with the best baseline, {name}, {share}: {figures}."
         return Verdict("ties", name, difference, p, sentence)
     verb = "beats" if own < other else "loses to"
     share = f"by {abs(difference):.1%}" if other else "which makes no error"

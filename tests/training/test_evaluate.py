@@ -110,7 +110,11 @@ def test_baselines_on_a_climb() -> None:
     [
         (8, "beats", "The model beats the best baseline, Holt, by 20.0%: mean absolute error 8 against 10, p < 0.001."),
         (12, "loses", "The model loses to the best baseline, Holt, by 20.0%: mean absolute error 12 against 10, p < "),
-        (10.01, "ties", "The model ties with the best baseline, Holt: mean absolute error 10.01 against 10, p = 0."),
+        (
+            10.01,
+            "ties",
+            "The model ties with the best baseline, Holt, 0.1% above it: mean absolute error 10.01 against ",
+        ),
     ],
 )
 def test_verdict_is_one_sentence(own: float, outcome: str, sentence: str) -> None:
@@ -128,7 +132,7 @@ def test_too_few_forecasts_for_a_test_are_told() -> None:
 
     assert verdict.outcome == "ties"
     assert verdict.sentence == (
-        "The model ties with the best baseline, Holt: mean absolute error 1 against 9, "
+        "The model ties with the best baseline, Holt, 88.9% below it: mean absolute error 1 against 9, "
         "too few forecasts to tell skill from luck (5, at least 6 are needed)."
     )
 
