@@ -26,7 +26,8 @@ FORMAT = "an array in NumPy's npy format"
 NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
 """Types that are numbers: floats, and integers with and without sign, in either order of bytes."""
 
-MAX_AXES = 3
+MAX_AXES = 4
+"""One more than a batch has, so that whoever sends one too many is told what to do about it."""
 
 KNOWN_HEADERS = 256
 """Headers that are remembered; a caller's are all alike, and reading one takes longer than a forecast."""

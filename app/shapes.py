@@ -36,7 +36,10 @@ def advise(
     if not batched and came[1:] in forms:
         if came[0] == 1:
             return "this is a batch of one window; send the window itself: window[0]"
-        return f'this is a batch of {came[0]} windows; send it to POST /predict/batch: {{"windows": window}}'
+        return f'this is a batch of {came[0]} windows; send it to POST /predict/batch, in JSON as {{"windows": window}}'
+    if batched and came[1:] == (features,) and steps > 1:
+        advice = _advise_on_window(came, window_shape, names, batched=False)
+        return f"this is one window, and of {came[0]} steps; {advice}; then make it a batch of one: [window]"
     return _advise_on_window(came[1:] if batched else came, window_shape, names, batched=batched)
 
 
@@ -49,6 +52,8 @@ def advise_on_tensor(came: tuple[int, ...], row_shape: tuple[int, ...]) -> str |
     """
     if len(row_shape) != 2 or came[1:] == row_shape:
         return None
+    if (*came, 1) == row_shape:
+        return f"this is one window without the axis of its one feature: window.reshape(1, {came[0]}, 1)"
     if (*came[1:], 1) == row_shape:
         return "the axis of the one feature is missing: windows[..., np.newaxis]"
     return advise(came, (row_shape[0], row_shape[1]), batched=True)
