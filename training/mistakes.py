@@ -154,7 +154,7 @@ def _lacks_steps(layer: Any, before: Sequence[Any], shape: Shape) -> ShapeError:
         remedy = "leave out the layer before it that drops the steps, such as Flatten"
     else:
         inner = getattr(culprit, "forward_layer", culprit)  # of a Bidirectional
-        line = f"{type(inner).__name__}({inner.units}, return_sequences=True)"
+        line = f"{type(inner).__name__}({getattr(inner, 'units', 'cell')}, return_sequences=True)"
         remedy = f"let {culprit.name} hand on every step: {line}"
     came = f"(batch, {_sizes(shape[1:])}) from {before[-1].name}"
     return ShapeError(f"layer {len(before) + 1} ({layer.name})", "(batch, steps, features)", came, remedy)
