@@ -238,6 +238,19 @@ def test_numbers_agree_with_the_manifest(version_dir: Path) -> None:
     assert (metrics["sweep"], metrics["incidents"]) == (None, [])
 
 
+def test_the_page_tells_the_errors_of_the_manifest(version_dir: Path) -> None:
+    page, manifest = Page.read(version_dir), Manifest.read(version_dir)
+
+    rows = page.text[page.text.index("On the test part, over") : page.text.index("MAE and RMSE in")]
+    for score in manifest.scores:
+        assert f"{score.mae:.5g}" in rows
+        assert f"{score.rmse:.5g}" in rows
+    drawn = [figure["aria-label"] for figure in page.all("svg") if "one step ahead" in figure["aria-label"]]
+    assert f"{manifest.scores[0].mae_by_step[0]:.4g} for the model" in drawn[0]
+    [errors] = [figure["aria-label"] for figure in page.all("svg") if "at step" in figure["aria-label"]]
+    assert f"model {manifest.scores[0].mae_by_step[-1]:.4g}" in errors
+
+
 def test_checksums_cover_the_report(version_dir: Path) -> None:
     manifest = Manifest.read(version_dir)
 
@@ -342,7 +355,7 @@ def test_size_is_bounded(report: Report) -> None:
 
     assert (version_dir / "report/report.html").stat().st_size < 3 * 2**20
     page = Page.read(version_dir)
-    assert "the last 300 of 2500 rows" in page.text
+    assert "the last 300 of 2500 windows" in page.text
     assert "One row in 3 is drawn." in page.text
     assert "One epoch in 5 is drawn." in page.text
     assert "112 more targets are not drawn" in page.text
