@@ -100,6 +100,14 @@ def test_any_name_can_be_drawn(tmp_path: Path) -> None:
         assert "m" * 40 not in element.partition(">")[2]
 
 
+def test_a_name_like_the_code_of_a_figure_stays_as_it_is() -> None:
+    label = 'a id="b" url(#c) #0072b2'
+
+    element = plots.svg(plots.residuals(evaluation_of(), 0, first_row=0, label=label), "figure", "figure")
+
+    assert f">{label}<" in element
+
+
 def test_colours_of_a_page_are_variables_and_those_of_a_file_are_not(tmp_path: Path) -> None:
     figure = plots.losses(history_of(3, 1), clip=1)
 
