@@ -1,4 +1,4 @@
-"""`python -m training`: train, inspect, verify and fuse versions; find a rate, compare networks, run the reference tasks."""
+"""`python -m training`: train, inspect, verify and fuse versions; find rates, compare networks, run reference tasks."""
 
 import inspect as signatures
 import os

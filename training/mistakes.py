@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.windows import listed
 from training.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -120,7 +121,10 @@ def check_fit(model: "keras.Model", part: "Part") -> None:
 
 
 def assemble(layers: Iterable["keras.layers.Layer"], window_shape: Sequence[int]) -> "keras.Sequential":
-    """Stacks layers of your own on windows; `python -m training fuse` takes what comes out, once it is exported.
+    """Stacks layers of your own on windows.
+
+    `python -m training fuse` makes a version of what comes out, once it is exported, if it is recurrent layers of one
+    kind and then one Dense layer.
 
     Args:
         layers: First to last, not built yet.
@@ -176,7 +180,7 @@ def _require_names(field: str, names: Sequence[str], kind: str, array: Array) ->
         remedy = "rows and columns are swapped: windows = windows.transpose(0, 2, 1)"
     else:
         remedy = f"name every column in {field}, or take only those that are named: {kind} = {kind}[..., columns]"
-    expected = f"{len(names)} in the last axis, one for each of {field} ({', '.join(names)})"
+    expected = f"{len(names)} in the last axis, one for each of {field} ({listed(names)})"
     raise ShapeError(kind, expected, array.shape, remedy)
 
 

@@ -382,7 +382,8 @@ def _draw_steps(axes: Axes, errors: Mapping[str, Sequence[float]], against: str)
     for name, error in errors.items():
         is_main = name in (MODEL, against)
         style: dict[str, Any] = {"linewidth": 1.5 if is_main else 0.9, "zorder": 3 if is_main else 2}
-        axes.plot(steps, error, "o-", color=_colour(name, against), markersize=2.5, **style)
+        line = "--" if name == against else "o-"  # dashes show what they cover
+        axes.plot(steps, error, line, color=_colour(name, against), markersize=2.5, **style)
     _tick(axes, whole_x=True)
     _scale_y(axes, list(errors.values()))
     _label_ends(axes, {name: (error[-1], _colour(name, against)) for name, error in errors.items()})

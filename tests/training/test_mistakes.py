@@ -117,7 +117,7 @@ def test_the_same_of_a_layer_around_a_cell() -> None:
 
 
 def test_a_stack_is_fused_once_it_is_exported(tmp_path: Path) -> None:
-    stack = [layers.LSTM(4, return_sequences=True), layers.Dropout(0.1), layers.GRU(3), layers.Dense(1)]
+    stack = [layers.LSTM(4, return_sequences=True), layers.Dropout(0.1), layers.LSTM(3), layers.Dense(1)]
     assemble(stack, (6, 2)).export(tmp_path / "stack", verbose=False)
     version_dir = fuse(tmp_path / "stack", models_dir=tmp_path / "models")
     assert Manifest.read(version_dir).contract.window_shape == (6, 2)

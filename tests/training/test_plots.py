@@ -73,6 +73,15 @@ def test_names_at_the_ends_of_lines_do_not_overlap() -> None:
     assert 0 < min(heights) < max(heights) < 72 * plots.horizon_errors(crowded, ("load",)).get_figheight()
 
 
+def test_a_model_as_good_as_the_best_baseline_is_seen_below_its_dashes() -> None:
+    evaluation = evaluation_of(horizon=3)
+
+    model, baseline = plots.horizon_errors(evaluation, ("load",)).axes[0].lines
+
+    assert (model.get_linestyle(), baseline.get_linestyle()) == ("-", "--")
+    assert baseline.get_zorder() >= model.get_zorder()
+
+
 def test_autocorrelation_of_what_repeats_itself() -> None:
     values = np.tile([1.0, -1.0], 200)
 
