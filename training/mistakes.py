@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.windows import listed
 from training.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ def _require_names(field: str, names: Sequence[str], kind: str, array: Array) ->
         remedy = "rows and columns are swapped: windows = windows.transpose(0, 2, 1)"
     else:
         remedy = f"name every column in {field}, or take only those that are named: {kind} = {kind}[..., columns]"
-    expected = f"{len(names)} in the last axis, one for each of {field} ({listed(names)})"
+    expected = f"{len(names)} in the last axis, one for each of {field} ({', '.join(names)})"
     raise ShapeError(kind, expected, array.shape, remedy)
 
 
