@@ -103,7 +103,10 @@ def _read_array(body: bytes) -> NDArray[Any]:
     dtype = np.dtype(descr)
     if len(body) - end != prod(shape) * dtype.itemsize:
         raise MalformedBody(FORMAT)
-    return np.frombuffer(body, dtype, offset=end).reshape(shape, order="F" if is_fortran else "C")
+    try:
+        return np.frombuffer(body, dtype, offset=end).reshape(shape, order="F" if is_fortran else "C")
+    except ValueError:  # no numbers at all, in a shape beyond what NumPy can count
+        raise MalformedBody(FORMAT) from None
 
 
 @lru_cache(KNOWN_HEADERS)

@@ -129,6 +129,7 @@ def with_header(header: bytes, data: bytes = b"") -> bytes:
         saved(WINDOWS)[:-1],
         saved(WINDOWS) + b"\0",
         with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 4, 2)}\n"),
+        with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 9223372036854775807, 4)}\n"),
         with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -4, 2)}\n", bytes(32)),
         with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 4, 2)}\n", bytes(31)),
         with_header(b"{'descr': '<f4', 'fortran_order': False}\n"),
