@@ -26,7 +26,8 @@ FORMAT = "an array in NumPy's npy format"
 NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
 """Types that are numbers: floats, and integers with and without sign, in either order of bytes."""
 
-MAX_AXES = 3
+MAX_AXES = 4
+"""One more than a batch has, so that whoever sends one too many is told what to do about it."""
 
 KNOWN_HEADERS = 256
 """Headers that are remembered; a caller's are all alike, and reading one takes longer than a forecast."""
@@ -102,7 +103,10 @@ def _read_array(body: bytes) -> NDArray[Any]:
     dtype = np.dtype(descr)
     if len(body) - end != prod(shape) * dtype.itemsize:
         raise MalformedBody(FORMAT)
-    return np.frombuffer(body, dtype, offset=end).reshape(shape, order="F" if is_fortran else "C")
+    try:
+        return np.frombuffer(body, dtype, offset=end).reshape(shape, order="F" if is_fortran else "C")
+    except ValueError:  # no numbers at all, in a shape beyond what NumPy can count
+        raise MalformedBody(FORMAT) from None
 
 
 @lru_cache(KNOWN_HEADERS)

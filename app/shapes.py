@@ -25,19 +25,15 @@ def advise(
     Returns:
         The advice, which calls the array `window` or `windows`; None where the shape is none of the usual mistakes.
     """
-    steps, features = window_shape
-    forms = forms_of(window_shape)
     if 0 in came:
         return None
-    if batched and came in forms:
-        return "this is one window; make it a batch of one: [window], or in NumPy window[np.newaxis]"
-    if batched and len(came) == 4 and came[2:] == window_shape:
-        return f"there is one axis too many: windows.reshape(-1, {steps}, {features})"
-    if not batched and came[1:] in forms:
-        if came[0] == 1:
-            return "this is a batch of one window; send the window itself: window[0]"
-        return f'this is a batch of {came[0]} windows; send it to POST /predict/batch: {{"windows": window}}'
-    return _advise_on_window(came[1:] if batched else came, window_shape, names, batched=batched)
+    if batched:
+        return _advise_on_batch(came, window_shape, names)
+    if came[1:] not in forms_of(window_shape):
+        return _advise_on_window(came, window_shape, names, batched=False)
+    if came[0] == 1:
+        return "this is a batch of one window; send the window itself: window[0]"
+    return f'this is a batch of {came[0]} windows; send it to POST /predict/batch, in JSON as {{"windows": window}}'
 
 
 def advise_on_tensor(came: tuple[int, ...], row_shape: tuple[int, ...]) -> str | None:
@@ -49,6 +45,8 @@ def advise_on_tensor(came: tuple[int, ...], row_shape: tuple[int, ...]) -> str |
     """
     if len(row_shape) != 2 or came[1:] == row_shape:
         return None
+    if (*came, 1) == row_shape:
+        return f"this is one window without the axis of its one feature: window.reshape(1, {came[0]}, 1)"
     if (*came[1:], 1) == row_shape:
         return "the axis of the one feature is missing: windows[..., np.newaxis]"
     return advise(came, (row_shape[0], row_shape[1]), batched=True)
@@ -57,6 +55,19 @@ def advise_on_tensor(came: tuple[int, ...], row_shape: tuple[int, ...]) -> str |
 def forms_of(window_shape: tuple[int, int]) -> set[tuple[int, ...]]:
     """The shapes that a window may have: where there is one feature, its axis may be left out."""
     return {window_shape, window_shape[:1]} if window_shape[1] == 1 else {window_shape}
+
+
+def _advise_on_batch(came: tuple[int, ...], window_shape: tuple[int, int], names: Sequence[str]) -> str | None:
+    """Advice on what should be a batch."""
+    steps, features = window_shape
+    if came in forms_of(window_shape):
+        return "this is one window; make it a batch of one: [window], or in NumPy window[np.newaxis]"
+    if len(came) == 4 and came[2:] == window_shape:
+        return f"there is one axis too many: windows.reshape(-1, {steps}, {features})"
+    if came[1:] == (features,) and steps > 1:
+        advice = _advise_on_window(came, window_shape, names, batched=False)
+        return f"this is one window, and of {came[0]} steps; {advice}; then make it a batch of one: [window]"
+    return _advise_on_window(came[1:], window_shape, names, batched=True)
 
 
 def _advise_on_window(

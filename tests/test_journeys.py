@@ -22,13 +22,8 @@ JOURNEYS: dict[str, tuple[tuple[str, ...], tuple[int, int]]] = {
     "many-to-many": (("--output", "sequence", "--horizon", "2", "--units", "4,3"), (2, 1)),
     "direct-multi-step": (("--horizon", "5", "--units", "4,3"), (5, 1)),
     "several-targets": (("--target", "load,temp", "--horizon", "2"), (2, 2)),
-    "one-of-two-features": (
-        (
-            "--features",
-            "load,temp",
-        ),
-        (1, 1),
-    ),
+    "one-of-two-features": (("--features", "load,temp"), (1, 1)),
+    "another-feature": (("--features", "temp", "--horizon", "2"), (2, 1)),
     "bidirectional": (("--bidirectional", "--units", "4,3"), (1, 1)),
     "gru": (("--cell", "gru"), (1, 1)),
     "rnn": (("--cell", "rnn"), (1, 1)),

@@ -1,4 +1,4 @@
-"""`python -m training`: train, inspect, verify and fuse model versions; run the reference tasks."""
+"""`python -m training`: train, inspect, verify and fuse versions; find rates, compare networks, run reference tasks."""
 
 import inspect as signatures
 import os
@@ -107,10 +107,7 @@ def train(config: Path | None, **options: Any) -> None:
 
     Options beat the --config file; the file beats the defaults.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = read_config(config, given)
-    dataset = prepare(settings)
-    _tell(dataset)
+    settings, dataset = _prepared(config, options)
     # TensorFlow takes seconds to import; `--help` and a mistake in the options or the data should not.
     from training.train import train as run  # noqa: PLC0415
 
@@ -141,10 +138,7 @@ def find_lr(
 
     Takes the options of train; nothing is published. `train --learning-rate auto` does the same and goes on.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = read_config(config, given)
-    dataset = prepare(settings)
-    _tell(dataset)
+    settings, dataset = _prepared(config, options)
     if plot and not plot.parent.is_dir():  # what cannot be written should be told before the work
         raise ConfigError(f"{plot}: there is no folder {plot.parent}; make it first.")
     from training.doctor import examine  # noqa: PLC0415
@@ -160,7 +154,7 @@ def find_lr(
         _draw(found, plot)
     if write:
         write_rate(write, found.chosen)
-    console.print(f"--learning-rate {found.chosen:g}: {found.reason}", highlight=False, soft_wrap=True)
+    console.print(f"--learning-rate {found.chosen:g}: {found.reason}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -226,10 +220,8 @@ def verify(path: VersionPath) -> None:
 def compare(
     config: Path | None,
     *,
-    seeds: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Fits of each network. Default: 3.")] = 3,
-    results: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the table and the plot go. Default: comparison.")
-    ] = Path("comparison"),
+    seeds: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Fits of each network.")] = 3,
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Where the table and the plot go.")] = Path("comparison"),
     **options: Any,
 ) -> None:
     """Compares SimpleRNN, GRU, LSTM and bidirectional LSTM in one to three layers on one task.
@@ -237,10 +229,7 @@ def compare(
     Takes the options of `train`, and publishes nothing. --units gives the cells of each layer, the last number those of
     all further ones; --cell and --bidirectional mean nothing here.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = read_config(config, given)
-    dataset = prepare(settings)
-    _tell(dataset)
+    settings, dataset = _prepared(config, options)
     from training.compare import compare as run  # noqa: PLC0415
 
     with _clearing_away_on_ctrl_c():
@@ -255,8 +244,7 @@ def shapes(config: Path | None, **options: Any) -> None:
 
     Takes the options of `train`, trains nothing, and reads no file.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = read_config(config, given)
+    settings = _configured(config, options)
     task = Task.of(settings)
     for title, layers in zip(table_titles(settings), (keras_layers, torch_layers), strict=True):
         console.print(shape_table(title, layers(settings, task)))
@@ -266,7 +254,7 @@ def shapes(config: Path | None, **options: Any) -> None:
 def reference(
     task: Annotated[
         ReferenceTask | None,
-        typer.Argument(metavar="[TASK]", help="lesson, exercise, multiplication or sunspots; all."),
+        typer.Argument(metavar="[TASK]", help="lesson, exercise, multiplication or sunspots; all unless given."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Networks to train for each figure.")] = 5,
     data: Annotated[
@@ -312,6 +300,19 @@ def _clearing_away_on_ctrl_c() -> Iterator[list[Path]]:
         state = f"the version is {published[0]}" if published else NOTHING_EXPORTED
         error_console.print(f"Interrupted; {str(interrupt) or state}.", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _configured(config: Path | None, options: dict[str, Any]) -> TrainingConfig:
+    """The configuration of a command: the options that were given over the file over the defaults."""
+    return read_config(config, {name: value for name, value in options.items() if value is not None})
+
+
+def _prepared(config: Path | None, options: dict[str, Any]) -> tuple[TrainingConfig, Dataset]:
+    """The same, and the data set it asks for, whose rows and notices are told."""
+    settings = _configured(config, options)
+    dataset = prepare(settings)
+    _tell(dataset)
+    return settings, dataset
 
 
 def _tell(dataset: Dataset) -> None:

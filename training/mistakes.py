@@ -120,7 +120,10 @@ def check_fit(model: "keras.Model", part: "Part") -> None:
 
 
 def assemble(layers: Iterable["keras.layers.Layer"], window_shape: Sequence[int]) -> "keras.Sequential":
-    """Stacks layers of your own on windows; `python -m training fuse` takes what comes out, once it is exported.
+    """Stacks layers of your own on windows.
+
+    `python -m training fuse` makes a version of what comes out, once it is exported, if it is recurrent layers of one
+    kind and then one Dense layer.
 
     Args:
         layers: First to last, not built yet.
@@ -154,7 +157,7 @@ def _lacks_steps(layer: Any, before: Sequence[Any], shape: Shape) -> ShapeError:
         remedy = "leave out the layer before it that drops the steps, such as Flatten"
     else:
         inner = getattr(culprit, "forward_layer", culprit)  # of a Bidirectional
-        line = f"{type(inner).__name__}({inner.units}, return_sequences=True)"
+        line = f"{type(inner).__name__}({getattr(inner, 'units', 'cell')}, return_sequences=True)"
         remedy = f"let {culprit.name} hand on every step: {line}"
     came = f"(batch, {_sizes(shape[1:])}) from {before[-1].name}"
     return ShapeError(f"layer {len(before) + 1} ({layer.name})", "(batch, steps, features)", came, remedy)

@@ -268,9 +268,7 @@ def svg(figure: Figure, name: str, alt: str) -> str:
         figure.savefig(text, format="svg", transparent=True, metadata=unsaid)
     element = text.getvalue()
     element = element[element.index("<svg ") :]
-    element = re.sub(r'( id="|href="#|url\(#)', lambda found: f"{found[0]}{name}-", element)
-    for colour, variable in CSS_VARIABLES.items():
-        element = element.replace(colour, f"var({variable})")
+    element = re.sub(r"<[^>]+>", lambda tag: _adapted(tag[0], name), element)  # a column's name between tags stays
     return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1)
 
 
@@ -283,6 +281,14 @@ def png(figure: Figure, path: Path) -> None:
 def stride(points: int) -> int:
     """Which of so many points are drawn: each, every second, third ..., so that `CURVE_POINTS` at most are left."""
     return math.ceil(points / CURVE_POINTS)
+
+
+def _adapted(tag: str, name: str) -> str:
+    """A tag of a figure with ids of the figure's own, and colours of the page."""
+    tag = re.sub(r'( id="|href="#|url\(#)', lambda found: f"{found[0]}{name}-", tag)
+    for colour, variable in CSS_VARIABLES.items():
+        tag = tag.replace(colour, f"var({variable})")
+    return tag
 
 
 def _panels(
@@ -376,7 +382,8 @@ def _draw_steps(axes: Axes, errors: Mapping[str, Sequence[float]], against: str)
     for name, error in errors.items():
         is_main = name in (MODEL, against)
         style: dict[str, Any] = {"linewidth": 1.5 if is_main else 0.9, "zorder": 3 if is_main else 2}
-        axes.plot(steps, error, "o-", color=_colour(name, against), markersize=2.5, **style)
+        line = "--" if name == against else "o-"  # dashes show what they cover
+        axes.plot(steps, error, line, color=_colour(name, against), markersize=2.5, **style)
     _tick(axes, whole_x=True)
     _scale_y(axes, list(errors.values()))
     _label_ends(axes, {name: (error[-1], _colour(name, against)) for name, error in errors.items()})

@@ -1,7 +1,7 @@
 """Writes into a version's folder `report/`: a page, its figures as PNG, and the numbers behind them.
 
 `report.html` needs nothing but itself: styles and figures stand inside, and it asks no network. Its size is bounded,
-however many rows, targets and steps there are; `metrics.json` has every number.
+however many rows and targets there are; `metrics.json` has every epoch, every step of the sweep and every score.
 """
 
 import json
@@ -20,7 +20,9 @@ from training import plots
 from training.config import TrainingConfig, shown
 from training.evaluate import MODEL, Evaluation
 from training.fit import History
+from training.frequency import counted
 from training.learning_rate import Sweep
+from training.shapes import KERAS_NAMES
 from training.windows import Dataset
 
 REPORT_DIR = "report"
@@ -190,17 +192,18 @@ def _draw_forecast(run: Run, column: int, label: str) -> Drawing:
     evaluation, against = run.evaluation, run.evaluation.verdict.against
     horizon = evaluation.actual.shape[1]
     name = f"forecast-{column + 1}"
+    first = {score.forecaster: score.mae_by_step[0] for score in evaluation.scores_of(column)}
     errors = (
-        f"{label}: mean absolute error one step ahead {_error(evaluation, MODEL, column):.4g} for the model, "
-        f"{_error(evaluation, against, column):.4g} for {against}."
+        f"{label}: mean absolute error one step ahead {first[MODEL]:.4g} for the model, {first[against]:.4g} for "
+        f"{against}."
     )
     if not len(run.dataset.series):
         figure = plots.agreement(evaluation, column, label)
         caption = "A point per sample of the test part; on the line, forecast and actual agree."
         return Drawing(name, figure, errors, caption + _thinned(len(evaluation.actual), "sample"))
-    rows = len(evaluation.actual)
-    part = f"the last {plots.SHOWN_ROWS} of {rows} rows" if rows > plots.SHOWN_ROWS else f"all {rows} rows"
-    caption = f"{label} one step ahead, on {part} of the test part: each forecast knows all rows before it."
+    windows = len(evaluation.actual)
+    part = f"the last {plots.SHOWN_ROWS} of {windows}" if windows > plots.SHOWN_ROWS else f"all {windows}"
+    caption = f"{label} one step ahead, after {part} windows of the test part."
     if horizon > 1:
         caption += f" Right: the {horizon} rows after the last window, and in grey the other baselines."
     return Drawing(name, plots.forecast(evaluation, column, run.dataset.test, _first_row(run), label), errors, caption)
@@ -208,10 +211,7 @@ def _draw_forecast(run: Run, column: int, label: str) -> Drawing:
 
 def _draw_errors(run: Run, labels: Sequence[str]) -> Drawing:
     evaluation = run.evaluation
-    ends = (
-        f"{name} {np.abs(values[:, -1, 0] - evaluation.actual[:, -1, 0]).mean():.4g}"
-        for name, values in evaluation.forecasts.items()
-    )
+    ends = (f"{score.forecaster} {score.mae_by_step[-1]:.4g}" for score in evaluation.scores_of(0))
     step = f"step {evaluation.actual.shape[1]}"
     return Drawing(
         "errors",
@@ -243,11 +243,6 @@ def _thinned(points: int, what: str) -> str:
     return f" One {what} in {step} is drawn." if step > 1 else ""
 
 
-def _error(evaluation: Evaluation, forecaster: str, column: int) -> float:
-    """Mean absolute error one step ahead."""
-    return float(np.abs(evaluation.forecasts[forecaster][:, 0, column] - evaluation.actual[:, 0, column]).mean())
-
-
 def _first_row(run: Run) -> int:
     """Where in the table the test part starts."""
     return run.dataset.rows - run.dataset.test_rows
@@ -256,12 +251,13 @@ def _first_row(run: Run) -> int:
 def _facts(manifest: Manifest, run: Run) -> Iterator[tuple[str, str]]:
     config, data, contract = run.config, manifest.data, manifest.contract
     ways = ", both ways" if config.bidirectional else ""
+    path = ", beside a linear path" if config.skip else ""
     layers = " and ".join(str(units) for units in config.units)
-    yield "model", f"{config.cell.upper()}, {layers} cells{ways}"
+    yield "model", f"{KERAS_NAMES[config.cell]}, {layers} cells{ways}{path}"
     if manifest.scores[0].forecaster != MODEL:
         yield "published", f"the baseline {manifest.scores[0].forecaster}, in place of the model that this report is on"
-    yield "window", f"{contract.steps} steps of {_some(contract.feature_names)}"
-    yield "forecast", f"{contract.horizon} steps of {_some(contract.target_names)}"
+    yield "window", f"{counted(contract.steps, 'step')} of {_some(contract.feature_names)}"
+    yield "forecast", f"{counted(contract.horizon, 'step')} of {_some(contract.target_names)}"
     times = f", {data.first_time} to {data.last_time}" if data.first_time else ""
     apart = f", {contract.frequency} apart" if contract.frequency else ""
     yield "data", f"{data.source}: {data.rows} rows{apart}{times}"

@@ -101,6 +101,8 @@ def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     outputs = task.horizon * task.targets
     each: Shape = (BATCH, steps) if config.output == "sequence" else (BATCH,)
     yield Layer(f"Dense({outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
+    if config.skip:
+        yield from _linear_path(task, "Flatten", f"Dense({outputs})", "Add")
     yield Layer("Reshape", (*each, outputs), (*each, task.horizon, task.targets), (), 0)
 
 
@@ -122,6 +124,9 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     if config.output == "last":
         yield Layer(_last_step(config), (BATCH, steps, width), (BATCH, width), (), 0)
     yield Layer(f"nn.Linear({width}, {outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
+    if config.skip:
+        numbers = task.steps * task.features
+        yield from _linear_path(task, "nn.Flatten()", f"nn.Linear({numbers}, {outputs})", "torch.add")
     yield Layer(
         f"nn.Unflatten(-1, ({task.horizon}, {task.targets}))",
         (*each, outputs),
@@ -129,6 +134,14 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
         (),
         0,
     )
+
+
+def _linear_path(task: Task, flatten: str, dense: str, add: str) -> Iterator[Layer]:
+    """The path of `--skip` from the window past the cells, and the sum of both, by what the layers are called."""
+    numbers, outputs = task.steps * task.features, task.horizon * task.targets
+    yield Layer(flatten, (BATCH, task.steps, task.features), (BATCH, numbers), (), 0)
+    yield Layer(dense, (BATCH, numbers), (BATCH, outputs), (), (numbers + 1) * outputs)
+    yield Layer(add, (BATCH, outputs), (BATCH, outputs), (), 0)
 
 
 def _last_step(config: TrainingConfig) -> str:

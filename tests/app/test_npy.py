@@ -75,6 +75,10 @@ def test_the_line_that_puts_a_shape_right_is_told() -> None:
     assert error.message.endswith("window[np.newaxis]")
     [error] = refusal(saved(np.zeros((3, 2, 4)))).errors
     assert error.message.endswith("windows.transpose(0, 2, 1)")
+    [error] = refusal(saved(np.zeros((1, 3, 4, 2)))).errors
+    assert error.message.endswith("windows.reshape(-1, 4, 2)")
+    [error] = refusal(saved(np.zeros((1, 1, 3, 4, 2)))).errors
+    assert error.message == "expected an array of at most 4 axes, got 5"
 
 
 def test_a_number_that_float32_cannot_hold_is_pointed_at() -> None:
@@ -125,6 +129,7 @@ def with_header(header: bytes, data: bytes = b"") -> bytes:
         saved(WINDOWS)[:-1],
         saved(WINDOWS) + b"\0",
         with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 4, 2)}\n"),
+        with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 9223372036854775807, 4)}\n"),
         with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -4, 2)}\n", bytes(32)),
         with_header(b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 4, 2)}\n", bytes(31)),
         with_header(b"{'descr': '<f4', 'fortran_order': False}\n"),

@@ -55,6 +55,22 @@ def test_one_feature_may_stand_without_its_axis() -> None:
     assert "POST /predict/batch" in str(advise((3, 5), (5, 1), batched=False))
 
 
+@pytest.mark.parametrize("wrong", [np.ones(5), np.ones((3, 5))])
+def test_a_tensor_of_one_feature_gets_its_axis_back(wrong: Array) -> None:
+    advice = advise_on_tensor(wrong.shape, (5, 1))
+    assert advice is not None
+    made = eval(advice.split(": ")[-1], {"np": np}, {"window": wrong, "windows": wrong})  # noqa: S307
+    assert made.shape[1:] == (5, 1)
+
+
+@pytest.mark.parametrize("features", [1, 2])
+@pytest.mark.parametrize(("steps", "line"), [(7, "keep the last 5 steps: window[-5:]"), (3, "start 2 rows earlier")])
+def test_a_single_window_of_another_length_is_no_batch(features: int, steps: int, line: str) -> None:
+    advice = str(advise((steps, features), (5, features), batched=True))
+    assert advice.startswith(f"this is one window, and of {steps} steps; {line}")
+    assert advice.endswith("make it a batch of one: [window]")
+
+
 def test_tensors_that_are_no_windows_get_no_advice() -> None:
     assert advise_on_tensor((3, 2), (3,)) is None
     assert advise_on_tensor((3, 5, 2), (5, 2)) is None

@@ -221,7 +221,7 @@ def test_many_features_are_named_in_brief() -> None:
     ("adapter", "shape", "line"),
     [
         (WINDOW, (1, 2, 2), "window[0]"),
-        (WINDOW, (3, 2, 2), 'POST /predict/batch: {"windows": window}'),
+        (WINDOW, (3, 2, 2), 'POST /predict/batch, in JSON as {"windows": window}'),
         (WINDOW, (3, 2), "window[-2:]"),
         (WINDOW, (1, 2), "rows[-2:]"),
         (WINDOW, (4,), "window.reshape(2, 2)"),

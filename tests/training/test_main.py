@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,38 @@ def test_ctrl_c_while_tensorflow_is_imported_stops_with_130_too(tmp_path: Path) 
     assert errors == "Interrupted; nothing was exported.\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "first_words"),
+    [
+        (("find-lr", "--series", "lesson"), "to train"),
+        (("reference", "lesson", "--output", "figures.json"), None),
+    ],
+)
+def test_ctrl_c_ends_what_publishes_nothing_with_130_too(
+    tmp_path: Path, arguments: tuple[str, ...], first_words: str | None
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    if first_words:
+        assert first_words in process.stdout.readline()
+    else:
+        while not (tmp_path / "figures.json").exists() and process.poll() is None:
+            time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert errors.endswith("Interrupted; nothing was exported.\n")
+    assert "Traceback" not in errors
+
+
 def test_help_describes_every_field_of_the_configuration(tmp_path: Path) -> None:
     result = run("train", "--help", cwd=tmp_path)
 
@@ -310,7 +343,7 @@ def test_help_describes_every_field_of_the_configuration(tmp_path: Path) -> None
 def test_help_is_there_for_every_command(tmp_path: Path) -> None:
     overview = run("--help", cwd=tmp_path)
     assert overview.returncode == 0
-    for command in ("train", "inspect", "verify", "fuse"):
+    for command in ("train", "find-lr", "inspect", "fuse", "verify", "compare", "shapes", "reference"):
         assert command in overview.stdout
         assert run(command, "--help", cwd=tmp_path).returncode == 0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from keras import layers
 
+from app.manifest import Manifest
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.errors import ShapeError
 from training.fit import fit
+from training.fusion import fuse
 from training.mistakes import assemble
 from training.model import build_model
 from training.windows import Dataset, Part, slide
@@ -105,6 +108,19 @@ def test_the_same_of_a_layer_that_reads_in_both_directions_and_behind_a_dropout(
     both = layers.Bidirectional(layers.SimpleRNN(4), name="both")
     text = refusal(lambda: assemble([both, layers.Dropout(0.1, name="pause"), layers.LSTM(4)], (6, 2)))
     assert "got (batch, 8) from pause; let both hand on every step: SimpleRNN(4, return_sequences=True)" in text
+
+
+def test_the_same_of_a_layer_around_a_cell() -> None:
+    around = layers.RNN(layers.LSTMCell(4), name="around")
+    text = refusal(lambda: assemble([around, layers.LSTM(3)], (6, 2)))
+    assert text.endswith("let around hand on every step: RNN(cell, return_sequences=True)")
+
+
+def test_a_stack_is_fused_once_it_is_exported(tmp_path: Path) -> None:
+    stack = [layers.LSTM(4, return_sequences=True), layers.Dropout(0.1), layers.LSTM(3), layers.Dense(1)]
+    assemble(stack, (6, 2)).export(tmp_path / "stack", verbose=False)
+    version_dir = fuse(tmp_path / "stack", models_dir=tmp_path / "models")
+    assert Manifest.read(version_dir).contract.window_shape == (6, 2)
 
 
 def test_steps_that_are_dropped_otherwise_are_told_too() -> None:

@@ -73,6 +73,15 @@ def test_names_at_the_ends_of_lines_do_not_overlap() -> None:
     assert 0 < min(heights) < max(heights) < 72 * plots.horizon_errors(crowded, ("load",)).get_figheight()
 
 
+def test_a_model_as_good_as_the_best_baseline_is_seen_below_its_dashes() -> None:
+    evaluation = evaluation_of(horizon=3)
+
+    model, baseline = plots.horizon_errors(evaluation, ("load",)).axes[0].lines
+
+    assert (model.get_linestyle(), baseline.get_linestyle()) == ("-", "--")
+    assert baseline.get_zorder() >= model.get_zorder()
+
+
 def test_autocorrelation_of_what_repeats_itself() -> None:
     values = np.tile([1.0, -1.0], 200)
 
@@ -98,6 +107,14 @@ def test_any_name_can_be_drawn(tmp_path: Path) -> None:
         assert 'aria-label="&quot;' in element
         assert "<b>" not in element
         assert "m" * 40 not in element.partition(">")[2]
+
+
+def test_a_name_like_the_code_of_a_figure_stays_as_it_is() -> None:
+    label = 'a id="b" url(#c) #0072b2'
+
+    element = plots.svg(plots.residuals(evaluation_of(), 0, first_row=0, label=label), "figure", "figure")
+
+    assert f">{label}<" in element
 
 
 def test_colours_of_a_page_are_variables_and_those_of_a_file_are_not(tmp_path: Path) -> None:

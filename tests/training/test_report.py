@@ -18,7 +18,7 @@ from rich.console import Console
 
 from app.manifest import DataFingerprint, Manifest
 from tests.servers import running
-from tests.training.tiny import config_of, dataset_of, waves
+from tests.training.tiny import config_of, waves
 from training.config import TrainingConfig
 from training.data import prepare
 from training.doctor import Incident
@@ -238,6 +238,19 @@ def test_numbers_agree_with_the_manifest(version_dir: Path) -> None:
     assert (metrics["sweep"], metrics["incidents"]) == (None, [])
 
 
+def test_the_page_tells_the_errors_of_the_manifest(version_dir: Path) -> None:
+    page, manifest = Page.read(version_dir), Manifest.read(version_dir)
+
+    rows = page.text[page.text.index("On the test part, over") : page.text.index("MAE and RMSE in")]
+    for each in manifest.scores:
+        assert f"{each.mae:.5g}" in rows
+        assert f"{each.rmse:.5g}" in rows
+    drawn = [figure["aria-label"] for figure in page.all("svg") if "one step ahead" in figure["aria-label"]]
+    assert f"{manifest.scores[0].mae_by_step[0]:.4g} for the model" in drawn[0]
+    [errors] = [figure["aria-label"] for figure in page.all("svg") if "at step" in figure["aria-label"]]
+    assert f"model {manifest.scores[0].mae_by_step[-1]:.4g}" in errors
+
+
 def test_checksums_cover_the_report(version_dir: Path) -> None:
     manifest = Manifest.read(version_dir)
 
@@ -322,8 +335,8 @@ def dataset_for(evaluation: Evaluation) -> Dataset:
     train = cut_training(rows, rows, 4, horizon)
     count = len(evaluation.actual)
     test = Part(np.zeros((count, 4, targets), np.float32), evaluation.actual, np.zeros((count, 4, targets), np.float32))
-    named = dataset_of(train, targets=evaluation.target_names)
-    return replace(named, feature_names=evaluation.target_names, test=test, series=rows, rows=1000, test_rows=count)
+    names = evaluation.target_names
+    return Dataset(names, names, train, train, test, series=rows, rows=1000, test_rows=count)
 
 
 def test_same_run_gives_the_same_files(report: Report) -> None:
@@ -342,7 +355,7 @@ def test_size_is_bounded(report: Report) -> None:
 
     assert (version_dir / "report/report.html").stat().st_size < 3 * 2**20
     page = Page.read(version_dir)
-    assert "the last 300 of 2500 rows" in page.text
+    assert "the last 300 of 2500 windows" in page.text
     assert "One row in 3 is drawn." in page.text
     assert "One epoch in 5 is drawn." in page.text
     assert "112 more targets are not drawn" in page.text

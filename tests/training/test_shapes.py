@@ -22,7 +22,7 @@ BATCH = 7
 STACKS = [
     {"cell": cell, "units": (4, 6), **changes}
     for cell in ("lstm", "gru", "rnn")
-    for changes in ({}, {"bidirectional": True}, {"output": "sequence"})
+    for changes in ({}, {"bidirectional": True}, {"output": "sequence"}, {"skip": True})
 ]
 
 
@@ -35,10 +35,10 @@ def test_the_shapes_are_those_of_real_keras_layers(options: dict[str, Any]) -> N
     config = config_of(**options)
     selection = np.eye(TASK.features, TASK.targets, dtype=np.float32)
     model = assemble_model(config, (TASK.steps, TASK.features), (TASK.horizon, TASK.targets), no_scaling(selection))
-    *recurrent, dense, rows = keras_layers(config, TASK)
+    first, second, dense, *linear_path, rows = keras_layers(config, TASK)
 
     values: Any = np.ones((BATCH, TASK.steps, TASK.features), np.float32)
-    for number, told in enumerate(recurrent, start=1):
+    for number, told in enumerate((first, second), start=1):
         real = model.get_layer(f"recurrent_{number}")
         assert real.count_params() == told.parameters
         assert values.shape == sizes(told.takes)
@@ -52,6 +52,10 @@ def test_the_shapes_are_those_of_real_keras_layers(options: dict[str, Any]) -> N
         assert [state.shape for state in states] == [sizes(shape) for _, shape in told.states]
     head = model.get_layer("head")
     assert (head.count_params(), head(values).shape) == (dense.parameters, sizes(dense.gives))
+    for name, told in zip(("flat", "skip", "sum"), linear_path, strict=False):
+        assert model.get_layer(name).count_params() == told.parameters
+        assert model.get_layer(name).output.shape[1:] == told.gives[1:]
+    assert len(linear_path) == (3 if config.skip else 0)
     assert model(np.ones((BATCH, TASK.steps, TASK.features), np.float32)).shape == sizes(rows.gives)
     assert sum(layer.parameters for layer in keras_layers(config, TASK)) == model.count_params()
 
@@ -75,6 +79,14 @@ def test_two_directions_are_side_by_side_and_have_states_of_their_own() -> None:
     assert first.parameters == 2 * (3 * 4 * 3 + 3 * 4 * 4 + 2 * 3 * 4)
     assert second.call == "nn.GRU(8, 6, batch_first=True, bidirectional=True)"
     assert (last.call, last.gives) == ("torch.cat([h_n[0], h_n[1]], dim=-1)", ("batch", 12))
+
+
+def test_a_linear_path_starts_from_the_window_and_ends_in_a_sum() -> None:
+    *_, linear, flatten, path, add, rows = torch_layers(config_of(units=(4,), skip=True), TASK)
+    assert linear.call == "nn.Linear(4, 4)"
+    assert (flatten.takes, flatten.gives) == (("batch", 5, 3), ("batch", 15))
+    assert (path.call, path.parameters) == ("nn.Linear(15, 4)", 64)
+    assert (add.takes, add.gives, rows.takes) == (("batch", 4),) * 3
 
 
 def test_many_to_many_keeps_every_step() -> None:
