@@ -282,7 +282,7 @@ def reference(
 
     signal.signal(signal.SIGINT, leave)
     if output:
-        tasks.write([], output)  # where it cannot, that is told now and not in an hour
+        tasks.require_writable(output)  # told now, and not in an hour
     for result in tasks.run(chosen, seeds, data, console):
         if output:  # after each task, so that an interrupt loses only the one that runs
             tasks.write([*results, result], output)

@@ -38,12 +38,12 @@ from training.fit import Epoch, Listener, fit, note
 from training.fused import NotFusable, build_twin, write_twin
 from training.learning_rate import settle
 from training.model import build_model, compile_forecast, serving_model
+from training.shapes import KERAS_NAMES
 from training.windows import Dataset
 
 KINDS: tuple[tuple[Cell, bool], ...] = (("rnn", False), ("gru", False), ("lstm", False), ("lstm", True))
 """Cell, and whether it reads the window in both directions."""
 DEPTHS = (1, 2, 3)
-NAMES: dict[Cell, str] = {"rnn": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"}
 
 TIMED_CALLS = 300
 WARM_UP_CALLS = 30
@@ -66,7 +66,8 @@ class Candidate:
     @property
     def name(self) -> str:
         """What it is called in tables: `bidirectional LSTM, 2 layers`."""
-        kind = f"bidirectional {NAMES[self.cell]}" if self.bidirectional else NAMES[self.cell]
+        cell = KERAS_NAMES[self.cell]
+        kind = f"bidirectional {cell}" if self.bidirectional else cell
         return f"{kind}, {len(self.units)} {'layer' if len(self.units) == 1 else 'layers'}"
 
     def configured(self, config: TrainingConfig, seed: int) -> TrainingConfig:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import Loss, TrainingConfig
-from training.errors import ConfigError, DataError
+from training.errors import ConfigError, DataError, TrainingError
 from training.model import compile_forecast
 from training.table import never_changes
 from training.windows import PARTS, Dataset, Part
@@ -203,16 +203,22 @@ def examine(config: TrainingConfig, dataset: Dataset) -> tuple[Finding, ...]:
 
 
 def examine_fitted(model: keras.Model, dataset: Dataset) -> tuple[Finding, ...]:
-    """Looks at a fitted model: finite weights, finite forecasts everywhere, and an output that depends on the input.
+    """Looks at a fitted model: finite weights of a usual size, finite forecasts, an output that depends on the input.
 
     Args:
         model: As `training.model.build_model` makes it.
         dataset: What it was fitted on.
+
+    Returns:
+        What may spoil its forecasts.
+
+    Raises:
+        TrainingError: A weight or a forecast is not a finite number, so the model cannot be judged, let alone served.
     """
     broken = [weight.path for weight in model.weights if not np.isfinite(np.asarray(weight)).all()]
     if broken:
         sentence = f"{len(broken)} of the model's weights hold values that are not finite, first {broken[0]}"
-        return (Finding("weights not finite", f"{sentence}; train again with a lower --learning-rate"),)
+        raise TrainingError(f"{sentence}; train again with a lower --learning-rate")
     findings = []
     largest = max(float(np.abs(np.asarray(weight)).max()) for weight in model.trainable_variables)
     if largest > RUNAWAY:
@@ -224,7 +230,7 @@ def examine_fitted(model: keras.Model, dataset: Dataset) -> tuple[Finding, ...]:
         if len(bad):
             sentence = f"the model's forecast is not finite after {len(bad)} of {len(part.windows)} windows"
             place = f"of the {name} part, first window {bad[0]}"
-            findings.append(Finding("forecast not finite", f"{sentence} {place}; look for extreme values there"))
+            raise TrainingError(f"{sentence} {place}; look for extreme values there")
     if not findings and _is_dead(model, dataset.train):
         findings.append(
             Finding(

@@ -42,6 +42,9 @@ REACH = 20
 DIVERGED = 4
 """Times the lowest smoothed loss at which the sweep ends."""
 
+LEAST_FALL = 0.02
+"""Share by which the smoothed loss must have fallen before its course says more than chance."""
+
 ABOVE_STEEPEST = 2
 """Times the rate where the loss falls fastest that a fit starts from: along a cosine, its mean is half of that."""
 
@@ -141,9 +144,9 @@ def judge(rates: Sequence[float], losses: Sequence[float]) -> Sweep:
     usable = smoothed[:end]
     lowest = int(np.argmin(usable[SETTLED:])) + SETTLED if len(usable) > SETTLED else 0
     falls = [_fall(usable, step) for step in range(SETTLED, lowest + 1)]
-    if max(falls, default=0) <= 0:
+    if not falls or usable[lowest] > (1 - LEAST_FALL) * usable[SETTLED]:
         chosen = float(TrainingConfig.model_fields["learning_rate"].default)
-        reason = f"the loss did not fall at any rate, so {chosen:g} is the default and not a finding"
+        reason = f"the loss hardly fell at any rate, so {chosen:g} is the default and not a finding"
         return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), chosen, reason, diverged_at)
     steepest = rates[SETTLED + int(np.argmax(falls))]
     chosen = _rounded(min(ABOVE_STEEPEST * steepest, rates[lowest] / BELOW_LOWEST))

@@ -8,9 +8,10 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import keras
 import numpy as np
@@ -458,8 +459,25 @@ def write(results: Sequence[Result], path: Path) -> None:
         ConfigError: The file cannot be written.
     """
     text = json.dumps([record_of(result) for result in results], indent=2)
+    with _output(path, "w") as file:
+        file.write(text + "\n")
+
+
+def require_writable(path: Path) -> None:
+    """Tries whether figures can be written, and leaves alone what is in the file.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    with _output(path, "a"):
+        pass
+
+
+@contextmanager
+def _output(path: Path, mode: Literal["w", "a"]) -> Iterator[TextIO]:
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        with path.open(mode, encoding="utf-8") as file:
+            yield file
     except OSError as error:
         raise ConfigError(f"--output {path} cannot be written ({error.strerror}); choose another file") from None
 
