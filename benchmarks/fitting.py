@@ -144,7 +144,7 @@ class Fitter:
         self._group = ProcessGroup(command, environment(variables, ROOT), ROOT, output, is_piped=True)
         self.name = name
         try:
-            self._read()
+            self._group.read()
         except BaseException:
             self.stop()
             raise
@@ -152,27 +152,11 @@ class Fitter:
 
     def fit(self, seed: int) -> Fit:
         """Fits a model anew."""
-        self._group.resume()
-        pipe = self._group.process.stdin
-        assert pipe is not None
-        pipe.write(f"{seed}\n".encode())
-        pipe.flush()
-        answer = Fit(**self._read())
-        self._group.pause()
-        return answer
+        return Fit(**self._group.ask(seed))
 
     def stop(self) -> None:
         """Ends the process."""
         self._group.stop()
-
-    def _read(self) -> dict[str, Any]:
-        pipe = self._group.process.stdout
-        assert pipe is not None
-        line = pipe.readline()
-        if not line:
-            raise self._group.failure("it ended")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 def serve(name: str, size: Size, epochs: int) -> None:

@@ -203,7 +203,7 @@ class KernelProcess:
         self._group = ProcessGroup(command, environment(variables, ROOT), ROOT, output, is_piped=True)
         self.kernel = kernel
         try:
-            greeting = self._read()
+            greeting = self._group.read()
         except BaseException:
             self.stop()
             raise
@@ -216,27 +216,11 @@ class KernelProcess:
 
     def measure(self, rows: int, seconds: float) -> Timing:
         """Measures calls with so many rows."""
-        self._group.resume()
-        pipe = self._group.process.stdin
-        assert pipe is not None
-        pipe.write(f"{json.dumps({'rows': rows, 'seconds': seconds})}\n".encode())
-        pipe.flush()
-        answer = self._read()
-        self._group.pause()
-        return Timing(**answer)
+        return Timing(**self._group.ask({"rows": rows, "seconds": seconds}))
 
     def stop(self) -> None:
         """Ends the process."""
         self._group.stop()
-
-    def _read(self) -> dict[str, Any]:
-        pipe = self._group.process.stdout
-        assert pipe is not None
-        line = pipe.readline()
-        if not line:
-            raise self._group.failure("it ended")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
 
 if __name__ == "__main__":

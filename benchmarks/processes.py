@@ -1,5 +1,6 @@
 """Processes that are measured: started as a group of their own, paused while others are measured, and surely ended."""
 
+import json
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 10
@@ -89,6 +91,27 @@ class ProcessGroup:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+
+    def read(self) -> dict[str, Any]:
+        """The next line of a piped process, as JSON."""
+        pipe = self.process.stdout
+        assert pipe is not None
+        line = pipe.readline()
+        if not line:
+            raise self.failure("it ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def ask(self, order: object) -> dict[str, Any]:
+        """Wakes a piped process, gives it an order as a line of JSON, waits for its answer, and pauses it."""
+        self.resume()
+        pipe = self.process.stdin
+        assert pipe is not None
+        pipe.write(f"{json.dumps(order)}\n".encode())
+        pipe.flush()
+        answer = self.read()
+        self.pause()
+        return answer
 
     def failure(self, problem: str) -> ContenderFailed:
         """The error that tells what is wrong, with the end of what the process wrote."""
