@@ -139,8 +139,8 @@ def find_lr(
     Takes the options of train; nothing is published. `train --learning-rate auto` does the same and goes on.
     """
     settings, dataset = _prepared(config, options)
-    if plot and not plot.parent.is_dir():  # what cannot be written should be told before the work
-        raise ConfigError(f"{plot}: there is no folder {plot.parent}; make it first.")
+    if plot:
+        _require_drawable(plot)
     from training.doctor import examine  # noqa: PLC0415
     from training.learning_rate import read_settings, sweep, write_rate  # noqa: PLC0415
 
@@ -150,11 +150,19 @@ def find_lr(
         console.print(f"note: {finding.sentence}", highlight=False, markup=False, soft_wrap=True)
     found = sweep(settings, dataset)
     console.print(_sweep_table(found))
+    console.print(f"--learning-rate {found.chosen:g}: {found.reason}", highlight=False, markup=False, soft_wrap=True)
     if plot:
         _draw(found, plot)
     if write:
         write_rate(write, found.chosen)
-    console.print(f"--learning-rate {found.chosen:g}: {found.reason}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _require_drawable(plot: Path) -> None:
+    """Refuses what no figure can be written to: told before the work, not after."""
+    if not plot.parent.is_dir():
+        raise ConfigError(f"{plot}: there is no folder {plot.parent}; make it first.")
+    if plot.suffix.lower() != ".png" or plot.is_dir():
+        raise ConfigError(f"--plot {plot} is no PNG file; give one such as sweep.png.")
 
 
 @app.command()
@@ -269,11 +277,15 @@ def reference(
     """Runs the reference tasks and shows how good the forecasts are.
 
     Each task is run by its own protocol over several seeds; its table has what others published, the baselines, the
-    floor where it is known, and our mean, standard deviation and worst seed.
+    floor where it is known, and our mean, standard deviation and worst seed. Without TASK all are run, sunspots only
+    with --data.
     """
     from training import reference as tasks  # noqa: PLC0415
 
-    chosen = [tasks.TASKS[task]] if task else [*tasks.TASKS.values()]
+    names = [task] if task else [name for name in tasks.TASKS if name != "sunspots" or data]
+    chosen = [tasks.TASKS[name] for name in names]
+    if not task and not data:
+        console.print("note: sunspots is left out, because it needs --data FILE", highlight=False, soft_wrap=True)
     results: list[tasks.Result] = []
 
     def leave(*_: object) -> None:

@@ -110,18 +110,17 @@ class Result:
 
 
 class CtrlC(Listener):
-    """Ctrl-C, remembered until it is heard: an exception that strikes in a destructor of some library is lost."""
+    """Ctrl-C, remembered until `check`: an exception that strikes in a destructor of some library is lost."""
 
     def __init__(self) -> None:
         self._pressed = False
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Listens meanwhile; raises KeyboardInterrupt at once, and again wherever `check` is called."""
+        """Listens meanwhile."""
 
         def press(*_: object) -> None:
             self._pressed = True
-            raise KeyboardInterrupt
 
         before = signal.signal(signal.SIGINT, press)
         try:
@@ -130,12 +129,12 @@ class CtrlC(Listener):
             signal.signal(signal.SIGINT, before)
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt if the first one was lost."""
+        """Raises KeyboardInterrupt if there was one."""
         if self._pressed:
             raise KeyboardInterrupt
 
     def epoch_done(self, epoch: Epoch) -> None:  # noqa: ARG002 (it is the moment that counts)
-        """Ends a fit that goes on although it should not."""
+        """Ends the fit."""
         self.check()
 
 

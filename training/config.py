@@ -44,8 +44,9 @@ def _split_units(value: object) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_split_commas)]
-Layers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split_commas), Field(min_length=1)]
-Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
+Units = Annotated[int, Field(ge=1, le=2**14)]
+Layers = Annotated[tuple[Units, ...], BeforeValidator(_split_commas), Field(min_length=1)]
+Rate = Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"]
 Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
 
 
@@ -91,11 +92,11 @@ class TrainingConfig(BaseModel):
     """Read the window in both directions."""
     activation: Activation = "tanh"
     """What a cell's candidate values go through; relu has no bound and may explode."""
-    forget_bias: float = 1.0
+    forget_bias: float = Field(default=1.0, ge=-100, le=100)
     """Where the bias of an LSTM's forget gate starts; higher remembers longer."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of what one layer hands to the next that is switched off at random in training."""
-    noise: float = Field(default=0.0, ge=0)
+    noise: float = Field(default=0.0, ge=0, le=1)
     """Standard deviation of the noise that training adds to the scaled inputs."""
     skip: bool = False
     """Add a linear path past the cells that starts as the ridge autoregression; the cells learn the rest."""
@@ -113,7 +114,7 @@ class TrainingConfig(BaseModel):
     """Largest norm of the whole gradient."""
     batch_size: int = Field(default=32, ge=1)
     """Windows in one training step."""
-    epochs: int = Field(default=50, ge=1)
+    epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Most passes over the training windows."""
     patience: int = Field(default=10, ge=1)
     """Passes without a better validation loss before training stops; the best weights are kept."""
@@ -169,7 +170,7 @@ NAME_IN_WORDS = (
     "letters, digits, points, dashes and underscores, at most 64, the first a letter or digit, for example default"
 )
 _EXPECTED = {
-    "units": "expected whole numbers from 1, one per layer, for example 64,64",
+    "units": "expected whole numbers from 1 to 16384, one per layer, for example 64,64",
     "name": f"expected {NAME_IN_WORDS}",
     "learning_rate": "expected a number above 0, or auto, for example 0.003",
     "measured_in": "expected a unit for each column named, for example temp=°C,load=MW",

@@ -231,7 +231,9 @@ def residuals(evaluation: Evaluation, column: int, first_row: int, label: str) -
     in_time.axhline(0, color=MUTED, linewidth=0.8)
     in_time.set(xlabel="row of the table", ylabel=_cut(label), title="Actual less forecast")
     _tick(in_time, whole_x=True)
-    counts, edges = np.histogram(left, bins=min(BINS, max(5, len(left) // 5)))
+    room = 1e-6 * float(np.abs(left).max()) or 1.0  # residuals that are all alike leave no width for a bin
+    limits = (left.min() - room, left.max() + room)
+    counts, edges = np.histogram(left, bins=min(BINS, max(5, len(left) // 5)), range=limits)
     spread.stairs(counts, edges, color=BLUE, fill=True)
     spread.axvline(0, color=MUTED, linewidth=0.8)
     spread.set(xlabel=_cut(label), ylabel="forecasts", title="Histogram")

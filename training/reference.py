@@ -288,6 +288,8 @@ def run(tasks: Sequence[Task], seeds: int, data: Path | None, console: Console) 
     """
     datasets = [dataset_of(task, data) for task in tasks]  # all, so that a mistake is told before hours are spent
     for task, dataset in zip(tasks, datasets, strict=True):
+        work = f"{task.name}: {len(dataset.train.windows)} windows to train, {len(dataset.test.windows)} to judge"
+        console.print(f"{work}, {seeds} seed{'s' if seeds > 1 else ''}", highlight=False)
         result = run_task(task, dataset, seeds, console)
         console.print(table_of(result))
         for sentence in sentences_of(result):
@@ -464,13 +466,16 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Tries whether figures can be written, and leaves alone what is in the file.
+    """Tries whether figures can be written; leaves alone what is in the file, and no file where there was none.
 
     Raises:
         ConfigError: They cannot.
     """
+    is_new = not path.exists()
     with _output(path, "a"):
         pass
+    if is_new:
+        path.unlink()
 
 
 @contextmanager

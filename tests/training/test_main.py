@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -300,18 +299,9 @@ def test_ctrl_c_while_tensorflow_is_imported_stops_with_130_too(tmp_path: Path) 
     assert errors == "Interrupted; nothing was exported.\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "first_words"),
-    [
-        (("find-lr", "--series", "lesson"), "to train"),
-        (("reference", "lesson", "--output", "figures.json"), None),
-    ],
-)
-def test_ctrl_c_ends_what_publishes_nothing_with_130_too(
-    tmp_path: Path, arguments: tuple[str, ...], first_words: str | None
-) -> None:
+def test_ctrl_c_ends_find_lr_with_130_too(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "training", *arguments],
+        [sys.executable, "-m", "training", "find-lr", "--series", "lesson"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -319,11 +309,7 @@ def test_ctrl_c_ends_what_publishes_nothing_with_130_too(
         text=True,
     )
     assert process.stdout is not None
-    if first_words:
-        assert first_words in process.stdout.readline()
-    else:
-        while not (tmp_path / "figures.json").exists() and process.poll() is None:
-            time.sleep(0.05)
+    assert "to train" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
 

@@ -374,6 +374,13 @@ def test_errors_of_any_size_can_be_drawn(report: Report, error: float) -> None:
     assert Page.read(report(evaluation_of(error=error)))
 
 
+def test_errors_that_are_huge_and_all_alike_can_be_drawn(report: Report) -> None:
+    even = evaluation_of()
+    forecasts = {name: np.full_like(values, 7.77e20) for name, values in even.forecasts.items()}
+
+    assert Page.read(report(replace(even, forecasts=forecasts)))
+
+
 def test_what_is_no_number_becomes_null(report: Report) -> None:
     epochs = (Epoch(1, float("inf"), float("nan"), best=True), Epoch(2, 0.5, float("nan"), best=True))
 
