@@ -23,6 +23,18 @@ STALE_SECONDS = 24 * 3600
 """Age at which the folder of an export that was killed is cleared away; no export takes that long."""
 
 
+def require_room(model_dir: Path) -> None:
+    """Refuses a folder that no version can be written to, before there is one to lose.
+
+    Raises:
+        ExportError: It, or the folder that it would be made in, cannot be written to.
+    """
+    place = next(path for path in (model_dir, *model_dir.absolute().parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        problem = "cannot be written to" if place.is_dir() else "is a file"
+        raise ExportError(f"{model_dir}: {place} {problem}; choose another --models-dir.")
+
+
 @contextmanager
 def building_dir(model_dir: Path) -> Iterator[Path]:
     """A folder to build in, on the same filesystem; gone afterwards unless it was published."""

@@ -17,6 +17,7 @@ from training.export import export
 from training.fit import History, Listener, Listeners, fit, note, progress
 from training.learning_rate import Sweep, settle
 from training.model import build_model
+from training.publication import require_room
 from training.report import Run, write_report
 from training.windows import Dataset
 
@@ -46,6 +47,7 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     Raises:
         TrainingError: The data or the loss are not finite, or the version cannot be published.
     """
+    require_room(config.models_dir / config.name)
     config, dataset, sweep = _before(config, dataset, console)
     model = build_model(config, dataset)
     history = fit(model, config, dataset.train, dataset.validation, _listener(config, console))

@@ -342,3 +342,13 @@ def test_brackets_in_names_are_shown_as_they_are(workplace: Path, tmp_path: Path
 
     assert result.returncode == 0, result.stderr
     assert "flow [/min] [red]: " in result.stdout
+
+
+def test_a_folder_that_no_version_can_go_to_is_told_before_the_fit(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+
+    result = run("train", "--series", "lesson", "--models-dir", "taken/models", cwd=tmp_path)
+
+    assert result.returncode == 2
+    assert re.search(r"taken/models/default: \S*taken is a file; choose another --models-dir", result.stderr)
+    assert "epoch" not in result.stdout
