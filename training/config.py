@@ -46,7 +46,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_split_commas)]
 Units = Annotated[int, Field(ge=1, le=2**14)]
 Layers = Annotated[tuple[Units, ...], BeforeValidator(_split_commas), Field(min_length=1)]
-Rate = Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"]
+Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
 Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
 
 
