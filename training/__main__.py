@@ -19,6 +19,7 @@ from app.golden import Golden
 from app.manifest import Manifest, Score
 from app.settings import EngineName
 from training.config import ReferenceTask, TrainingConfig, read_config, shown
+from training.console import note, tell
 from training.data import prepare
 from training.errors import ConfigError, TrainingError
 from training.shapes import Task, keras_layers, shape_table, table_titles, torch_layers
@@ -115,9 +116,9 @@ def train(config: Path | None, **options: Any) -> None:
         outcome = run(settings, dataset, console)
         published.append(outcome.version_dir)
         console.print(_score_table(outcome.scores))
-        console.print(outcome.verdict, highlight=False, markup=False, soft_wrap=True)
+        tell(console, outcome.verdict)
         _say_why_no_twin(Manifest.read(outcome.version_dir))
-        console.print(f"Version: {outcome.version_dir}", highlight=False, markup=False, soft_wrap=True)
+        tell(console, f"Version: {outcome.version_dir}")
 
 
 @app.command("find-lr")
@@ -147,10 +148,10 @@ def find_lr(
     if write:
         read_settings(write)
     for finding in examine(settings, dataset):
-        console.print(f"note: {finding.sentence}", highlight=False, markup=False, soft_wrap=True)
+        note(console, finding.sentence)
     found = sweep(settings, dataset)
     console.print(_sweep_table(found))
-    console.print(f"--learning-rate {found.chosen:g}: {found.reason}", highlight=False, markup=False, soft_wrap=True)
+    tell(console, f"--learning-rate {found.chosen:g}: {found.reason}")
     if plot:
         _draw(found, plot)
     if write:
@@ -172,7 +173,7 @@ def inspect(path: VersionPath) -> None:
     console.print(_manifest_table(manifest))
     if manifest.scores:
         console.print(_score_table(manifest.scores))
-    console.print(manifest.verdict, highlight=False, markup=False, soft_wrap=True)
+    tell(console, manifest.verdict)
 
 
 @app.command()
@@ -196,7 +197,7 @@ def fuse(
 
     with _clearing_away_on_ctrl_c() as published:
         published.append(run(path, name, models_dir))
-        console.print(f"Version: {published[0]}", highlight=False, markup=False, soft_wrap=True)
+        tell(console, f"Version: {published[0]}")
 
 
 @app.command()
@@ -213,12 +214,10 @@ def verify(path: VersionPath) -> None:
     engines: list[EngineName] = ["tensorflow", "onnx"] if manifest.has_twin else ["tensorflow"]
     for engine in engines:
         load_engine(engine, path, manifest, golden, max_rows=len(golden.windows), threads=1)
-    console.print(
+    tell(
+        console,
         f"{path} is sound: {len(manifest.files)} files match their checksums, "
         f"{len(golden.windows)} golden rows come out as recorded by the engines {' and '.join(engines)}.",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
     _say_why_no_twin(manifest)
 
@@ -242,7 +241,7 @@ def compare(
 
     with _clearing_away_on_ctrl_c():
         console.print(run(settings, dataset, seeds, results, console))
-        console.print(f"Table and plot: {results}", highlight=False, markup=False, soft_wrap=True)
+        tell(console, f"Table and plot: {results}")
 
 
 @app.command()
@@ -285,7 +284,7 @@ def reference(
     names = [task] if task else [name for name in tasks.TASKS if name != "sunspots" or data]
     chosen = [tasks.TASKS[name] for name in names]
     if not task and not data:
-        console.print("note: sunspots is left out, because it needs --data FILE", highlight=False, soft_wrap=True)
+        note(console, "sunspots is left out, because it needs --data FILE")
     results: list[tasks.Result] = []
 
     def leave(*_: object) -> None:
@@ -310,7 +309,7 @@ def _clearing_away_on_ctrl_c() -> Iterator[list[Path]]:
         yield published
     except KeyboardInterrupt as interrupt:
         state = f"the version is {published[0]}" if published else NOTHING_EXPORTED
-        error_console.print(f"Interrupted; {str(interrupt) or state}.", highlight=False, markup=False, soft_wrap=True)
+        tell(error_console, f"Interrupted; {str(interrupt) or state}.")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -329,15 +328,14 @@ def _prepared(config: Path | None, options: dict[str, Any]) -> tuple[TrainingCon
 
 def _tell(dataset: Dataset) -> None:
     rows = f"{dataset.training_rows} to train, {dataset.validation_rows} to validate, {dataset.test_rows} to test"
-    console.print(f"{dataset.source}: {dataset.rows} rows, {rows}", highlight=False, markup=False, soft_wrap=True)
+    tell(console, f"{dataset.source}: {dataset.rows} rows, {rows}")
     for notice in dataset.notices:
-        console.print(f"note: {notice}", highlight=False, markup=False, soft_wrap=True)
+        note(console, notice)
 
 
 def _say_why_no_twin(manifest: Manifest) -> None:
     if not manifest.has_twin:
-        text = f"note: no fused twin: {_why_no_twin(manifest)}; TensorFlow serves it"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        note(console, f"no fused twin: {_why_no_twin(manifest)}; TensorFlow serves it")
 
 
 def _why_no_twin(manifest: Manifest) -> str:

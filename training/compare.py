@@ -30,11 +30,12 @@ from rich.table import Table
 from app.engines.onnx import OnnxEngine
 from training.baselines import fit_baselines
 from training.config import Cell, TrainingConfig
+from training.console import note, tell
 from training.doctor import examine
 from training.errors import TrainingError
 from training.evaluate import error_scales, losses_of
 from training.export import make_contract
-from training.fit import Epoch, Listener, fit, note
+from training.fit import Epoch, Listener, fit
 from training.fused import NotFusable, build_twin, write_twin
 from training.learning_rate import settle
 from training.model import build_model, compile_forecast, serving_model
@@ -215,10 +216,10 @@ def _run(
             history = fit(model, own, dataset.train, dataset.validation, ctrl_c)
         except TrainingError as error:
             failures += 1
-            console.print(f"  seed {seed}: {error}", highlight=False, markup=False, soft_wrap=True)
+            tell(console, f"  seed {seed}: {error}")
             continue
         for incident in history.incidents:
-            console.print(f"  seed {seed}: {incident.sentence}", highlight=False, markup=False, soft_wrap=True)
+            tell(console, f"  seed {seed}: {incident.sentence}")
         errors.append(_error_of(compile_forecast(model)(dataset.test.windows), dataset))
         seconds.append(history.seconds)
         console.print(f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds", highlight=False)

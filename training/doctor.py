@@ -422,7 +422,7 @@ def _name(names: Sequence[str], column: int, columns: int) -> str:
 
 
 def _require_loss(config: TrainingConfig, part: Part, rows: Rows, dataset: Dataset) -> None:
-    expected = part.step_targets if config.output == "sequence" and rows.part == "training" else part.targets
+    expected = part.learnt_targets(config.output) if rows.part == "training" else part.targets
     unfit = _unfit_for_loss(config.loss, expected)
     if not unfit:
         return

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import TrainingConfig
+from training.console import note
 from training.descent import Descent
 from training.doctor import Incident, Trouble, covered, diagnose
 from training.errors import ConfigError, TrainingError
@@ -284,7 +285,7 @@ class _Passes:
         self.model = model
         self.config = config
         self._windows = train.windows
-        self._expected = train.step_targets if config.output == "sequence" else train.targets
+        self._expected = train.learnt_targets(config.output)
         self._validation = validation
         self._augment = augment
         self._generator = np.random.default_rng(config.seed)
@@ -441,8 +442,3 @@ def _losses(epoch: Epoch) -> str:
     if math.isnan(epoch.validation_loss):
         return f"loss {epoch.loss:.4f}"
     return f"loss {epoch.loss:.4f}  validation {epoch.validation_loss:.4f}{' (best)' if epoch.best else ''}"
-
-
-def note(console: Console, sentence: str) -> None:
-    """Tells the user something to think about."""
-    console.print(f"note: {sentence}", highlight=False, markup=False, soft_wrap=True)

@@ -106,7 +106,7 @@ def sweep(config: TrainingConfig, dataset: Dataset) -> Sweep:
         lambda step: tf.pow(tf.constant(factor, tf.float32), tf.cast(step, tf.float32)),
     )
     windows = dataset.train.windows
-    expected = dataset.train.step_targets if config.output == "sequence" else dataset.train.targets
+    expected = dataset.train.learnt_targets(config.output)
     order = _batches(config, len(windows))
     losses: list[float] = []
     for start in range(0, STEPS, STEPS_A_CALL):

@@ -223,7 +223,7 @@ def horizon_errors(evaluation: Evaluation, labels: Sequence[str]) -> Figure:
 @_style()
 def residuals(evaluation: Evaluation, column: int, first_row: int, label: str) -> Figure:
     """What the model's forecast one step ahead left over: in time, as a histogram, and its autocorrelation."""
-    left = evaluation.actual[:, 0, column].astype(np.float64) - evaluation.forecasts[MODEL][:, 0, column]
+    left = left_over(evaluation, column)
     step = stride(len(left))
     figure, ((in_time, spread, echo),) = _panels(2.6, columns=3, width_ratios=(2, 1, 1), start=0.75)
     rows = np.arange(first_row, first_row + len(left))
@@ -246,6 +246,11 @@ def residuals(evaluation: Evaluation, column: int, first_row: int, label: str) -
     echo.set(xlabel="rows apart", title="Autocorrelation", ylim=(-1, 1))
     _tick(echo, whole_x=True)
     return figure
+
+
+def left_over(evaluation: Evaluation, column: int) -> NDArray[np.float64]:
+    """(n,): actual less the model's forecast one step ahead, raw units."""
+    return evaluation.actual[:, 0, column].astype(np.float64) - evaluation.forecasts[MODEL][:, 0, column]
 
 
 def autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:

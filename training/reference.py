@@ -22,9 +22,10 @@ from rich.table import Table as Grid
 from training import series
 from training.baselines import AUTOREGRESSION, fit_baselines
 from training.config import ReferenceTask, TrainingConfig
+from training.console import note, tell
 from training.data import prepare, read_table
 from training.errors import ConfigError, DataError
-from training.fit import Augment, fit, note
+from training.fit import Augment, fit
 from training.linear import Linear
 from training.model import build_model, compile_forecast
 from training.table import Table, settle
@@ -293,7 +294,7 @@ def run(tasks: Sequence[Task], seeds: int, data: Path | None, console: Console) 
         result = run_task(task, dataset, seeds, console)
         console.print(table_of(result))
         for sentence in sentences_of(result):
-            console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+            tell(console, sentence)
         yield result
 
 
@@ -495,7 +496,7 @@ def _figures(task: Task, network: Network, dataset: Dataset, seeds: int, console
         seconds.append(time.perf_counter() - started)
         scores.append(score(task.measure, compile_forecast(model)(dataset.test.windows), dataset.test.targets))
         line = f"{task.name}, {network.title}, seed {seed}: {task.measure} {scores[-1]:.4g} in {seconds[-1]:.1f} s"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        tell(console, line)
     return Figures(network.title, tuple(scores), tuple(seconds), higher_is_better=task.measure != "MAE")
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
@@ -223,18 +222,19 @@ def _draw_errors(run: Run, labels: Sequence[str]) -> Drawing:
 
 
 def _draw_residuals(run: Run, column: int, label: str) -> Drawing:
-    evaluation = run.evaluation
-    left = (evaluation.actual[:, 0, column] - evaluation.forecasts[MODEL][:, 0, column]).astype(np.float64)
+    left = plots.left_over(run.evaluation, column)
+    summary = (
+        f"{label}: actual less the model's forecast one step ahead, mean {left.mean():.3g}, standard deviation "
+        f"{left.std():.3g}."
+    )
     correlations = plots.autocorrelation(left)
     echo = f" Autocorrelation at one row: {correlations[0]:.2f}." if len(correlations) else ""
     return Drawing(
         f"residuals-{column + 1}",
-        plots.residuals(evaluation, column, _first_row(run), label),
-        f"{label}: actual less the model's forecast one step ahead, mean {left.mean():.3g}, standard deviation "
-        f"{left.std():.3g}.{echo}",
-        f"{label}: actual less the model's forecast one step ahead, mean {left.mean():.3g}, standard deviation "
-        f"{left.std():.3g}. Autocorrelations outside the grey band are beyond chance, 19 times out of 20: something is "
-        "left to learn." + _thinned(len(left), "row"),
+        plots.residuals(run.evaluation, column, _first_row(run), label),
+        summary + echo,
+        f"{summary} Autocorrelations outside the grey band are beyond chance, 19 times out of 20: something is left to "
+        "learn." + _thinned(len(left), "row"),
     )
 
 

@@ -10,11 +10,12 @@ from rich.console import Console
 from app.manifest import Score
 from training.choice import choose
 from training.config import TrainingConfig
+from training.console import note
 from training.doctor import examine, examine_fitted
 from training.evaluate import Evaluation, evaluate
 from training.events import EventWriter
 from training.export import export
-from training.fit import History, Listener, Listeners, fit, note, progress
+from training.fit import History, Listener, Listeners, fit, progress
 from training.learning_rate import Sweep, settle
 from training.model import build_model
 from training.publication import require_room

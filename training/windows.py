@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config import Output
 from training.errors import ConfigError, DataError
 from training.mistakes import check_dataset, check_part
 
@@ -59,6 +60,10 @@ class Part:
         rows = np.concatenate([self.history[:, -steps:], self.targets], axis=1)  # (windows, steps + horizon, targets)
         following = np.lib.stride_tricks.sliding_window_view(rows[:, 1:], horizon, axis=1)
         return following.transpose(0, 1, 3, 2)
+
+    def learnt_targets(self, output: Output) -> Float32:
+        """What a fit compares its forecasts with: `targets`, or for the output `sequence` those of every step."""
+        return self.step_targets if output == "sequence" else self.targets
 
     def between(self, start: int, end: int) -> "Part":
         """The windows from `start` up to `end`."""

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from onnx import numpy_helper
 
 from app.manifest import MANIFEST_FILE, TWIN_FILE, Manifest, digest_files
 from tests.servers import running
+from tests.training.interrupts import interrupt
 from training.config import TrainingConfig
 
 ROWS = 120
@@ -252,68 +252,28 @@ def test_a_mistake_is_told_without_a_traceback_and_exits_with_2(
 
 
 def test_ctrl_c_stops_with_130_and_exports_nothing(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "training",
-        "train",
-        "--series",
-        "lesson",
-        "--epochs",
-        "100000",
-        "--patience",
-        "99999",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 1/" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    long = ("--epochs", "100000", "--patience", "99999")
+    code, _, errors = interrupt(tmp_path, "train", "--series", "lesson", *long, once="epoch 1/")
 
-    assert process.returncode == 130
+    assert code == 130
     assert "nothing was exported" in errors
     assert "Traceback" not in errors
     assert list(tmp_path.rglob("saved_model.pb")) == []
 
 
 def test_ctrl_c_while_tensorflow_is_imported_stops_with_130_too(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", "train", "--series", "lesson"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert "to train" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    code, seen, errors = interrupt(tmp_path, "train", "--series", "lesson", once="to train")
 
-    assert process.returncode == 130
+    assert len(seen) == 1
+    assert code == 130
     assert errors == "Interrupted; nothing was exported.\n"
 
 
 def test_ctrl_c_ends_find_lr_with_130_too(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", "find-lr", "--series", "lesson"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert "to train" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    code, seen, errors = interrupt(tmp_path, "find-lr", "--series", "lesson", once="to train")
 
-    assert process.returncode == 130
+    assert len(seen) == 1
+    assert code == 130
     assert errors.endswith("Interrupted; nothing was exported.\n")
     assert "Traceback" not in errors
 

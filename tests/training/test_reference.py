@@ -2,10 +2,6 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
+from tests.training.interrupts import interrupt
 from tests.training.test_main import run
 from training import reference, series
 from training.config import ReferenceTask
@@ -316,22 +313,10 @@ def test_command_tells_what_it_takes(arguments: tuple[str, ...], code: int, fact
 
 
 def test_ctrl_c_tells_how_many_tasks_are_done(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", "reference", "lesson", "--seeds", "1", "--output", "figures.json"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "lesson: 955 windows to train, 461 to judge, 1 seed\n"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    arguments = ("reference", "lesson", "--seeds", "1", "--output", "figures.json")
+    code, seen, errors = interrupt(tmp_path, *arguments, once="lesson: 955 windows to train, 461 to judge, 1 seed\n")
 
-    assert process.returncode == 130, errors
+    assert len(seen) == 1
+    assert code == 130, errors
     assert errors.splitlines()[-1] == "Interrupted; 0 of 1 task is done."
     assert not (tmp_path / "figures.json").exists()
