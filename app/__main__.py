@@ -11,14 +11,14 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess, multiprocess
 
-from app.cores import cores_per_worker
 from app.errors import SettingsError
-from app.lifecycle import STARTUP_FAILURE, exit_now
-from app.logs import configure_logs
-from app.metrics import MULTIPROCESS_DIR
-from app.protocol import BoundedProtocol
-from app.server import Server, Worker
+from app.process.cores import cores_per_worker
+from app.process.lifecycle import STARTUP_FAILURE, exit_now
+from app.process.protocol import BoundedProtocol
+from app.process.server import Server, Worker
 from app.settings import PREFIX, Settings
+from app.telemetry.logs import configure_logs
+from app.telemetry.metrics import MULTIPROCESS_DIR
 
 USAGE_ERROR = 2
 KEEP_ALIVE_SECONDS = 75

@@ -7,13 +7,13 @@ from functools import partial
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import admin, docs, health, inference, native, tfserving
+from app.api import admin, docs, health, native, open_inference, tfserving
 from app.api.direct import Front
+from app.api.middleware import ExchangeMiddleware
 from app.api.problems import add_problem_handlers
-from app.logs import configure_logs
-from app.middleware import ExchangeMiddleware
-from app.service import Service
+from app.serving.service import Service
 from app.settings import Settings
+from app.telemetry.logs import configure_logs
 
 DESCRIPTION = "Forecasts from a stacked LSTM: a window of rows in, the rows that follow out, both in raw units."
 
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Front:
         generate_unique_id_function=lambda route: route.name,
     )
     predictions = (native.Predict(service), native.PredictBatch(service))
-    v1, v2 = tfserving.TFServing(service), inference.Inference(service)
+    v1, v2 = tfserving.TFServing(service), open_inference.Inference(service)
     app.state.service = service
     app.openapi = partial(docs.describe, app, service, predictions, (v1, v2))  # type: ignore[method-assign]
     app.include_router(native.router)
@@ -66,6 +66,6 @@ def create_app(settings: Settings | None = None) -> Front:
     lifecycle = service.lifecycle
     root = settings.root_path
     for_v1 = ExchangeMiddleware(v1, lifecycle, tfserving.answer_error, "tfserving")
-    for_v2 = ExchangeMiddleware(v2, lifecycle, inference.answer_error, "inference")
+    for_v2 = ExchangeMiddleware(v2, lifecycle, open_inference.answer_error, "inference")
     direct = {root + route.path: ExchangeMiddleware(route, lifecycle) for route in predictions}
     return Front(app, {**direct, f"{root}/v2": for_v2}, {f"{root}/v1/": for_v1, f"{root}/v2/": for_v2})

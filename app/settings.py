@@ -7,16 +7,15 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.engines.engine import EngineName
 from app.errors import SettingsError
-from app.manifest import NAME_PATTERN
-
-EngineName: TypeAlias = Literal["auto", "onnx", "tensorflow"]
+from app.version.manifest import NAME_PATTERN
 
 PREFIX = "WINDOWCAST_"
 MIN_KEY_CHARACTERS = 16

@@ -164,9 +164,9 @@ def serve(name: str, size: Size, epochs: int) -> None:
     import keras
 
     from training.config import TrainingConfig
-    from training.fit import fit
-    from training.model import build_model, compile_forecast
-    from training.windows import Dataset, cut_training
+    from training.data.windows import Dataset, cut_training
+    from training.fitting.fit import fit
+    from training.network.model import build_model, compile_forecast
 
     rows = _rows(WINDOWS + size.steps)
     part = cut_training(rows, rows, size.steps, 1)
@@ -203,7 +203,7 @@ def _rows(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 
 def _clock(ends: list[float]) -> Any:
-    from training.fit import Listener
+    from training.fitting.fit import Listener
 
     class Clock(Listener):
         def epoch_done(self, epoch: Any) -> None:  # noqa: ARG002

@@ -34,7 +34,7 @@ AGREEMENT = 1e-5
 
 def _own_onnx(model: Model, threads: int) -> Predict:
     from app.engines.onnx import OnnxEngine
-    from app.manifest import Manifest
+    from app.version.manifest import Manifest
 
     engine = OnnxEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH, threads)
     engine.warm_up()
@@ -44,7 +44,7 @@ def _own_onnx(model: Model, threads: int) -> Predict:
 def _own_tensorflow(model: Model, _: int) -> Predict:
     """XLA; its threads are set in the environment, as those of all that runs on TensorFlow."""
     from app.engines.tensorflow import TensorFlowEngine
-    from app.manifest import Manifest
+    from app.version.manifest import Manifest
 
     engine = TensorFlowEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH)
     engine.warm_up()
@@ -54,7 +54,7 @@ def _own_tensorflow(model: Model, _: int) -> Predict:
 def _keras_predict(model: Model, _: int) -> Predict:
     import keras
 
-    import training.layers  # noqa: F401  # what the model is made of
+    import training.network.layers  # noqa: F401  # what the model is made of
 
     network = keras.models.load_model(model.keras_path)
     return lambda windows: network.predict(windows, batch_size=len(windows), verbose=0)

@@ -9,12 +9,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from app.manifest import Score
+from app.version.manifest import Score
 from benchmarks.models import DATA_ROWS, SHAPES, Model, Shape
 from training.config import TrainingConfig
-from training.export import export
-from training.model import build_model, serving_model
-from training.windows import Dataset, Part
+from training.data.windows import Dataset, Part
+from training.network.model import build_model, serving_model
+from training.publishing.export import export
 
 SCORES = (Score(forecaster="model", mae=1.0, rmse=1.0),)
 

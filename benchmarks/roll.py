@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 
-from app.golden import Golden
-from app.manifest import MANIFEST_FILE, Manifest, digest_files
-from app.settling import SETTLING_SECONDS
+from app.version.folders import SETTLING_SECONDS
+from app.version.golden import Golden
+from app.version.manifest import MANIFEST_FILE, Manifest, digest_files
 from benchmarks.dialects import Request, ask_single
 from benchmarks.generator import Outcome, encode, send_closed
 from benchmarks.models import Model, made_models

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import orjson
 
-from app.journal import DELAY_SECONDS
+from app.telemetry.journal import DELAY_SECONDS
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"

@@ -12,9 +12,9 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from app.metrics import Outcome
-from app.repository import State
-from tests.app.test_metrics import samples_of
+from app.serving.repository import State
+from app.telemetry.metrics import Outcome
+from tests.app.telemetry.test_metrics import samples_of
 from tests.promql import BadQuery, Labels, check
 from tests.servers import ROOT, Server, running, wait_until
 from tests.versions import contract_of, make_version

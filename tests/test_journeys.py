@@ -9,10 +9,10 @@ import tensorflow as tf
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from app.golden import deviation
-from app.manifest import Manifest
+from app.version.golden import deviation
+from app.version.manifest import Manifest
 from tests.servers import Server, running
-from training.__main__ import app
+from training.cli.commands import app
 
 ROWS = 100
 WINDOW = 8

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app.golden import deviation
-from app.manifest import Manifest
 from app.settings import PREFIX, Settings
+from app.version.golden import deviation
+from app.version.manifest import Manifest
 from tests.servers import ROOT, Server, environment, running
 from training.config import TrainingConfig
 

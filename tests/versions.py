@@ -14,8 +14,9 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from app.golden import Array, Golden
-from app.manifest import (
+from app.arrays import Array
+from app.version.golden import Golden
+from app.version.manifest import (
     MANIFEST_FILE,
     TWIN_FILE,
     Contract,

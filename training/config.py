@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from app.manifest import NAME_PATTERN
+from app.version.manifest import NAME_PATTERN
 from training.errors import ConfigError
 
 Cell = Literal["lstm", "gru", "rnn"]
@@ -24,7 +24,7 @@ Output = Literal["last", "sequence"]
 Scale = Literal["standard", "window", "last", "none"]
 Series = Literal["co2", "sunspots", "lesson", "exercise", "multiplication"]
 ReferenceTask = Literal["lesson", "exercise", "multiplication", "sunspots"]
-"""The tasks of `python -m training reference`; they are named here because `training.reference` is slow to import."""
+"""The tasks of `python -m training reference`, named here because `training.studies` is slow to import."""
 
 
 def _split_commas(value: object) -> object:

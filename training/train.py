@@ -7,20 +7,20 @@ from pathlib import Path
 import keras
 from rich.console import Console
 
-from app.manifest import Score
-from training.choice import choose
+from app.version.manifest import Score
 from training.config import TrainingConfig
 from training.console import note
-from training.doctor import examine, examine_fitted
-from training.evaluate import Evaluation, evaluate
-from training.events import EventWriter
-from training.export import export
-from training.fit import History, Listener, Listeners, fit, progress
-from training.learning_rate import Sweep, settle
-from training.model import build_model
-from training.publication import require_room
-from training.report import Run, write_report
-from training.windows import Dataset
+from training.data.windows import Dataset
+from training.fitting.doctor import examine, examine_fitted
+from training.fitting.fit import History, Listener, Listeners, fit, progress
+from training.fitting.learning_rate import Sweep, settle
+from training.fitting.tensorboard import EventWriter
+from training.judging.choice import choose
+from training.judging.evaluate import Evaluation, evaluate
+from training.network.model import build_model
+from training.publishing.export import export
+from training.publishing.publication import require_room
+from training.reporting.report import Run, write_report
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,15 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from app.api.body import read_body
 from app.api.direct import HEADERS
 from app.api.native import ModelName, RunningService
 from app.api.problems import invalid_body
-from app.body import read_body
 from app.errors import ArtifactError, Conflict, MalformedBody, NotFound, Unauthorized
-from app.policies import LABEL_PATTERN, LatestCount, Policy, VersionList, VersionNumber
-from app.repository import State
-from app.service import Service
-from app.versions import versions
+from app.serving.policies import LABEL_PATTERN, LatestCount, Policy, VersionList, VersionNumber
+from app.serving.repository import State
+from app.serving.service import Service
+from app.version.folders import versions
 
 MAX_BODY_BYTES = 2**16
 

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.body import BODY_IS_HERE, read_body
+from app.api.body import read_body
 from app.errors import MethodNotAllowed
+from app.process.protocol import BODY_IS_HERE
 from app.settings import Settings
 
 HEADERS = "headers"

@@ -18,20 +18,20 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.responses import RedirectResponse, Response
 
+from app.api.body import MediaType
 from app.api.native import PredictionRoute, Selection
 from app.api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from app.api.problems import Problem
 from app.api.schemas import About, ErrorAnswer
 from app.api.tfserving import metadata_of
-from app.body import MediaType
-from app.golden import Array
-from app.lifecycle import Phase
-from app.manifest import NAME_PATTERN, Contract, Feature
-from app.policies import LABEL_PATTERN
-from app.service import Service
-from app.signature import Layout
-from app.tensors import DATATYPE, LENGTH_HEADER
-from app.versions import LoadedVersion
+from app.arrays import Array
+from app.payloads.open_inference import DATATYPE, LENGTH_HEADER
+from app.process.lifecycle import Phase
+from app.serving.loading import LoadedVersion
+from app.serving.policies import LABEL_PATTERN
+from app.serving.service import Service
+from app.version.manifest import NAME_PATTERN, Contract, Feature
+from app.version.signature import Layout
 
 router = APIRouter(include_in_schema=False)
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from app.api.native import RunningService
-from app.lifecycle import Phase
-from app.metrics import exposition
+from app.process.lifecycle import Phase
+from app.telemetry.metrics import exposition
 
 router = APIRouter(tags=["health"])
 

@@ -15,18 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError, from_json
 from starlette.responses import Response
 
-from app import npy
+from app.api.body import MediaType, declared_type, wanted_type
 from app.api.direct import DECODING, ENCODING, DirectRoute, Request
 from app.api.problems import invalid_body, invalid_query
-from app.body import MediaType, declared_type, wanted_type
+from app.arrays import Array
 from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
-from app.manifest import NAME_PATTERN, Contract, DataFingerprint, Score
-from app.policies import LABEL_PATTERN
-from app.repository import ServedModel, ServedVersion
-from app.service import Service
-from app.signature import Layout, Signature
-from app.skeleton import reader_of
-from app.windows import Array, RecordsWindow, Tensor, Window, Windows, collector_paused, is_one_window
+from app.payloads import npy
+from app.payloads.parsing import collector_paused
+from app.payloads.quick import reader_of
+from app.payloads.windows import RecordsWindow, Tensor, Window, Windows, is_one_window
+from app.serving.policies import LABEL_PATTERN
+from app.serving.repository import ServedModel, ServedVersion
+from app.serving.service import Service
+from app.version.manifest import NAME_PATTERN, Contract, DataFingerprint, Score
+from app.version.signature import Layout, Signature
 
 router = APIRouter()
 

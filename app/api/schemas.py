@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.tensors import BINARY_ONLY, DATATYPES
+from app.payloads.open_inference import BINARY_ONLY, DATATYPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,14 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.api.body import inflatable_bytes, inflate
 from app.api.direct import DECODING, ENCODING, Request, send_answer
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
-from app.body import inflatable_bytes, inflate
 from app.errors import InternalError, InvalidArgument, PredictionFailed, ServiceError
-from app.repository import ServedModel, ServedVersion, State, Status
-from app.rows import BodyReader, shown, write_answer
-from app.service import Service
-from app.versions import LoadedVersion
+from app.payloads.tfserving import BodyReader, shown, write_answer
+from app.serving.loading import LoadedVersion
+from app.serving.repository import ServedModel, ServedVersion, State, Status
+from app.serving.service import Service
 
 MEDIA_TYPE = "application/json"
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from app.arrays import Array
 from app.errors import ArtifactError, EngineNotInstalled
-from app.golden import Array, probe_windows
-from app.manifest import TWIN_FILE, Contract
+from app.version.golden import probe_windows
+from app.version.manifest import TWIN_FILE, Contract
 
 try:
     import onnxruntime

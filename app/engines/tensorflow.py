@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from app.arrays import Array
 from app.errors import ArtifactError, EngineNotInstalled
-from app.golden import Array, Golden, deviation, probe_windows, with_scales
-from app.manifest import Contract, Feature, Target
-from app.signature import Layout, Signature, TensorSpec
+from app.version.golden import Golden, deviation, probe_windows, with_scales
+from app.version.manifest import Contract, Feature, Target
+from app.version.signature import Layout, Signature, TensorSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # No faster for an LSTM of this size, and without it every x86 machine computes the same numbers.

@@ -27,7 +27,7 @@ def _load() -> Any:
     if MODEL.is_dir():
         signature = tf.saved_model.load(str(MODEL)).signatures["serving_default"]
         return lambda windows: signature(windows=tf.constant(windows))["forecast"].numpy()
-    import training.layers  # noqa: F401  # what the model is made of
+    import training.network.layers  # noqa: F401  # what the model is made of
 
     network = tf.keras.models.load_model(MODEL)
     return lambda windows: network.predict(windows, batch_size=len(windows), verbose=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.manifest import Contract
+from app.version.manifest import Contract
 from tests.servers import Server, running
 from tests.versions import contract_of, laborious, make_version
 

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from tests.app.test_versions import cut_short, flip, promise_other_shapes, record_wrong_golden_rows, remove_manifest
+from tests.app.version.test_folders import (
+    cut_short,
+    flip,
+    promise_other_shapes,
+    record_wrong_golden_rows,
+    remove_manifest,
+)
 from tests.servers import PATIENCE_SECONDS, Server, environment, run
 
 WITHOUT_TENSORFLOW = """

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.config import TrainingConfig
-from training.windows import Dataset, Part, cut_training
+from training.data.windows import Dataset, Part, cut_training
 
 
 def part_of(values: NDArray[np.float64], target: int = 0, steps: int = 6, horizon: int = 2) -> Part:

@@ -11,9 +11,9 @@ from typing import Self
 import httpx
 import pytest
 
-from app.manifest import Contract
-from app.settling import SETTLING_SECONDS
-from tests.app.test_versions import record_wrong_golden_rows
+from app.version.folders import SETTLING_SECONDS
+from app.version.manifest import Contract
+from tests.app.version.test_folders import record_wrong_golden_rows
 from tests.servers import PATIENCE_SECONDS, Server, running, wait_until
 from tests.versions import add_twin, make_version, mean_twin
 

@@ -11,10 +11,10 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.docs import DescribedProtocol, DescribedRoute
-from app.api.inference import Inference
+from app.api.open_inference import Inference
 from app.api.schemas import ErrorAnswer, InferAnswer, PredictAnswer
 from app.api.tfserving import TFServing
-from app.service import Service
+from app.serving.service import Service
 from app.settings import Settings
 from tests.servers import Server, running
 

@@ -1,4 +1,4 @@
-"""Probes of a service that is ready; tests/app/test_lifecycle.py asks while it is not."""
+"""Probes of a service that is ready; tests/app/process/test_lifecycle.py asks while it is not."""
 
 import threading
 import time

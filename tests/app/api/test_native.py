@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from app import npy
 from app.api.problems import MAX_BYTES, MEDIA_TYPE
-from app.manifest import Contract
+from app.payloads import npy
+from app.version.manifest import Contract
 from tests.servers import Server, running
 from tests.versions import expected_forecasts, some_windows
 

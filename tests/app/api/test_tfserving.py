@@ -30,8 +30,8 @@ from tensorflow.core.protobuf import error_codes_pb2
 
 from app.api.tfserving import answer_error
 from app.errors import InvalidArgument
-from app.manifest import Contract
-from app.metrics import REQUESTS
+from app.telemetry.metrics import REQUESTS
+from app.version.manifest import Contract
 from tests.servers import HOST, Server, running, wait_until
 from tests.versions import contract_of, expected_forecasts, make_version, signatures_of, some_windows
 

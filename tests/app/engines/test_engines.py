@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import app.engines
-from app.engines import Engine, load_engine, replay
+from app.arrays import Array
+from app.engines.choice import load_engine, replay
+from app.engines.engine import Engine, EngineName
 from app.errors import ArtifactError, EngineNotInstalled
-from app.golden import Array, Golden
-from app.manifest import TWIN_FILE, Contract, Manifest
-from app.settings import EngineName
+from app.version.golden import Golden
+from app.version.manifest import TWIN_FILE, Contract, Manifest
 from tests.versions import add_twin, expected_forecasts, mean_twin, publish, some_windows, wrong_twin
 
 

@@ -11,10 +11,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import ModelProto, numpy_helper
 
+from app.arrays import Array
 from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, OnnxEngine
 from app.errors import ArtifactError, EngineNotInstalled
-from app.golden import Array
-from app.manifest import TWIN_FILE, Contract
+from app.version.manifest import TWIN_FILE, Contract
 from tests.servers import ROOT, running
 from tests.versions import add_twin, contract_of, expected_forecasts, make_version, mean_twin, some_windows
 

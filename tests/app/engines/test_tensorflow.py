@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from app.engines import tensorflow as module
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
-from app.golden import probe_windows
-from app.manifest import Contract
+from app.version.golden import probe_windows
+from app.version.manifest import Contract
 from tests.versions import contract_of, expected_forecasts, mean_ahead, save_model, some_windows
 
 MAX_ROWS = 8

@@ -1,0 +1,1 @@
+"""Versions while they serve: loaded, queued for, swapped."""

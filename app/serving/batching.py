@@ -1,0 +1,276 @@
+"""Greedy batching: while the engine computes, requests queue; when it is free, it takes everything that waits.
+
+A lone request never waits for company: there is no delay and no polling. What arrives in one turn of the event loop
+shares a call. A short call is computed on the event loop itself, where the way to a thread and back would cost more
+than it frees; a long one in the engine's thread, so that the loop goes on meanwhile.
+
+The queue is bounded in rows, and every job has a deadline: one that passes it in the queue, or whose caller left, is
+never computed. A batch that fails is computed once more row by row, so that one request cannot spoil its neighbours'.
+
+Nothing holds on to a batcher without jobs: whoever lets go of it last, be it a request, lets go of its engine, too.
+"""
+
+import asyncio
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from app.arrays import Array
+from app.errors import DeadlinePassed, PredictionFailed, QueueFull
+from app.telemetry.metrics import Batch
+
+log = structlog.get_logger()
+
+Predict = Callable[[Array], Array]
+
+NO_WINDOWS = np.empty(0, np.float32)
+
+
+class Job:
+    """Windows of one request (rows, steps, features), and the future of their forecasts."""
+
+    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "rows", "submitted", "windows")
+
+    def __init__(self, windows: Array, deadline: float, forecasts: asyncio.Future[Array], *, allow_nan: bool) -> None:
+        self.windows = windows
+        self.rows = len(windows)
+        self.deadline = deadline
+        self.forecasts = forecasts
+        self.allow_nan = allow_nan
+        self.is_queued = True
+        self.submitted = time.perf_counter()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for the forecasts."""
+        return not self.forecasts.done()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a batcher may do.
+
+    Attributes:
+        call_rows: Most rows in one call of the engine, unless a single job has more.
+        inline_rows: Most rows that are computed on the event loop.
+        queue_rows: Most rows that may wait.
+        seconds: Longest time from `submit` to the forecasts.
+    """
+
+    call_rows: int
+    inline_rows: int
+    queue_rows: int
+    seconds: float
+
+
+class Batcher:
+    """Queues jobs and computes them together; lives on the event loop that submits the first.
+
+    Args:
+        predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
+        executor: The thread that computes long calls.
+        limits: Of rows and time.
+        on_batch: Told of every batch that was computed.
+        on_failure: Called if the batcher itself fails, which would leave its jobs without an answer.
+    """
+
+    def __init__(
+        self,
+        predict: Predict,
+        executor: Executor,
+        limits: Limits,
+        on_batch: Callable[[Batch], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self._predict = predict
+        self._executor = executor
+        self._limits = limits
+        self._on_batch = on_batch
+        self._on_failure = on_failure
+        self._queue: deque[Job] = deque()
+        self._queued_rows = 0
+        self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._work: asyncio.Task[None] | None = None
+        """Computes batch after batch, as long as there are any."""
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait, without those that are being computed."""
+        return self._queued_rows
+
+    def refuse_if_full(self, rows: int = 1) -> None:
+        """Tells whether a job of that many rows would be taken, before anything is done for it.
+
+        Raises:
+            QueueFull: It would not.
+        """
+        if self._queued_rows and self._queued_rows + rows > self._limits.queue_rows:
+            raise QueueFull(self._limits.queue_rows)
+
+    async def submit(self, windows: Array, *, allow_nan: bool = False) -> Array:
+        """Waits for the forecasts of these windows.
+
+        Args:
+            windows: Shape (rows, steps, features), raw units.
+            allow_nan: Whether forecasts may be given that are not finite.
+
+        Returns:
+            Shape (rows, horizon, targets), raw units; not to be written to.
+
+        Raises:
+            QueueFull: Too many rows wait already.
+            DeadlinePassed: The forecasts were not ready in time.
+            PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
+        """
+        self.refuse_if_full(len(windows))
+        loop = asyncio.get_running_loop()
+        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), allow_nan=allow_nan)
+        self._queue.append(job)
+        self._queued_rows += job.rows
+        if self._work is None:
+            self._work = loop.create_task(self._compute_all())
+            self._work.add_done_callback(self._end_work)
+        self._watch(job)
+        try:
+            return await job.forecasts
+        finally:
+            if job.is_queued:  # the caller left, or the deadline passed
+                self._leave_queue(job)
+                job.windows = NO_WINDOWS
+            del job  # an error would hold on to it by its traceback, and it to the error
+
+    async def _compute_all(self) -> None:
+        while batch := self._take_batch():
+            await self._compute(batch)
+            await asyncio.sleep(0)  # answers leave and requests come in before the next call
+        self._work = None
+
+    def _end_work(self, work: asyncio.Task[None]) -> None:
+        if not work.cancelled() and (error := work.exception()) is not None:
+            self._on_failure(error)
+
+    def _take_batch(self) -> list[Job]:
+        """Everything that waits and is still wanted, up to the cap; a single job may be larger than the cap."""
+        batch: list[Job] = []
+        rows = 0
+        now = asyncio.get_running_loop().time()  # after a busy turn of the loop the alarm may still be due
+        while self._queue and (not batch or rows + self._queue[0].rows <= self._limits.call_rows):
+            job = self._queue.popleft()
+            if job.is_queued:
+                self._leave_queue(job)
+            if now < job.deadline and job.is_wanted:
+                batch.append(job)
+                rows += job.rows
+        return batch
+
+    def _leave_queue(self, job: Job) -> None:
+        job.is_queued = False
+        self._queued_rows -= job.rows
+
+    async def _compute(self, batch: list[Job]) -> None:
+        try:
+            computed = await self._call(batch)
+        except Exception:
+            log.warning("batch failed; computing it again row by row", requests=len(batch), exc_info=True)
+            for job in batch:
+                await self._compute_by_row(job)
+        else:
+            if computed is not None:
+                jobs, forecasts, facts = computed
+                self._on_batch(facts)
+                _share_out(jobs, forecasts)
+
+    async def _compute_by_row(self, job: Job) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            forecasts = await loop.run_in_executor(self._executor, self._predict_by_row, job)
+        except Exception:
+            log.exception("prediction failed", rows=job.rows)
+            _fail(job)
+        else:
+            _share_out([job], forecasts)
+
+    def _predict_by_row(self, job: Job) -> Array:
+        if not job.is_wanted:
+            return np.empty(0, np.float32)
+        return np.concatenate([self._predict_all(job.windows[row : row + 1]) for row in range(job.rows)])
+
+    async def _call(self, batch: list[Job]) -> tuple[list[Job], Array, Batch] | None:
+        if sum(job.rows for job in batch) <= self._limits.inline_rows:
+            return self._predict_wanted(batch)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict_wanted, batch)
+
+    def _predict_wanted(self, batch: list[Job]) -> tuple[list[Job], Array, Batch] | None:
+        """Runs perhaps in the engine's thread, after a wait behind another model's batch, in which callers may leave.
+
+        Returns:
+            The jobs that were still wanted, and their forecasts one after another; None if there are none.
+        """
+        wanted = [job for job in batch if job.is_wanted]
+        if not wanted:
+            return None
+        windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
+        started = time.perf_counter()
+        forecasts = self._predict_all(windows)
+        seconds = time.perf_counter() - started
+        return wanted, forecasts, Batch(len(windows), seconds, [started - job.submitted for job in wanted])
+
+    def _predict_all(self, windows: Array) -> Array:
+        forecasts = self._predict(windows)
+        if len(forecasts) != len(windows):
+            raise ValueError(f"the engine answered {len(windows)} windows with {len(forecasts)} forecasts")
+        return forecasts
+
+    def _watch(self, job: Job) -> None:
+        """Sees to it that the job fails at its deadline. All wait equally long, so the first that came is due first."""
+        while self._unanswered and self._unanswered[0][1].done():
+            self._unanswered.popleft()
+        self._unanswered.append((job.deadline, job.forecasts))
+        if self._alarm is None:
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._alarm = loop.call_at(self._unanswered[0][0], _expire, weakref.ref(self))
+
+    def expire(self) -> None:
+        """Fails the jobs whose deadline has passed."""
+        now = asyncio.get_running_loop().time()
+        self._alarm = None
+        while self._unanswered and (self._unanswered[0][0] <= now or self._unanswered[0][1].done()):
+            _, forecasts = self._unanswered.popleft()
+            if not forecasts.done():
+                forecasts.set_exception(DeadlinePassed(self._limits.seconds))
+        if self._unanswered:
+            self._set_alarm()
+
+
+def _expire(batcher: weakref.ref[Batcher]) -> None:
+    """An alarm that does not hold on to its batcher, which has no jobs if it is gone."""
+    if (alive := batcher()) is not None:
+        alive.expire()
+
+
+def _share_out(jobs: list[Job], forecasts: Array) -> None:
+    is_sound = np.isfinite(forecasts).all()
+    start = 0
+    for job in jobs:
+        own = forecasts[start : start + job.rows]
+        start += job.rows
+        if not (is_sound or job.allow_nan or np.isfinite(own).all()):
+            log.error("forecast is not finite", rows=job.rows)
+            _fail(job)
+        elif job.is_wanted:
+            job.forecasts.set_result(own)
+
+
+def _fail(job: Job) -> None:
+    if job.is_wanted:
+        job.forecasts.set_exception(PredictionFailed())

@@ -1,0 +1,95 @@
+"""How a version on disk becomes something that can forecast.
+
+A version can serve only when its checksums hold, its engine is warm, and its golden rows come out right.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.engines.choice import load_engine, load_foreign
+from app.engines.engine import Engine, EngineName
+from app.version.folders import GRAPH_FILE, check_whole
+from app.version.golden import Golden
+from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Contract, DataFingerprint, Manifest
+from app.version.saved_model import read_signatures
+from app.version.signature import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """A model version that is proved and warm."""
+
+    name: str
+    version: int
+    manifest: Manifest
+    signature: Signature
+    signatures: Mapping[str, Any]
+    """All signatures of its SavedModel, as `read_signatures` gives them."""
+    engine: Engine
+    golden: Golden
+    load_seconds: float
+    is_foreign: bool
+    """Whether it came without a manifest, so that its signature had to tell its contract."""
+
+    @property
+    def contract(self) -> Contract:
+        """What windows it takes and what forecasts it gives."""
+        return self.manifest.contract
+
+
+def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: int = 1) -> LoadedVersion:
+    """Loads one version: manifest, checksums, engine, warm-up, golden rows.
+
+    Raises:
+        ArtifactError: One of them does not hold; names the file or folder.
+        EngineNotInstalled: What the engine needs is not installed.
+    """
+    started = time.monotonic()
+    is_foreign = not (version_dir / MANIFEST_FILE).exists()
+    load = _load_foreign if is_foreign else _load_own
+    manifest, signature, golden, loaded_engine = load(version_dir, engine, max_rows, threads)
+    return LoadedVersion(
+        name=version_dir.parent.name,
+        version=int(version_dir.name),
+        manifest=manifest,
+        signature=signature,
+        signatures=read_signatures(version_dir / GRAPH_FILE),
+        engine=loaded_engine,
+        golden=golden,
+        load_seconds=time.monotonic() - started,
+        is_foreign=is_foreign,
+    )
+
+
+def _load_own(
+    version_dir: Path, engine: EngineName, max_rows: int, threads: int
+) -> tuple[Manifest, Signature, Golden, Engine]:
+    manifest = Manifest.read(version_dir)
+    manifest.verify_files(version_dir, but={TWIN_FILE})  # whoever loads it looks; a version can do without
+    golden = Golden.load(version_dir)
+    loaded_engine = load_engine(engine, version_dir, manifest, golden, max_rows, threads)
+    return manifest, Signature.of(manifest.contract), golden, loaded_engine
+
+
+def _load_foreign(
+    version_dir: Path, engine: EngineName, max_rows: int, _: int
+) -> tuple[Manifest, Signature, Golden, Engine]:
+    """A SavedModel from elsewhere: what its manifest would say is read off its signature."""
+    check_whole(version_dir)
+    loaded_engine, golden = load_foreign(engine, version_dir, max_rows)
+    manifest = Manifest(
+        name=version_dir.parent.name,
+        created=datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC),
+        contract=loaded_engine.contract,
+        config={},
+        data=DataFingerprint(source=MADE_ELSEWHERE),
+        versions={},
+        scores=(),
+        verdict=f"{MADE_ELSEWHERE.capitalize()}.",
+        files={},
+    )
+    return manifest, loaded_engine.signature, golden, loaded_engine

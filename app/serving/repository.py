@@ -1,0 +1,463 @@
+"""The versions that serve: chosen by policy, loaded beside those that serve already, swapped in, and let go of.
+
+    pending ──> loading ──> available ──> unloading ──> ended
+                   └──────> failed (tried again a few times, and whenever its folder changes)
+
+What serves follows from three things: the folders, the policies, and what is loaded already. A version that cannot be
+loaded is passed over for the next lower one, so a model serves as long as any of its versions is sound. A folder that
+is deleted changes nothing; going back to a lower version is a change of policy.
+
+Versions are loaded and swapped in one thread, the loader's. Others look things up meanwhile: what they see is never
+changed, only replaced as a whole.
+"""
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+
+import structlog
+
+from app.errors import ArtifactError, NotFound, StartupError
+from app.process.cores import cores_per_worker
+from app.serving.batching import Batcher
+from app.serving.loading import LoadedVersion, load_version
+from app.serving.policies import Policy, PolicyFile
+from app.settings import Settings
+from app.telemetry.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS, VERSION_STATE
+from app.version.folders import GRAPH_FILE, Stamp, check_whole, is_still, model_names, stamp_of, versions
+from app.version.manifest import MANIFEST_FILE, Contract
+
+log = structlog.get_logger()
+
+LOAD_ATTEMPTS = 3
+"""How often a version is tried before its folder has to change."""
+
+START_PATIENCE_SECONDS = 10.0
+"""Longest wait at the start for folders into which somebody still writes."""
+
+START_POLL_SECONDS = 0.1
+MAX_NAMES_SHOWN = 8
+
+
+class State(StrEnum):
+    """Where a version stands."""
+
+    PENDING = "pending"
+    LOADING = "loading"
+    AVAILABLE = "available"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a version stands, and why.
+
+    Attributes:
+        state: Where it stands.
+        reason: Why it is pending or failed, without paths of the machine.
+        attempts: How often its folder was tried as it is.
+        stamp: Its folder when it was last tried.
+        error: What went wrong then.
+    """
+
+    state: State
+    reason: str = ""
+    attempts: int = 0
+    stamp: Stamp = ()
+    error: StartupError | None = None
+
+
+class ServedVersion:
+    """A version that serves, and the queue in front of its engine."""
+
+    __slots__ = ("__weakref__", "batcher", "contract", "loaded", "name", "version")
+
+    def __init__(self, loaded: LoadedVersion, batcher: Batcher) -> None:
+        self.loaded = loaded
+        self.batcher = batcher
+        self.name = loaded.name
+        self.version = loaded.version
+        self.contract: Contract = loaded.contract
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The versions of a model that serve; never none.
+
+    Attributes:
+        versions: By number, ascending.
+        labels: Which version a label stands for.
+    """
+
+    versions: Mapping[int, ServedVersion]
+    labels: Mapping[str, int]
+
+    @property
+    def latest(self) -> ServedVersion:
+        """The version that answers where none is asked for."""
+        return self.versions[max(self.versions)]
+
+
+class Repository:
+    """The models under `models_dir`.
+
+    Args:
+        settings: The service's settings.
+        make_batcher: Makes the queue for a version that is about to serve.
+    """
+
+    def __init__(self, settings: Settings, make_batcher: Callable[[LoadedVersion], Batcher]) -> None:
+        self._settings = settings
+        self._make_batcher = make_batcher
+        self._models: dict[str, ServedModel] = {}
+        self._statuses: dict[str, dict[int, Status]] = {}
+        self._noting = threading.Lock()
+        self._ended: deque[tuple[str, int]] = deque()
+        """Versions that are gone, and are not noted as such yet."""
+        self.policies = PolicyFile(settings.policies_file)
+        self.has_garbage = False
+        """Whether versions are gone whose memory may need to be collected."""
+        self.trouble: list[str] = []
+        """Why the models or their policies cannot be looked at, if that is so; what serves goes on serving."""
+
+    def load(self) -> None:
+        """Loads what the policies say; blocks for as long as that takes.
+
+        Raises:
+            ArtifactError: The default model cannot be served, or the policies cannot be read.
+            EngineNotInstalled: What the default model needs is not installed.
+        """
+        self.policies.refresh(at_once=True)
+        end = time.monotonic() + START_PATIENCE_SECONDS
+        while True:
+            self._wait_for_writers(end)
+            self.trouble = self._refresh_models()
+            if not self._has_passed_over_fresh_ones() or time.monotonic() >= end:
+                break
+        if self._settings.model not in self._models:
+            raise self._why_not(self._settings.model)
+
+    def refresh(self, *, at_once: bool = False) -> None:
+        """Looks at policies and folders again, loads what is new, and lets go of what is not wanted any more.
+
+        Args:
+            at_once: Whether to follow the policies even if somebody may be writing them.
+        """
+        trouble = []
+        try:
+            self.policies.refresh(at_once=at_once)
+        except ArtifactError as error:
+            trouble.append(self._shown(error))
+        try:
+            trouble += self._refresh_models()
+        except ArtifactError as error:
+            trouble.append(self._shown(error))
+        if trouble and trouble != self.trouble:
+            log.warning("models or policies cannot be looked at", reason=" ".join(trouble))
+        self.trouble = trouble
+        self.note_endings()
+
+    def _wait_for_writers(self, end: float) -> None:
+        """Waits until nobody seems to write into a version's folder, but not beyond `end`."""
+        while time.monotonic() < end and any(self._is_written(name) for name in model_names(self._settings.models_dir)):
+            time.sleep(START_POLL_SECONDS)
+
+    def _is_written(self, name: str) -> bool:
+        model_dir = self._settings.models_dir / name
+        try:
+            return not all(is_still(stamp_of(model_dir / str(version))) for version in versions(model_dir))
+        except ArtifactError:  # told when the model is looked at
+            return False
+
+    def _has_passed_over_fresh_ones(self) -> bool:
+        """Whether a version was written while others were loaded."""
+        everything = (status for statuses in self._statuses.values() for status in statuses.values())
+        return any(status.state is State.PENDING and status.error is None for status in everything)
+
+    def _why_not(self, name: str) -> StartupError:
+        """What keeps a model from being served: the policy, or the trouble with its highest version."""
+        statuses, chosen = self._statuses.get(name, {}), self.policies.of(name).versions
+        if not statuses and chosen is None:
+            return no_version(self._settings.models_dir, name)
+        error = statuses[max(statuses)].error if statuses else None
+        if chosen is not None:
+            listed = ", ".join(map(str, chosen)) or "none"
+            because = f": {self._shown(error).removesuffix('.')}" if error else ""
+            problem = f"lets no version of {name} serve but {listed}{because}"
+            return ArtifactError(self.policies.path, problem, "choose another there")
+        folder = self._folder(name, max(statuses))
+        return error or ArtifactError(folder, "could not be loaded", "the log says why; export the version again")
+
+    def _refresh_models(self) -> list[str]:
+        """Looks at every model; what one has to suffer is none of the others' business.
+
+        Returns:
+            What kept a model from being looked at, and what an operator may not have meant.
+
+        Raises:
+            ArtifactError: The folder of all models cannot be listed.
+        """
+        default, trouble = self._settings.model, []
+        names = {default, *model_names(self._settings.models_dir), *self._models}
+        trouble += [
+            f"{self.policies.path.name}: there is no model {name}." for name in sorted(self.policies.names() - names)
+        ]
+        for name in sorted(names, key=lambda name: (name != default, name)):
+            try:
+                trouble += self._refresh_model(name)
+            except ArtifactError as error:
+                trouble.append(self._shown(error))
+            except Exception as error:
+                log.exception("model not looked at", model=name)
+                trouble.append(f"{name}: could not be looked at ({type(error).__name__}).")
+        return trouble
+
+    def _refresh_model(self, name: str) -> list[str]:
+        model = self._models.get(name)
+        serving = dict(model.versions) if model else {}
+        policy = self.policies.of(name)
+        wanted = self._load_wanted(name, policy, serving)
+        if not wanted and policy.versions != []:
+            wanted = serving  # nothing better can be had
+        labels = _labels(policy, wanted, model.labels if model else {})
+        self._publish(name, wanted, labels)
+        for version in serving.keys() - wanted.keys():
+            self._let_go(serving[version])
+        return [
+            *(
+                f"{name}/{version} serves, but its folder is gone: it could not be loaded again."
+                for version in wanted
+                if not self._folder(name, version).is_dir()
+            ),
+            *(
+                f"{name}: the label {label} waits for version {version}, which does not serve."
+                for label, version in policy.labels.items()
+                if version not in wanted
+            ),
+        ]
+
+    def _load_wanted(self, name: str, policy: Policy, serving: Mapping[int, ServedVersion]) -> dict[int, ServedVersion]:
+        """Of the versions that the policy wants, those that serve or can be loaded."""
+        there = {*versions(self._settings.models_dir / name), *serving}
+        if policy.versions is None:
+            candidates, count = sorted(there, reverse=True), policy.latest or 1
+        else:
+            candidates, count = sorted(set(policy.versions), reverse=True), len(policy.versions)
+        wanted: dict[int, ServedVersion] = {}
+        for version in candidates:
+            if len(wanted) == count:
+                break
+            served = self._serve(name, version, serving.get(version))
+            if served is not None:
+                wanted[version] = served
+        self._forget(name, {*candidates, *there})
+        return dict(sorted(wanted.items()))
+
+    def _serve(self, name: str, version: int, served: ServedVersion | None) -> ServedVersion | None:
+        """The version as it serves already, or loaded now; None if that cannot be."""
+        if served is not None and not self._has_become_ours(served):
+            return served
+        return self._load(name, version) or served
+
+    def _has_become_ours(self, served: ServedVersion) -> bool:
+        """Whether a version that was read off its signature has a manifest by now: it had not been copied whole."""
+        return served.loaded.is_foreign and (self._folder(served.name, served.version) / MANIFEST_FILE).exists()
+
+    def _load(self, name: str, version: int) -> ServedVersion | None:
+        folder = self._folder(name, version)
+        before = self._statuses.get(name, {}).get(version, Status(State.PENDING))
+        try:
+            stamp = stamp_of(folder)
+            if stamp == before.stamp and before.attempts >= LOAD_ATTEMPTS:
+                return None
+            if stamp and not is_still(stamp):
+                self._note(name, version, Status(State.PENDING, "somebody writes into its folder"))
+                return None
+            check_whole(folder)
+        except ArtifactError as obstacle:
+            self._wait(name, version, obstacle, before)
+            return None
+        attempts = before.attempts if stamp == before.stamp else 0
+        self._note(name, version, Status(State.LOADING))
+        LOADS.labels(name).inc()
+        try:
+            return self._try_to_load(folder)
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must not disturb what serves)
+            self._fail(name, version, error, attempts + 1, stamp)
+            return None
+
+    def _try_to_load(self, folder: Path) -> ServedVersion:
+        settings = self._settings
+        loaded = load_version(folder, settings.engine, settings.max_batch_rows, cores_per_worker(settings.workers))
+        served = ServedVersion(loaded, self._make_batcher(loaded))
+        LOAD_SECONDS.labels(loaded.name).observe(loaded.load_seconds)
+        log.info(
+            "model loaded",
+            model=loaded.name,
+            version=loaded.version,
+            engine=loaded.engine.name,
+            remark=loaded.engine.remark,
+            seconds=round(loaded.load_seconds, 2),
+        )
+        return served
+
+    def _wait(self, name: str, version: int, obstacle: ArtifactError, before: Status) -> None:
+        status = Status(State.PENDING, self._shown(obstacle), error=without_trace(obstacle))
+        if status.reason != before.reason:
+            log.warning("version not served", reason=str(obstacle), model=name, version=version)
+            self._note(name, version, status)
+
+    def _fail(self, name: str, version: int, error: Exception, attempts: int, stamp: Stamp) -> None:
+        expected = error if isinstance(error, StartupError) else None
+        reason = self._shown(error) if expected else f"it could not be loaded ({type(error).__name__})"
+        log.warning(
+            "version not served",
+            reason=str(error) if expected else type(error).__name__,
+            model=name,
+            version=version,
+            attempt=f"{attempts} of {LOAD_ATTEMPTS}",
+            exc_info=expected is None,
+        )
+        LOAD_FAILURES.labels(name).inc()
+        kept = without_trace(expected) if expected else None
+        self._note(name, version, Status(State.FAILED, reason, attempts, stamp, kept))
+
+    def _shown(self, error: Exception) -> str:
+        """The error without places of this machine, for those who ask over HTTP."""
+        text = str(error)
+        for folder in (self._settings.models_dir, self.policies.path.parent):
+            text = text.replace(f"{folder}/", "")
+        return text
+
+    def _publish(self, name: str, versions: Mapping[int, ServedVersion], labels: Mapping[str, int]) -> None:
+        if versions:
+            self._models[name] = ServedModel(MappingProxyType(dict(versions)), MappingProxyType(dict(labels)))
+        else:
+            self._models.pop(name, None)
+        for version in versions:
+            if self._statuses[name][version].state is State.LOADING:
+                self._note(name, version, Status(State.AVAILABLE))
+
+    def _let_go(self, served: ServedVersion) -> None:
+        """Forgets a version; it is gone with its last request."""
+        name, version = served.name, served.version
+        self._note(name, version, Status(State.UNLOADING))
+        # Whatever runs when an object goes may interrupt anything, in any thread: it must not log, count or lock.
+        weakref.finalize(served.loaded.engine, self._ended.append, (name, version)).atexit = False
+
+    def note_endings(self) -> None:
+        """Notes the versions whose last request has been answered."""
+        while self._ended:
+            name, version = self._ended.popleft()
+            self.has_garbage = True
+            with self._noting:
+                if self._statuses[name][version].state is State.UNLOADING:  # and nobody wants it again
+                    self._set_status(name, version, Status(State.ENDED))
+                    log.info("version released", model=name, version=version)
+
+    def _note(self, name: str, version: int, status: Status) -> None:
+        with self._noting:
+            self._set_status(name, version, status)
+
+    def _set_status(self, name: str, version: int, status: Status) -> None:
+        statuses = self._statuses.get(name, {})
+        before = statuses.get(version)
+        self._statuses[name] = {**statuses, version: status}
+        if before is not None and before.state is not status.state:
+            VERSION_STATE.labels(name, str(version), before.state).set(0)
+        VERSION_STATE.labels(name, str(version), status.state).set(1)
+
+    def _forget(self, name: str, known: set[int]) -> None:
+        """Drops what is said of versions that failed or waited, and are neither on disk nor in a policy any more."""
+        with self._noting:
+            for version, status in self._statuses.get(name, {}).items():
+                if version not in known and status.state in {State.FAILED, State.PENDING}:
+                    VERSION_STATE.labels(name, str(version), status.state).set(0)
+                    self._statuses[name] = {v: s for v, s in self._statuses[name].items() if v != version}
+
+    def _folder(self, name: str, version: int) -> Path:
+        return self._settings.models_dir / name / str(version)
+
+    def models(self) -> dict[str, ServedModel]:
+        """The models that serve by name, the default one first."""
+        default = self._settings.model
+        return dict(sorted(self._models.copy().items(), key=lambda item: (item[0] != default, item[0])))
+
+    def model(self, name: str) -> ServedModel | None:
+        """A model that serves; None if there is no such."""
+        return self._models.get(name)
+
+    def statuses(self) -> dict[str, dict[int, Status]]:
+        """Where every version stands that serves, served, or was tried, by model and number."""
+        return {name: dict(sorted(statuses.items())) for name, statuses in sorted(self._statuses.copy().items())}
+
+    def failures(self) -> dict[str, str]:
+        """Why versions do not serve that should, by `NAME/VERSION`."""
+        return {
+            f"{name}/{version}": status.reason
+            for name, statuses in self.statuses().items()
+            for version, status in statuses.items()
+            if status.state in {State.FAILED, State.PENDING}
+        }
+
+    def get(self, name: str | None = None, version: int | None = None, label: str | None = None) -> ServedVersion:
+        """The version that answers for a model.
+
+        Args:
+            name: The model; None for the default one.
+            version: The version; None for the latest that serves.
+            label: The label, in place of a version.
+
+        Raises:
+            NotFound: No such model, version or label serves.
+        """
+        model = self._models.get(name or self._settings.model)
+        if model is None:
+            raise NotFound("model", f"GET /models lists the {len(self._models)} that serve.")
+        if label is not None:
+            version = model.labels.get(label)
+            if version is None:
+                raise NotFound("label of this model", f"It has {len(model.labels)}; GET /models/NAME lists them.")
+        if version is None:
+            return model.latest
+        served = model.versions.get(version)
+        if served is None:
+            serving = ", ".join(map(str, model.versions))
+            raise NotFound("version of this model", f"{serving} {'serve' if len(model.versions) > 1 else 'serves'}.")
+        return served
+
+
+def without_trace(error: StartupError) -> StartupError:
+    """The error without the frames that it came through, which hold on to engines and versions."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def no_version(models_dir: Path, name: str) -> ArtifactError:
+    """What to tell where a model has no version: perhaps the settings point beside it."""
+    others = [other for other in model_names(models_dir) if other != name]
+    if any((models_dir / other / GRAPH_FILE).is_file() for other in others):
+        return ArtifactError(models_dir, "looks like a model itself", f"set WINDOWCAST_MODELS_DIR={models_dir.parent}")
+    remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
+    if others:
+        remedy += f"; there is {', '.join(others[:MAX_NAMES_SHOWN])}"
+    return ArtifactError(models_dir / name, "holds no version of a model", remedy)
+
+
+def _labels(policy: Policy, wanted: Mapping[int, ServedVersion], before: Mapping[str, int]) -> dict[str, int]:
+    """The labels whose versions serve; one whose version does not stays where it was, as long as that serves."""
+    labels = {}
+    for label, version in policy.labels.items():
+        if version in wanted:
+            labels[label] = version
+        elif before.get(label) in wanted:
+            labels[label] = before[label]
+    return labels

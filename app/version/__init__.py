@@ -1,0 +1,1 @@
+"""A version as it lies on disk."""

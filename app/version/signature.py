@@ -1,0 +1,115 @@
+"""The named tensors that a model takes and gives, and their place in windows and forecasts.
+
+Inside the service a request is windows (batch, steps, features), and its answer forecasts (batch, horizon, targets).
+Other protocols speak of named tensors, of which a model from elsewhere may have several. A `Layout` says where the
+numbers of each stand, so that everything between a protocol and an engine knows one shape only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import prod
+
+import numpy as np
+
+from app.arrays import Array
+from app.version.manifest import Contract
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A float32 tensor: its name, and its shape without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """How many numbers one row of the batch has."""
+        return prod(self.shape)
+
+    @cached_property
+    def table(self) -> tuple[int, int]:
+        """The shape as rows and columns: one number is a table of one, a list is a column, further axes are columns."""
+        rows, *columns = self.shape or (1,)
+        return rows, prod(columns)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Tensors as parts of one table for each row of the batch: side by side where they have equally many rows.
+
+    Where they do not, the numbers of all of them stand in a single row, one tensor after another.
+    """
+
+    tensors: tuple[TensorSpec, ...]
+
+    @cached_property
+    def is_side_by_side(self) -> bool:
+        """Whether the tensors have equally many rows."""
+        return len({tensor.table[0] for tensor in self.tensors}) == 1
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the table: steps and features, or horizon and targets."""
+        rows = self.tensors[0].table[0] if self.is_side_by_side else 1
+        return rows, sum(self.widths)
+
+    @cached_property
+    def row_numbers(self) -> int:
+        """How many numbers a row of the batch has, in all tensors together."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def is_table(self) -> bool:
+        """Whether there is one tensor, which has the shape of the table already."""
+        return [tensor.shape for tensor in self.tensors] == [self.shape]
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """How many columns each tensor has in the table."""
+        return tuple(tensor.table[1] if self.is_side_by_side else tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """A name for each column: the tensor's, with a number behind it where it has several."""
+        return tuple(
+            tensor.name if width == 1 else f"{tensor.name}.{column}"
+            for tensor, width in zip(self.tensors, self.widths, strict=True)
+            for column in range(width)
+        )
+
+    def join(self, arrays: Sequence[Array]) -> Array:
+        """Puts the tensors of a batch, each (batch, *shape), into tables (batch, rows, columns)."""
+        if self.is_table:
+            return arrays[0]
+        rows, _ = self.shape
+        parts = [np.reshape(array, (len(array), rows, width)) for array, width in zip(arrays, self.widths, strict=True)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def split(self, tables: Array) -> list[Array]:
+        """Takes the tensors of a batch, each (batch, *shape), out of tables (batch, rows, columns)."""
+        if self.is_table:
+            return [tables]
+        ends = list(accumulate(self.widths))
+        parts = [tables] if len(ends) == 1 else np.split(tables, ends[:-1], axis=2)
+        return [
+            np.reshape(part, (len(tables), *tensor.shape)) for part, tensor in zip(parts, self.tensors, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The tensors that a model takes, and those that it gives."""
+
+    inputs: Layout
+    outputs: Layout
+
+    @classmethod
+    def of(cls, contract: Contract) -> "Signature":
+        """That of every version with a manifest: `windows` in, `forecast` out."""
+        return cls(
+            inputs=Layout((TensorSpec("windows", contract.window_shape),)),
+            outputs=Layout((TensorSpec("forecast", contract.forecast_shape),)),
+        )

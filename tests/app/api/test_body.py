@@ -1,0 +1,196 @@
+"""Bodies that are too large, too slow, or not what they say, over bare connections."""
+
+import asyncio
+import gzip
+import time
+import zlib
+from typing import Any
+
+import orjson
+import pytest
+from starlette.requests import ClientDisconnect
+
+from app.api.body import declared_type, inflatable_bytes, inflate, read_body
+from app.errors import BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
+from app.settings import Settings
+from tests.servers import Server, is_closed, read_answer
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def chunk(content: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+@pytest.mark.parametrize("length", [4097, 10**12, 2**63 - 1])
+def test_a_declared_length_beyond_the_limit_is_refused_before_the_body_is_sent(
+    length: int, strict_server: Server
+) -> None:
+    with strict_server.connect() as sock:
+        sock.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % length)
+        assert sock.recv(12, 2) == b"HTTP/1.1 413", "not 100 Continue"
+        answer = read_answer(sock)
+        problem = orjson.loads(answer.read())
+    assert answer.status == 413
+    assert problem["detail"] == "The body is larger than the 4096 bytes this service takes; send fewer windows."
+    assert answer.getheader("X-Windowcast-Model") == "default"
+
+
+def test_a_client_that_asks_first_is_told_to_go_on(server: Server) -> None:
+    body = b'{"window": [[1, 0], [2, 0], [3, 0], [6, 0]]}'
+    with server.connect() as sock:
+        sock.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body))
+        assert sock.recv(12, 2) == b"HTTP/1.1 100"
+        sock.sendall(body)
+        assert read_answer(sock).status == 200
+
+
+def test_an_undeclared_length_beyond_the_limit_is_refused_when_it_is_reached(strict_server: Server) -> None:
+    with strict_server.connect() as sock:
+        sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(5):
+            sock.sendall(chunk(b" " * 1000))
+        assert read_answer(sock).status == 413
+
+
+def test_a_chunked_body_is_taken(server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        sock.sendall(chunk(b'{"window": [[1, 0], [2, 0],') + chunk(b"[3, 0], [6, 0]]}") + b"0\r\n\r\n")
+        assert read_answer(sock).status == 200
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"])
+def test_a_body_that_does_not_end_in_time_is_refused_and_its_connection_closed(
+    framing: bytes, strict_server: Server
+) -> None:
+    started = time.monotonic()
+    with strict_server.connect() as sock:
+        sock.sendall(HEAD + framing)
+        answer = read_answer(sock)
+        problem = orjson.loads(answer.read())
+        assert (answer.status, problem["detail"]) == (408, "The body did not arrive within 0.5 seconds.")
+        assert time.monotonic() - started >= 0.5
+        assert is_closed(sock)
+
+
+def test_a_body_that_trickles_is_refused(strict_server: Server) -> None:
+    with strict_server.connect() as sock:
+        sock.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            try:
+                sock.sendall(b" ")
+            except OSError:
+                break
+            time.sleep(0.05)
+        else:
+            assert read_answer(sock).status == 408
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: -1\r\n\r\n",
+        b"Content-Length: 1e3\r\n\r\n",
+        b"Content-Length: 99999999999999999999999\r\n\r\n",
+        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n",
+    ],
+)
+def test_framing_that_could_be_read_in_two_ways_is_refused(framing: bytes, strict_server: Server) -> None:
+    with strict_server.connect() as sock:
+        sock.sendall(HEAD + framing)
+        assert read_answer(sock).status in {400, 408}
+
+
+def read(*messages: dict[str, Any], headers: dict[bytes, bytes] | None = None) -> bytes:
+    """Reads a body of ASGI messages, of at most 10 bytes."""
+
+    async def receive() -> dict[str, Any]:
+        return next(remaining)
+
+    remaining = iter(messages)
+    return asyncio.run(read_body(headers or {}, receive, max_bytes=10, timeout_seconds=60))
+
+
+def test_pieces_are_joined() -> None:
+    assert (
+        read({"type": "http.request", "body": b"[1,", "more_body": True}, {"type": "http.request", "body": b"2]"})
+        == b"[1,2]"
+    )
+
+
+def test_the_limit_itself_is_taken_and_a_byte_more_is_not() -> None:
+    assert len(read({"type": "http.request", "body": b"x" * 10})) == 10
+    with pytest.raises(BodyTooLarge):
+        read({"type": "http.request", "body": b"x" * 11})
+    with pytest.raises(BodyTooLarge):
+        read(headers={b"content-length": b"11"})
+
+
+def test_the_headers_are_judged_before_a_byte_is_read() -> None:
+    with pytest.raises(UnsupportedMediaType):
+        declared_type({b"content-type": b"text/csv"})
+
+
+def test_a_client_that_leaves_is_noticed() -> None:
+    with pytest.raises(ClientDisconnect):
+        read({"type": "http.request", "body": b"[", "more_body": True}, {"type": "http.disconnect"})
+
+
+PLAIN = b"the body " * 100
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        (b"gzip", gzip.compress(PLAIN)),
+        (b"x-gzip", gzip.compress(PLAIN)),
+        (b"GZIP ", gzip.compress(PLAIN[:9]) + gzip.compress(PLAIN[9:])),
+        (b"deflate", zlib.compress(PLAIN)),
+        (b"identity", PLAIN),
+        (b"", PLAIN),
+        (None, PLAIN),
+    ],
+)
+def test_an_encoded_body_is_read_as_it_was(encoding: bytes | None, encoded: bytes) -> None:
+    headers = {} if encoding is None else {b"content-encoding": encoding}
+    assert inflate(headers, encoded, len(PLAIN)) == PLAIN
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"gzip, deflate", b"identity, identity", b"zstd"])
+def test_other_encodings_are_refused(encoding: bytes) -> None:
+    with pytest.raises(UnsupportedEncoding):
+        inflate({b"content-encoding": encoding}, PLAIN, 1000)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encoded"),
+    [
+        (b"gzip", PLAIN),
+        (b"gzip", zlib.compress(PLAIN)),
+        (b"gzip", gzip.compress(PLAIN)[:-1]),
+        (b"gzip", gzip.compress(PLAIN) + b"x"),
+        (b"gzip", gzip.compress(PLAIN)[:-8] + bytes(8)),
+        (b"deflate", gzip.compress(PLAIN)),
+        (b"deflate", zlib.compress(PLAIN)[:-4]),
+    ],
+)
+def test_a_body_that_is_not_encoded_as_it_says_is_malformed(encoding: bytes, encoded: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        inflate({b"content-encoding": encoding}, encoded, 1000)
+
+
+@pytest.mark.parametrize("streams", [1, 2, 100])
+def test_a_small_body_that_becomes_too_large_is_refused(streams: int) -> None:
+    bomb = gzip.compress(bytes(10_000_000 // streams)) * streams
+    with pytest.raises(BodyTooLarge):
+        inflate({b"content-encoding": b"gzip"}, bomb, 999_999)
+
+
+def test_a_body_may_become_as_large_as_the_largest_request_and_never_larger_than_any() -> None:
+    assert inflatable_bytes(Settings(max_batch_rows=100), 8) == 100 * 8 * 64 + 64 * 1024
+    assert inflatable_bytes(Settings(max_batch_rows=100), 0) == 64 * 1024
+    assert inflatable_bytes(Settings(max_batch_rows=100, max_body_bytes=5000), 8) == 5000

@@ -1,0 +1,400 @@
+"""Many requests, few calls of the engine: on a real event loop, with an engine that computes when told to."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from app.arrays import Array
+from app.errors import DeadlinePassed, PredictionFailed, QueueFull
+from app.serving.batching import Batcher, Limits
+from app.telemetry.metrics import Batch
+
+SOON_SECONDS = 30
+"""Nothing here takes as long; only a hang does."""
+
+POISON = 666.0
+
+
+class GatedEngine:
+    """Adds one to every number; computes only while its gate is open; fails on windows with `POISON`."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        """Rows of every call so far."""
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict(self, windows: Array) -> Array:
+        self.calls.append(len(windows))
+        assert self.gate.wait(SOON_SECONDS)
+        if (windows == POISON).any():
+            raise RuntimeError("poisoned")
+        return windows + 1
+
+
+def batcher_of(
+    predict: Callable[[Array], Array],
+    *,
+    max_call_rows: int = 256,
+    max_inline_rows: int = 0,
+    max_queue_rows: int = 100,
+    timeout_seconds: float = SOON_SECONDS,
+    on_batch: Callable[[Batch], None] = lambda _: None,
+    executor: ThreadPoolExecutor | None = None,
+) -> Batcher:
+    """A batcher whose own failure fails the test."""
+    limits = Limits(max_call_rows, max_inline_rows, max_queue_rows, timeout_seconds)
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    return Batcher(predict, executor or ThreadPoolExecutor(max_workers=1), limits, on_batch, fail)
+
+
+def windows_of(*rows: float) -> Array:
+    """One window of one step and one feature per number."""
+    return np.array(rows, np.float32).reshape(-1, 1, 1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SOON_SECONDS):
+        while not condition():  # noqa: ASYNC110 (the condition is set by another thread)
+            await asyncio.sleep(0.001)
+
+
+async def submitted(batcher: Batcher, *windows: Array) -> list[asyncio.Task[Array]]:
+    """Requests that have reached the queue, in order."""
+    tasks = [asyncio.create_task(batcher.submit(each)) for each in windows]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def outcome(task: Awaitable[Array]) -> list[float] | type[BaseException]:
+    """The forecasts as a flat list, or what was raised instead."""
+    try:
+        return [float(number) for number in (await task).ravel()]
+    except Exception as error:  # noqa: BLE001 (any of them is an outcome)
+        return type(error)
+
+
+def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Runs a test in an event loop of its own."""
+
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), SOON_SECONDS))
+
+    run.__name__ = test.__name__
+    return run
+
+
+@in_loop
+async def test_a_lone_request_is_computed_at_once() -> None:
+    engine = GatedEngine()
+    assert await outcome(batcher_of(engine.predict).submit(windows_of(1, 2))) == [2, 3]
+    assert engine.calls == [2]
+
+
+@in_loop
+async def test_requests_that_come_during_a_call_share_the_next_one() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict)
+    engine.gate.clear()
+    first = await submitted(batcher, windows_of(1))
+    await until(lambda: engine.calls == [1])
+    others = await submitted(batcher, windows_of(10, 20), windows_of(30), windows_of(40, 50, 60))
+    assert batcher.queued_rows == 6
+    engine.gate.set()
+    assert [await outcome(task) for task in first + others] == [[2], [11, 21], [31], [41, 51, 61]]
+    assert engine.calls == [1, 6]
+    assert batcher.queued_rows == 0
+
+
+@in_loop
+async def test_a_call_takes_no_more_rows_than_its_cap_unless_one_request_has_more() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, max_call_rows=4)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(0))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(1, 2), windows_of(3, 4), windows_of(5), windows_of(*range(9)))
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+    assert engine.calls == [1, 4, 1, 9]
+
+
+@in_loop
+async def test_a_full_queue_refuses_at_once() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, max_queue_rows=4)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(0))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(1, 2, 3))
+    with pytest.raises(QueueFull) as caught:
+        await batcher.submit(windows_of(4, 5))
+    assert caught.value.headers["Retry-After"] == "1"
+    tasks += await submitted(batcher, windows_of(4))
+    engine.gate.set()
+    assert [await outcome(task) for task in tasks] == [[1], [2, 3, 4], [5]]
+
+
+@in_loop
+async def test_an_empty_queue_takes_a_request_of_any_size() -> None:
+    batcher = batcher_of(GatedEngine().predict, max_queue_rows=1)
+    assert len(await batcher.submit(windows_of(*range(50)))) == 50
+
+
+@in_loop
+async def test_a_request_that_expires_in_the_queue_is_never_computed() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, timeout_seconds=0.05)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(1))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(2), windows_of(3))
+    assert [await outcome(task) for task in tasks] == [DeadlinePassed] * 3
+    engine.gate.set()
+    assert await outcome(batcher.submit(windows_of(4, 5))) == [5, 6]
+    assert engine.calls == [1, 2]
+
+
+@in_loop
+async def test_a_request_that_expires_while_the_loop_is_busy_is_never_computed() -> None:
+    engine = GatedEngine()
+    [task] = await submitted(batcher_of(engine.predict, timeout_seconds=0.05), windows_of(1))
+    time.sleep(0.1)  # noqa: ASYNC251 (the point: nothing else may turn)
+    assert await outcome(task) is DeadlinePassed
+    assert engine.calls == []
+
+
+@in_loop
+async def test_a_request_that_expires_behind_another_models_call_is_never_computed() -> None:
+    engine = GatedEngine()
+    reports: list[tuple[int, float]] = []
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        batcher = batcher_of(
+            engine.predict,
+            executor=executor,
+            timeout_seconds=0.2,
+            on_batch=lambda batch: reports.append((batch.rows, batch.seconds)),
+        )
+        executor.submit(time.sleep, 0.4)
+        with pytest.raises(DeadlinePassed):
+            await batcher.submit(windows_of(1))
+        executor.submit(time.sleep, 0.1)
+        assert_array_equal(await batcher_of(engine.predict, executor=executor).submit(windows_of(2)), windows_of(3))
+        assert (engine.calls, reports) == ([1], [])
+        executor.submit(time.sleep, 0.1)
+        await batcher.submit(windows_of(4))
+    [(rows, seconds)] = reports
+    assert rows == 1
+    assert seconds < 0.1
+
+
+@in_loop
+async def test_a_request_that_is_given_up_in_the_queue_is_never_computed() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict)
+    engine.gate.clear()
+    [first] = await submitted(batcher, windows_of(1))
+    await until(lambda: engine.calls == [1])
+    given_up, last = await submitted(batcher, windows_of(2, 3), windows_of(4))
+    given_up.cancel()
+    await asyncio.sleep(0)
+    engine.gate.set()
+    assert [await outcome(first), await outcome(last)] == [[2], [5]]
+    assert engine.calls == [1, 1]
+
+
+@in_loop
+async def test_one_failing_request_does_not_harm_its_neighbours() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(1))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(2), windows_of(POISON, 3), windows_of(4))
+    engine.gate.set()
+    assert [await outcome(task) for task in tasks] == [[2], [3], PredictionFailed, [5]]
+    assert await outcome(batcher.submit(windows_of(6))) == [7]
+
+
+@in_loop
+async def test_a_forecast_that_is_not_finite_fails_its_own_request_only() -> None:
+    engine = GatedEngine()
+
+    def predict(windows: Array) -> Array:
+        forecasts = engine.predict(windows)
+        forecasts[windows == 7] = np.nan
+        forecasts[windows == 8] = np.inf
+        return forecasts
+
+    batcher = batcher_of(predict)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(1))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(7, 2), windows_of(3), windows_of(8))
+    engine.gate.set()
+    assert [await outcome(task) for task in tasks] == [[2], PredictionFailed, [4], PredictionFailed]
+    assert engine.calls == [1, 4]
+
+
+@in_loop
+async def test_an_engine_that_loses_rows_is_not_believed() -> None:
+    assert await outcome(batcher_of(lambda windows: windows[:0]).submit(windows_of(1, 2))) is PredictionFailed
+
+
+@in_loop
+async def test_every_call_is_reported_with_its_rows_and_seconds() -> None:
+    calls: list[tuple[int, float]] = []
+    batcher = batcher_of(GatedEngine().predict, on_batch=lambda batch: calls.append((batch.rows, batch.seconds)))
+    await batcher.submit(windows_of(1, 2))
+    [(rows, seconds)] = calls
+    assert rows == 2
+    assert 0 <= seconds < SOON_SECONDS
+
+
+@in_loop
+async def test_the_event_loop_turns_during_a_call() -> None:
+    engine = GatedEngine()
+    engine.gate.clear()
+    [task] = await submitted(batcher_of(engine.predict), windows_of(1))
+    await until(lambda: engine.calls == [1])
+    started = time.perf_counter()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert time.perf_counter() - started < 1
+    assert not task.done()
+    engine.gate.set()
+    assert await outcome(task) == [2]
+
+
+@in_loop
+async def test_a_short_call_is_computed_on_the_event_loop_and_a_long_one_in_the_engines_thread() -> None:
+    threads: list[threading.Thread] = []
+
+    def predict(windows: Array) -> Array:
+        threads.append(threading.current_thread())
+        return windows
+
+    batcher = batcher_of(predict, max_inline_rows=2)
+    await batcher.submit(windows_of(1, 2))
+    await batcher.submit(windows_of(1, 2, 3))
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+@pytest.mark.parametrize("max_inline_rows", [0, 256])
+def test_requests_of_one_turn_of_the_event_loop_share_a_call(max_inline_rows: int) -> None:
+    @in_loop
+    async def ask() -> None:
+        batcher = batcher_of(engine.predict, max_inline_rows=max_inline_rows)
+        await asyncio.sleep(0)
+        tasks = await submitted(batcher, *(windows_of(number) for number in range(20)))
+        assert [await outcome(task) for task in tasks] == [[number + 1] for number in range(20)]
+
+    engine = GatedEngine()
+    ask()
+    assert engine.calls == [20]
+
+
+@in_loop
+async def test_the_event_loop_turns_between_short_calls() -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    batcher = batcher_of(GatedEngine().predict, max_call_rows=1, max_inline_rows=1)
+    turning = asyncio.create_task(turn())
+    await asyncio.gather(*await submitted(batcher, *(windows_of(number) for number in range(20))))
+    turning.cancel()
+    assert turns >= 20
+
+
+@in_loop
+async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, max_queue_rows=2, timeout_seconds=0.2)
+    engine.gate.clear()
+    await submitted(batcher, windows_of(0))
+    await until(lambda: engine.calls == [1])
+    left, expired = await submitted(batcher, windows_of(1), windows_of(2))
+    with pytest.raises(QueueFull):
+        batcher.refuse_if_full()
+    left.cancel()
+    await asyncio.sleep(0)
+    assert batcher.queued_rows == 1
+    batcher.refuse_if_full()
+    assert await outcome(expired) is DeadlinePassed
+    assert batcher.queued_rows == 0
+    engine.gate.set()
+
+
+@in_loop
+async def test_every_request_has_a_deadline_of_its_own() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, timeout_seconds=0.2)
+    engine.gate.clear()
+    waits: list[float] = []
+
+    async def ask() -> None:
+        asked = time.monotonic()
+        assert await outcome(batcher.submit(windows_of(1))) is DeadlinePassed
+        waits.append(time.monotonic() - asked)
+
+    first = asyncio.create_task(ask())
+    await asyncio.sleep(0.1)
+    await asyncio.gather(first, ask())
+    engine.gate.set()
+    assert all(0.2 <= wait < 0.3 for wait in waits), waits
+
+
+@in_loop
+async def test_a_request_that_fails_once_is_computed_again_row_by_row() -> None:
+    engine = GatedEngine()
+
+    def predict(windows: Array) -> Array:
+        if len(windows) > 1:
+            engine.calls.append(len(windows))
+            raise RuntimeError("too many")
+        return engine.predict(windows)
+
+    assert await outcome(batcher_of(predict, max_inline_rows=8).submit(windows_of(1, 2, 3))) == [2, 3, 4]
+    assert engine.calls == [3, 1, 1, 1]
+
+
+@in_loop
+async def test_a_failing_row_is_tried_twice_and_no_more() -> None:
+    engine = GatedEngine()
+    assert await outcome(batcher_of(engine.predict).submit(windows_of(POISON))) is PredictionFailed
+    assert engine.calls == [1, 1]
+
+
+@in_loop
+async def test_the_windows_of_those_who_left_are_let_go() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict)
+    engine.gate.clear()
+    await submitted(batcher, windows_of(0))
+    await until(lambda: engine.calls == [1])
+    [task] = await submitted(batcher, windows_of(*range(50)))
+    [job] = batcher._queue
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert job.windows.size == 0
+    engine.gate.set()
+
+
+@in_loop
+async def test_large_forecasts_whose_sum_is_too_large_are_sound() -> None:
+    assert len(await batcher_of(lambda windows: windows).submit(windows_of(3e38, 3e38))) == 2

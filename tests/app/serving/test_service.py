@@ -1,0 +1,75 @@
+"""The service with the engine that serves by default: a fused twin, short calls on the event loop."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from app.arrays import Array
+from app.serving.service import INLINE_SECONDS, _inline_rows
+from app.version.manifest import Contract
+from tests.servers import Server, running
+from tests.versions import add_twin, expected_forecasts, make_version, mean_twin, some_windows
+
+
+@pytest.fixture(scope="module")
+def twin_server(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Iterator[Server]:
+    """The service with a model that has a twin, ready."""
+    folder = tmp_path_factory.mktemp("twin")
+    add_twin(make_version(folder / "models", contract), contract, mean_twin())
+    with running(folder, max_batch_rows=64) as server:
+        server.wait_for("/readyz")
+        yield server
+
+
+def test_a_version_with_a_twin_is_served_by_it(twin_server: Server) -> None:
+    with twin_server.client() as client:
+        assert client.get("/models/default").json()["engine"] == "onnx"
+
+
+def test_a_twin_answers_the_same_alone_in_a_batch_and_in_any_company(twin_server: Server, contract: Contract) -> None:
+    windows = some_windows(64, contract, seed=5)
+
+    async def ask_all() -> tuple[list[Any], Any]:
+        async with httpx.AsyncClient(base_url=twin_server.url, timeout=60, trust_env=False) as client:
+            singles = [client.post("/predict", json={"window": window.tolist()}) for window in windows]
+            batch = client.post("/predict/batch", json={"windows": windows.tolist()})
+            *alone, together = await asyncio.gather(*singles, batch)
+            return [answer.json()["prediction"] for answer in alone], together.json()["predictions"]
+
+    alone, together = asyncio.run(ask_all())
+    assert_allclose(alone, together, rtol=0, atol=1e-6)
+    assert_allclose(together, expected_forecasts(windows, contract), rtol=0, atol=1e-6)
+
+
+class TimedEngine:
+    """Takes as long as it is told to."""
+
+    name, remark = "timed", ""
+
+    def __init__(self, seconds_per_row: float, *, is_steady: bool = True) -> None:
+        self.is_steady = is_steady
+        self._seconds_per_row = seconds_per_row
+
+    def warm_up(self) -> None: ...
+
+    def predict(self, windows: Array) -> Array:
+        end = time.perf_counter() + self._seconds_per_row * len(windows)
+        while time.perf_counter() < end:
+            pass
+        return np.zeros((len(windows), 2, 1), np.float32)
+
+
+def test_batches_are_computed_on_the_event_loop_up_to_the_largest_short_one(contract: Contract) -> None:
+    assert _inline_rows(TimedEngine(INLINE_SECONDS / 10), contract) in {4, 8}
+    assert _inline_rows(TimedEngine(2 * INLINE_SECONDS), contract) == 0
+    assert _inline_rows(TimedEngine(0), contract) == 256
+
+
+def test_an_engine_that_may_take_longer_another_time_never_holds_up_the_event_loop(contract: Contract) -> None:
+    assert _inline_rows(TimedEngine(0, is_steady=False), contract) == 0

@@ -1,0 +1,161 @@
+"""What a version says about itself, and whether its files agree."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from app.errors import ArtifactError
+from app.version.manifest import (
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    Contract,
+    Manifest,
+    Score,
+    digest_files,
+    file_sha256,
+)
+from tests.versions import contract_of
+
+
+def test_a_manifest_is_read_back_as_it_was_written(version_dir: Path, contract: Contract) -> None:
+    manifest = Manifest.read(version_dir)
+    assert manifest.contract == contract
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+
+
+def test_a_manifest_of_a_later_release_may_say_more(version_dir: Path) -> None:
+    _edit(version_dir, lambda manifest: manifest.update(mood="sunny"))
+    assert Manifest.read(version_dir).name == "default"
+
+
+def test_a_manifest_of_an_earlier_release_says_nothing_of_twins(version_dir: Path) -> None:
+    assert b"twin" not in (version_dir / MANIFEST_FILE).read_bytes()
+    manifest = Manifest.read(version_dir)
+    assert (manifest.has_twin, manifest.no_twin) == (False, None)
+
+
+def test_a_score_of_an_earlier_release_has_two_errors() -> None:
+    earlier = {"forecaster": "model", "mae": 1.0, "rmse": 2.0}
+
+    assert Score.model_validate(earlier).model_dump() == earlier
+
+
+def test_a_file_that_the_caller_looks_at_itself_is_passed_over(version_dir: Path) -> None:
+    (version_dir / "saved_model.pb").write_bytes(b"")
+    Manifest.read(version_dir).verify_files(version_dir, but={"saved_model.pb"})
+
+
+def test_every_file_but_the_manifest_has_its_checksum(version_dir: Path) -> None:
+    names = {path.relative_to(version_dir).as_posix() for path in version_dir.rglob("*") if path.is_file()}
+    manifest = Manifest.read(version_dir)
+    assert set(manifest.files) == names - {MANIFEST_FILE}
+    assert manifest.files == digest_files(version_dir)
+    manifest.verify_files(version_dir)
+
+
+def test_the_checksum_is_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_flipped_bit_is_found(version_dir: Path) -> None:
+    manifest = Manifest.read(version_dir)
+    for name in manifest.files:
+        path = version_dir / name
+        sound = path.read_bytes()
+        path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+        with pytest.raises(ArtifactError, match=f"{re.escape(str(path))}: has changed since the export"):
+            manifest.verify_files(version_dir)
+        path.write_bytes(sound)
+
+
+def test_a_missing_file_is_named(version_dir: Path) -> None:
+    (version_dir / "saved_model.pb").unlink()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):
+        Manifest.read(version_dir).verify_files(version_dir)
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index", "assets.extra/golden.npz"])
+def test_a_file_that_the_manifest_does_not_vouch_for_is_named(version_dir: Path, name: str) -> None:
+    _edit(version_dir, lambda manifest: manifest["files"].pop(name))
+    with pytest.raises(ArtifactError, match=re.escape(f"{name}: is not listed in manifest.json")):
+        Manifest.read(version_dir).verify_files(version_dir)
+
+
+def test_what_a_file_manager_leaves_behind_does_no_harm(version_dir: Path) -> None:
+    (version_dir / ".DS_Store").touch()
+    Manifest.read(version_dir).verify_files(version_dir)
+
+
+def test_a_version_without_manifest_was_not_finished(version_dir: Path) -> None:
+    (version_dir / MANIFEST_FILE).unlink()
+    with pytest.raises(ArtifactError, match=r"manifest\.json: the manifest is missing.*export the version again"):
+        Manifest.read(version_dir)
+
+
+def test_a_file_that_cannot_be_read_is_named(version_dir: Path) -> None:
+    (version_dir / "saved_model.pb").unlink()
+    (version_dir / "saved_model.pb").mkdir()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\); check its permiss"):
+        Manifest.read(version_dir).verify_files(version_dir)
+    (version_dir / MANIFEST_FILE).unlink()
+    (version_dir / MANIFEST_FILE).mkdir()
+    with pytest.raises(ArtifactError, match=r"manifest\.json: cannot be read"):
+        Manifest.read(version_dir)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": 1}'])
+def test_what_is_no_manifest_is_refused(version_dir: Path, content: bytes) -> None:
+    (version_dir / MANIFEST_FILE).write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is not a manifest: "):
+        Manifest.read(version_dir)
+
+
+def test_a_manifest_of_an_unknown_format_is_refused_by_name(version_dir: Path) -> None:
+    _edit(version_dir, lambda manifest: manifest.update(format=2))
+    with pytest.raises(ArtifactError, match="is not a manifest: format: "):
+        Manifest.read(version_dir)
+
+
+@pytest.mark.parametrize("change", [{"steps": 0}, {"horizon": 0}, {"features": ()}, {"targets": ()}])
+def test_a_contract_has_at_least_one_of_everything(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Contract.model_validate(contract_of().model_dump() | change)
+
+
+def test_a_contract_tells_names_and_shapes() -> None:
+    contract = contract_of(steps=4, features=("load", "temp", "wind"), horizon=3, targets=2)
+    assert contract.window_shape == (4, 3)
+    assert contract.forecast_shape == (3, 2)
+    assert contract.feature_names == ("load", "temp", "wind")
+    assert contract.target_names == ("load", "temp")
+    assert contract.target_scales == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["a", "0", "co2-weekly", "A.b_c-9", "x" * 64])
+def test_sound_names(name: str) -> None:
+    assert re.fullmatch(NAME_PATTERN, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a b", "ä", "x" * 65, "a\x00", "a\r\nb"]
+)
+def test_names_that_could_leave_the_folder_or_the_header(name: str) -> None:
+    assert not re.fullmatch(NAME_PATTERN, name)
+
+
+@pytest.mark.parametrize("version", ["", "0", "01", "-1", "+1", "1.0", "1e3", "v1", "٣", "9" * 19])
+def test_versions_are_whole_numbers_from_one(version: str) -> None:
+    assert not re.fullmatch(VERSION_PATTERN, version)
+
+
+def _edit(version_dir: Path, change: Any) -> None:
+    path = version_dir / MANIFEST_FILE
+    manifest = orjson.loads(path.read_bytes())
+    change(manifest)
+    path.write_bytes(orjson.dumps(manifest))

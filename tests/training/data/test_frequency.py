@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from training.data.frequency import Times, guess, iso
+
+
+def days(*dates: str) -> Times:
+    return np.array(dates, dtype="datetime64[us]")
+
+
+def grid(start: str, end: str, unit: str = "D", every: int = 1) -> Times:
+    return np.arange(start, end, dtype=f"datetime64[{unit}]")[::every].astype("datetime64[us]")
+
+
+def working_days(start: str, end: str) -> Times:
+    every_day = grid(start, end)
+    return every_day[np.is_busday(every_day.astype("datetime64[D]"))]
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        (grid("2024-01-01T00", "2024-01-03T00", "h"), "1 hour"),
+        (grid("2024-01-01T00:00", "2024-01-01T04:00", "m", 15), "15 minutes"),
+        (grid("2024-01-01", "2024-02-01"), "1 day"),
+        (grid("2024-01-05", "2024-01-10"), "1 day"),
+        (grid("2024-01-03", "2024-05-01", every=7), "1 week"),
+        (grid("2024-01-01", "2024-05-01", every=14), "2 weeks"),
+        (working_days("2024-01-01", "2024-03-01"), "1 business day"),
+        (grid("2000-01", "2002-01", "M"), "1 month"),
+        (grid("2000-01", "2002-01", "M", 3), "1 quarter"),
+        (grid("1700", "1750", "Y"), "1 year"),
+        (days("2023-12-31", "2024-01-31", "2024-02-29", "2024-03-31"), "1 month"),
+        (np.arange(5), "1 step"),
+        (np.arange(0, 50, 10), "10 steps"),
+    ],
+)
+def test_regular_rows_have_a_frequency_and_no_notice(times: Times, words: str) -> None:
+    frequency = guess(times)
+
+    assert (frequency.words, frequency.notice) == (words, None)
+
+
+@pytest.mark.parametrize(
+    ("times", "words", "facts"),
+    [
+        (np.delete(grid("2024-01-01", "2024-01-20"), [4, 5, 9]), "1 day", ["3 rows are absent", "after 2024-01-04;"]),
+        (np.delete(grid("2024-01", "2024-12", "M"), 6), "1 month", ["1 row is absent", "after 2024-06-01;"]),
+        (np.delete(working_days("2024-01-01", "2024-03-01"), 10), "1 business day", ["1 row is absent", "2024-01-12"]),
+        (np.array([1, 2, 3, 7]), "1 step", ["3 rows are absent", "after 3;"]),
+    ],
+)
+def test_absent_rows_are_counted_and_the_first_is_located(times: Times, words: str, facts: list[str]) -> None:
+    frequency = guess(times)
+
+    assert frequency.words == words
+    for fact in facts:
+        assert fact in (frequency.notice or "")
+
+
+def test_irregular_rows_have_no_frequency() -> None:
+    frequency = guess(days("2024-01-01T00:00", "2024-01-01T00:10", "2024-01-01T00:23", "2024-01-01T02:23"))
+
+    assert frequency.words is None
+    assert "irregularly spaced, from 10 minutes to 2 hours apart" in (frequency.notice or "")
+
+
+def test_two_rows_have_no_frequency() -> None:
+    assert guess(np.arange(2)).words is None
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (np.datetime64("2024-01-31", "us"), "2024-01-31"),
+        (np.datetime64("2024-01-31T13:05", "us"), "2024-01-31T13:05"),
+        (np.int64(7), "7"),
+    ],
+)
+def test_iso_leaves_midnight_out(time: np.datetime64 | np.int64, text: str) -> None:
+    assert iso(time) == text

@@ -1,0 +1,283 @@
+"""The fit: repeatable, stops in time, keeps the best weights, says what went wrong."""
+
+import io
+import math
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+from rich.console import Console
+
+from tests.training.tiny import config_of, dataset_of, part_of, waves
+from training.config import Cell, Loss, Scale, TrainingConfig
+from training.data.windows import Dataset
+from training.errors import TrainingError
+from training.fitting.descent import Descent
+from training.fitting.fit import Epoch, History, Listener, ProgressBar, ProgressLines, fit, progress
+from training.network.model import build_model, compile_forecast
+
+DATASET = dataset_of(part_of(waves(90)), validation=part_of(waves(40)))
+
+# Whoever learns that the next rows are higher gets worse and worse where they are lower.
+FALL = part_of(-np.arange(60.0)[:, None])
+RISE_THEN_FALL = dataset_of(part_of(np.arange(60.0)[:, None]), validation=FALL)
+YARDSTICK = np.sqrt((1**2 + 2**2) / 2)  # of targets one and two above the last row
+
+
+class Watcher(Listener):
+    """Writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.planned = (0, 0)
+        self.epochs: list[Epoch] = []
+        self.left_with: object = "never left"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.left_with = kind
+
+    def starts(self, epochs: int, steps: int) -> None:
+        self.planned = (epochs, steps)
+
+    def steps_done(self, steps: int) -> None:
+        self.steps += steps
+
+    def epoch_done(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+
+
+def fitted(config: TrainingConfig, dataset: Dataset = DATASET, listener: Listener | None = None) -> tuple[Any, History]:
+    model = build_model(config, dataset)
+    return model, fit(model, config, dataset.train, dataset.validation, listener)
+
+
+@pytest.mark.parametrize("loss", ["huber", "mae", "mse"])
+@pytest.mark.parametrize("scale", ["standard", "window", "last"])
+def test_learning_lowers_the_loss(scale: Scale, loss: Loss) -> None:
+    _, history = fitted(config_of(scale=scale, loss=loss, epochs=5, learning_rate=0.02))
+
+    assert history.epochs[-1].loss < history.epochs[0].loss
+    assert history.best.validation_loss < history.epochs[0].validation_loss
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_sequence_learns_from_every_step(cell: Cell) -> None:
+    _, history = fitted(config_of(output="sequence", cell=cell, epochs=5, learning_rate=0.02))
+
+    assert history.epochs[-1].loss < history.epochs[0].loss
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_same_seed_gives_bit_identical_weights(xla: bool) -> None:
+    config = config_of(seed=3, dropout=0.2, units=(3, 3), xla=xla)
+
+    first, again = (fitted(config)[0].get_weights() for _ in range(2))
+
+    for one, same in zip(first, again, strict=True):
+        assert_array_equal(one, same)
+
+
+def test_other_seed_gives_other_weights() -> None:
+    first, other = (fitted(config_of(seed=seed))[0].get_weights() for seed in (3, 4))
+
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_best_weights_are_restored() -> None:
+    config = config_of(epochs=4, learning_rate=0.05)
+    model, history = fitted(config, RISE_THEN_FALL)
+
+    errors = compile_forecast(model)(FALL.windows) - FALL.targets
+
+    assert history.best.number == 1
+    assert_allclose(errors, np.abs(errors), rtol=0)  # forecasts lie above a fall, so every error is a plain difference
+    huber = np.where(errors <= YARDSTICK, (errors / YARDSTICK) ** 2 / 2, errors / YARDSTICK - 0.5)
+    assert_allclose(huber.mean(), history.best.validation_loss, rtol=1e-5)
+
+
+def test_stops_when_patience_is_lost() -> None:
+    _, history = fitted(config_of(epochs=40, patience=2, learning_rate=0.05), RISE_THEN_FALL)
+
+    assert [epoch.best for epoch in history.epochs] == [True, False, False]
+
+
+def test_validation_loss_is_over_every_window() -> None:
+    config = config_of(epochs=1, batch_size=16, loss="mse")  # 33 validation windows: no multiple of 16
+    model, history = fitted(config)
+
+    errors = (np.asarray(model(DATASET.validation.windows)) - DATASET.validation.targets) / (
+        model.get_layer("forecast").yardstick
+    )
+
+    assert history.epochs[0].validation_loss == pytest.approx(float(np.square(errors).mean()), rel=1e-4)
+
+
+def test_fewer_windows_than_a_batch_are_one_batch() -> None:
+    watcher = Watcher()
+    fitted(config_of(batch_size=1000), listener=watcher)
+
+    assert watcher.planned == (2, 1)
+
+
+def test_listener_hears_every_step_and_epoch() -> None:
+    watcher = Watcher()
+    _, history = fitted(config_of(epochs=2), listener=watcher)  # 83 windows: 5 batches of 16
+
+    assert watcher.planned == (2, 5)
+    assert watcher.steps == 10
+    assert tuple(watcher.epochs) == history.epochs
+    assert watcher.left_with is None
+
+
+def test_loss_that_is_not_finite_stops_with_a_sentence_and_leaves_the_listener() -> None:
+    watcher = Watcher()
+    values = waves(90)
+    values[40] = np.nan
+    model = build_model(config_of(), DATASET)
+
+    with pytest.raises(TrainingError, match=r"training loss .* not a finite number in epoch 1, batch \d .* try next: "):
+        fit(model, config_of(), part_of(values), DATASET.validation, watcher)
+
+    assert watcher.left_with is TrainingError
+
+
+def test_interrupt_leaves_the_listener_and_passes() -> None:
+    class Interrupter(Watcher):
+        def steps_done(self, steps: int) -> None:
+            raise KeyboardInterrupt(steps)
+
+    watcher = Interrupter()
+    with pytest.raises(KeyboardInterrupt):
+        fitted(config_of(), listener=watcher)
+
+    assert watcher.left_with is KeyboardInterrupt
+
+
+def test_history_knows_its_best_epoch() -> None:
+    epochs = (Epoch(1, 3, 3, best=True), Epoch(2, 2, 1, best=True), Epoch(3, 1, 2, best=False))
+
+    assert History(epochs, seconds=1).best is epochs[1]
+
+
+def test_log_gets_a_few_lines() -> None:
+    text = io.StringIO()
+    listener = progress(Console(file=text, width=100))
+    assert isinstance(listener, ProgressLines)
+
+    with listener:
+        listener.starts(epochs=50, steps=24)
+        for number in range(1, 51):
+            listener.epoch_done(Epoch(number, 0.5, 0.25, best=number < 3))
+
+    lines = text.getvalue().splitlines()
+    assert lines[:2] == [
+        "fitting: at most 50 epochs of 24 steps",
+        "epoch 1/50  loss 0.5000  validation 0.2500 (best)",
+    ]
+    assert len(lines) == 12
+
+
+def test_terminal_gets_a_bar() -> None:
+    text = io.StringIO()
+    listener = progress(Console(file=text, width=100, force_terminal=True))
+    assert isinstance(listener, ProgressBar)
+
+    fitted(config_of(epochs=2), listener=listener)
+
+    assert "validation" in text.getvalue()
+
+
+def test_augmented_windows_are_the_ones_learnt_from() -> None:
+    """Windows of zeros leave nothing to learn from but the bias of the head."""
+    config = config_of(epochs=1)
+    model = build_model(config, DATASET)
+    before = model.get_layer("recurrent_1").get_weights()[0]
+    shapes = set()
+
+    def blank(generator: np.random.Generator, windows: Any) -> Any:
+        shapes.add(windows.shape)
+        return np.full_like(windows, generator.integers(1, 2))
+
+    fit(model, config, DATASET.train, DATASET.validation, augment=blank)
+
+    assert_array_equal(model.get_layer("recurrent_1").get_weights()[0], before)
+    assert shapes == {(80, 6, 2)}
+
+
+def test_a_fit_without_validation_runs_every_epoch_and_keeps_the_last_weights() -> None:
+    config = config_of(epochs=4, patience=1, learning_rate=0.5)
+    last: list[Any] = []
+
+    class Keeper(Listener):
+        def epoch_done(self, epoch: Epoch) -> None:
+            assert math.isnan(epoch.validation_loss)
+            last[:] = model.get_weights()
+
+    model = build_model(config, DATASET)
+    history = fit(model, config, DATASET.train, None, Keeper())
+
+    assert len(history.epochs) == 4
+    assert history.best.number == 4
+    for kept, ended in zip(model.get_weights(), last, strict=True):
+        assert_array_equal(kept, ended)
+
+
+def test_a_descent_that_is_put_back_goes_on_as_if_nothing_had_happened() -> None:
+    """Adam's count goes back with its memory, wherever on its way the rate goes on."""
+    model = build_model(config_of(), DATASET)
+    descent = Descent(model, config_of(), 0.01, lambda step: tf.cast(step < 100, tf.float32))
+    windows, expected = DATASET.train.windows[:80].reshape(5, 16, 6, 2), DATASET.train.targets[:80].reshape(5, 16, 2, 1)
+    descent.run(windows, expected)
+    good, weights = descent.state(), model.get_weights()
+
+    after = []
+    for next_step in (5, 45, 100):
+        descent.run(windows, expected)
+        descent.restore(good, next_step)
+        descent.run(windows[:1], expected[:1])
+        after.append(model.get_weights())
+
+    for one, same, before, still in zip(after[0], after[1], weights, after[2], strict=True):
+        assert_array_equal(one, same)
+        assert_array_equal(before, still)  # the rate has come to its end
+        assert not np.array_equal(one, before)
+
+
+def test_an_incident_goes_back_to_the_best_weights_and_runs_the_epoch_again() -> None:
+    config = config_of(epochs=9, patience=2, learning_rate=0.05, loss="mse")
+    model = build_model(config, RISE_THEN_FALL)
+    passes: list[int] = []
+    seen: dict[int | str, Any] = {}
+
+    class Keeper(Watcher):
+        def epoch_done(self, epoch: Epoch) -> None:
+            super().epoch_done(epoch)
+            seen[epoch.number] = model.get_weights()
+
+        def noticed(self, sentence: str) -> None:
+            seen[sentence] = model.get_weights()
+
+    def spoil_the_third(_: np.random.Generator, windows: Any) -> Any:
+        passes.append(len(windows))
+        return windows * np.float32(1e30) if len(passes) == 3 else windows
+
+    keeper = Keeper()
+    history = fit(model, config, RISE_THEN_FALL.train, FALL, keeper, augment=spoil_the_third)
+
+    [incident] = history.incidents
+    assert [epoch.best for epoch in history.epochs] == [
+        True,
+        False,
+        False,
+        False,
+    ]  # patience counts anew after the third
+    assert (incident.epoch, incident.batch, len(passes)) == (3, 1, 5)
+    assert incident.rows.startswith("windows ")
+    assert "went on from the weights of epoch 1 with half the rate (0.025) and half the clip (0.5)" in incident.remedy
+    for restored, best in zip(seen[incident.sentence], seen[1], strict=True):
+        assert_array_equal(restored, best)

@@ -1,0 +1,99 @@
+"""Finds how many rows make a season, for the seasonal baseline."""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_CORRELATION = 0.3
+"""A season's rows must resemble those of the season before so much, and those of the one before that half as much."""
+
+ALMOST = 0.02
+"""Share of a period by which noise may shift the peak."""
+
+LOST_BY_NOISE = 0.1
+"""Share of the correlation by which one period may fall behind several."""
+
+LONGEST_LOOK = 20_000
+"""Of longer series only the latest rows are looked at."""
+
+_HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1, "day": 24, "week": 24 * 7}
+_CYCLES = (24, 24 * 7, 24 * 365.25)
+"""A day, a week and a year, in hours."""
+_CALENDAR = {"month": 12, "quarter": 4, "business day": 5}
+"""Rows in a year, or in a week."""
+
+
+def find_period(series: NDArray[np.float32], frequency: str | None = None) -> int | None:
+    """Finds the period of a series by its autocorrelation, after a straight line is taken away.
+
+    Candidates are what the calendar suggests for the distance between rows (a day, a week and a year; a year of months)
+    and the highest peak of the autocorrelation behind its first dip below zero. A candidate counts where it is at or
+    next to a local maximum, and where the correlation there is above `LEAST_CORRELATION` and at twice the period, where
+    a walk at random seldom has any, above half of that; both above two standard errors of white noise. The candidate
+    with the highest correlation is taken, or the part of it that does about as well, or the period of the calendar that
+    is almost the same.
+
+    Args:
+        series: (rows, targets) of the training part; the autocorrelation is the mean over the targets.
+        frequency: Distance between rows in words, as `training.data.frequency.guess` gives it.
+
+    Returns:
+        Rows in a season, at least 2, of which the series holds at least two and a half; None where there is none.
+    """
+    rows = series[-LONGEST_LOOK:].astype(np.float64)
+    if len(rows) < 8:
+        return None
+    correlation = np.mean([_autocorrelation(column) for column in rows.T], axis=0)
+    longest = int(len(rows) / 2.5)
+    suggested = _suggested(frequency)
+    candidates = {at for period in suggested for at in (period - 1, period, period + 1)}
+    below = np.flatnonzero(correlation[: longest + 1] < 0)
+    dip = int(below[0]) if len(below) else longest
+    candidates.add(dip + int(np.argmax(correlation[dip : longest + 1])))
+    sound = [period for period in candidates if 2 <= period <= longest and _repeats(correlation, period, len(rows))]
+    if not sound:
+        return None
+    best = _shortest(correlation, max(sound, key=lambda period: float(correlation[period])), dip)
+    return next((period for period in suggested if abs(period - best) <= ALMOST * period), best)
+
+
+def _shortest(correlation: NDArray[np.float64], multiple: int, dip: int) -> int:
+    """The period that a peak is a multiple of: at several times the period noise may make the correlation higher."""
+    parts = (round(multiple / times) for times in range(multiple // 2, 1, -1))
+    almost = (1 - LOST_BY_NOISE) * correlation[multiple]
+    return next((part for part in parts if part >= max(2, dip) and correlation[part] >= almost), multiple)
+
+
+def _repeats(correlation: NDArray[np.float64], period: int, rows: int) -> bool:
+    is_peak = correlation[period] >= max(correlation[period - 1], correlation[period + 1])
+    once = max(LEAST_CORRELATION, 2 / np.sqrt(rows - period))
+    twice = max(LEAST_CORRELATION / 2, 2 / np.sqrt(rows - 2 * period))
+    return bool(is_peak and correlation[period] > once and correlation[2 * period] > twice)
+
+
+def _autocorrelation(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(rows,) by lag: the mean product of rows so far apart, as a share of the mean square."""
+    rows = len(column)
+    time = np.arange(rows)
+    rest = column - np.polynomial.Polynomial.fit(time, column, 1)(time)
+    square = float(np.square(rest).mean())
+    if square <= np.finfo(np.float32).eps ** 2 * float(np.square(column).mean()):
+        return np.zeros(rows)
+    spectrum = np.fft.rfft(rest, 2 * rows)
+    products = np.fft.irfft(np.square(np.abs(spectrum)), 2 * rows)[:rows]
+    return np.asarray(products / np.arange(rows, 0, -1) / square)
+
+
+def _suggested(frequency: str | None) -> list[int]:
+    """Periods that the calendar knows, for rows `3 hours` or `1 business day` apart."""
+    words = re.fullmatch(r"(\d+) (.+?)s?", frequency or "")
+    if not words:
+        return []
+    every, unit = int(words[1]), words[2]
+    if unit in _CALENDAR:
+        return [_CALENDAR[unit] // every] if _CALENDAR[unit] % every == 0 else []
+    if unit not in _HOURS:
+        return []
+    rows = [cycle / (_HOURS[unit] * every) for cycle in _CYCLES]
+    return [round(number) for number in rows if number >= 2]

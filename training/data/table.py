@@ -1,0 +1,267 @@
+"""A table of numbers, and its cleaning: order, missing values, columns that never change.
+
+`training.data` and `training.data.series` make tables, `training.data.windows` splits and cuts them.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import Missing
+from training.data.frequency import Times, counted, distances, guess, iso
+from training.data.windows import PARTS, Edges
+from training.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Numbers by row and column, with what is known about them.
+
+    Attributes:
+        columns: Names of the columns.
+        values: (rows, columns) float64; NaN where a value is missing.
+        times: (rows,) datetime64 or int64; None where rows carry no time.
+        source: File name without its folder, or the name of a built-in series.
+        places: (rows,) where each row stood in its source: lines of a CSV file, else row numbers from 1.
+        place_word: What `places` counts: `line` or `row`.
+        frequency: Distance between two rows in words; None where it is unknown.
+        units: Units of measure by column, where they are known.
+        notices: Sentences on what was noticed or done, for the user to read.
+    """
+
+    columns: tuple[str, ...]
+    values: NDArray[np.float64]
+    times: Times | None
+    source: str
+    places: NDArray[np.int64]
+    place_word: str = "row"
+    frequency: str | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.values)
+
+    def where(self, row: int) -> str:
+        """Where a row stands in the source, for example `line 7 (2024-01-31)`."""
+        place = f"{self.place_word} {self.places[row]}"
+        return place if self.times is None else f"{place} ({iso(self.times[row])})"
+
+    def select(self, columns: Sequence[str]) -> "Table":
+        """The same rows with these columns only.
+
+        Raises:
+            DataError: A column is absent.
+        """
+        require_columns(self.source, self.columns, columns)
+        positions = [self.columns.index(name) for name in columns]
+        return replace(self, columns=tuple(columns), values=self.values[:, positions])
+
+    def take(self, rows: NDArray[np.intp]) -> "Table":
+        """The rows at these positions, in this order."""
+        times = None if self.times is None else self.times[rows]
+        return replace(self, values=self.values[rows], places=self.places[rows], times=times)
+
+    def with_notice(self, *sentences: str) -> "Table":
+        """The same table with more to say."""
+        return replace(self, notices=self.notices + sentences)
+
+
+def settle(table: Table, missing: Missing) -> Table:
+    """Puts the rows in time order and finds their frequency; refuses or drops rows with missing values if told to.
+
+    Raises:
+        DataError: A column is empty, values are missing with `error`, no row is left, or a time occurs twice.
+    """
+    return _note_frequency(_in_order(_without_missing(table, missing)))
+
+
+def fill(table: Table, missing: Missing, edges: Edges) -> Table:
+    """Fills missing values so that no part of the split learns from a later one.
+
+    `interpolate` draws a line between two known values of the same part. Everything else, and everything with
+    `forward`, takes the last value before it.
+
+    Args:
+        table: Rows in time order.
+        missing: `forward` or `interpolate`; the other choices leave nothing to fill.
+        edges: Where the parts start and end.
+
+    Raises:
+        DataError: A column starts with a missing value.
+    """
+    gaps = np.isnan(table.values)
+    if not gaps.any():
+        return table
+    values = table.values.copy()
+    if missing == "interpolate":
+        for start, end in pairwise(edges):
+            _draw_lines(values[start:end])
+    _carry_forward(values)
+    if np.isnan(values[0]).any():
+        name = table.columns[int(np.argmax(np.isnan(values[0])))]
+        raise DataError(
+            f"{table.source}: column '{name}' has no value on {table.where(0)}, the first row in order, so there is "
+            "none to carry forward; begin later, or pass --missing drop"
+        )
+    return replace(table, values=values).with_notice(_filled_sentence(gaps, missing, edges))
+
+
+def check_variation(table: Table, targets: Sequence[str], training_rows: int) -> Table:
+    """Refuses a target that never changes in training, and notes such features.
+
+    A constant target leaves nothing to learn, and its scale of zero cannot be divided by. A constant feature only
+    carries nothing, which is common for a rare event that the training part happens to miss, so it may stay.
+
+    Raises:
+        DataError: A target is constant in the training part, in float32.
+    """
+    training = table.values[:training_rows].astype(np.float32)
+    constant = [name for name, column in zip(table.columns, training.T, strict=True) if (column == column[0]).all()]
+    for name in constant:
+        if name in targets:
+            value = training[0, table.columns.index(name)]
+            raise DataError(
+                f"{table.source}: target '{name}' is {value:g} in all {training_rows} training rows, so there is "
+                "nothing to learn; choose another --target, or a --split whose training part sees it change"
+            )
+    return table.with_notice(*map(never_changes, constant))
+
+
+def never_changes(feature: str) -> str:
+    """What is said of a constant feature."""
+    return f"feature '{feature}' never changes in the training part, so it carries nothing"
+
+
+def require_columns(source: str, present: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuses names that are not among the columns.
+
+    Raises:
+        DataError: Names the first absent column, the nearest name, and the columns there are.
+    """
+    for name in wanted:
+        if name in present:
+            continue
+        by_lower_case = {column.lower(): column for column in reversed(present)}
+        nearest = difflib.get_close_matches(name.lower(), by_lower_case, n=1)
+        hint = f" (did you mean '{by_lower_case[nearest[0]]}'?)" if nearest else ""
+        raise DataError(f"{source}: there is no column '{name}'{hint}; the columns are {_listed(present)}")
+
+
+def _without_missing(table: Table, missing: Missing) -> Table:
+    gaps = np.isnan(table.values)
+    if not gaps.any():
+        return table
+    for name, column in zip(table.columns, gaps.T, strict=True):
+        if column.all():
+            raise DataError(f"{table.source}: column '{name}' holds no value at all; leave it out")
+    if missing == "error":
+        raise DataError(
+            f"{table.source}: {_missing_sentence(table, gaps)}; a model needs every cell, so choose "
+            "--missing forward (take the last value), interpolate (draw a line) or drop (leave the rows out)"
+        )
+    if missing == "drop":
+        return _drop(table, gaps)
+    return table
+
+
+def _drop(table: Table, gaps: NDArray[np.bool_]) -> Table:
+    dropped = np.asarray(gaps.any(axis=1))
+    if dropped.all():
+        raise DataError(
+            f"{table.source}: every row has a missing value, so --missing drop leaves none; choose other columns, or "
+            "--missing forward"
+        )
+    count = counted(int(dropped.sum()), "row")
+    sentence = (
+        f"{count} of {table.rows} with a missing value left out, the first on {table.where(int(np.argmax(dropped)))}"
+    )
+    return table.take(np.flatnonzero(~dropped)).with_notice(sentence)
+
+
+def _in_order(table: Table) -> Table:
+    if table.times is None:
+        return table
+    late = distances(table.times) < 0
+    if late.any():
+        first = table.where(int(np.argmax(late)) + 1)
+        table = table.take(np.argsort(table.times, kind="stable"))
+        table = table.with_notice(
+            f"rows were not in time order and have been sorted; the first out of place is {first}"
+        )
+    _refuse_duplicates(table)
+    return table
+
+
+def _refuse_duplicates(table: Table) -> None:
+    if table.times is None:
+        return
+    repeated = distances(table.times) == 0
+    if repeated.any():
+        row = int(np.argmax(repeated))
+        raise DataError(
+            f"{table.source}: times occur more than once ({int(repeated.sum())} of {table.rows} rows too many), first "
+            f"{iso(table.times[row])} on {table.place_word}s {table.places[row]} and {table.places[row + 1]}; expected "
+            "one row per time, so keep one series per file, or give each series its own column"
+        )
+
+
+def _note_frequency(table: Table) -> Table:
+    if table.times is None:
+        return table
+    frequency = guess(table.times)
+    notices = (frequency.notice,) if frequency.notice else ()
+    return replace(table, frequency=frequency.words).with_notice(*notices)
+
+
+def _draw_lines(values: NDArray[np.float64]) -> None:
+    """Fills NaN between two known values of a column along a line, in place."""
+    rows = np.arange(len(values))
+    for column in values.T:
+        known = np.flatnonzero(~np.isnan(column))
+        if len(known):
+            inner = slice(known[0], known[-1] + 1)
+            column[inner] = np.interp(rows[inner], known, column[known])
+
+
+def _carry_forward(values: NDArray[np.float64]) -> None:
+    """Fills NaN with the last known value above it, in place."""
+    rows = np.arange(len(values))[:, np.newaxis]
+    last_known = np.maximum.accumulate(np.where(np.isnan(values), 0, rows), axis=0)
+    values[:] = np.take_along_axis(values, last_known, axis=0)
+
+
+def _filled_sentence(gaps: NDArray[np.bool_], missing: Missing, edges: Edges) -> str:
+    counts = [int(gaps[start:end].sum()) for start, end in pairwise(edges)]
+    parts = ", ".join(f"{count} in {part}" for part, count in zip(PARTS, counts, strict=True) if count)
+    sentence = f"{counted(sum(counts), 'missing value')} filled by --missing {missing}: {parts}"
+    judged = int(gaps[edges[1] :].any(axis=1).sum())
+    if judged:
+        sentence += (
+            f"; {counted(judged, 'row')} of validation and test hold filled values that are judged as if they were "
+            "measured, so the errors printed are too low by an unknown amount"
+        )
+    return sentence
+
+
+def _missing_sentence(table: Table, gaps: NDArray[np.bool_]) -> str:
+    columns = [(name, gap) for name, gap in zip(table.columns, gaps.T, strict=True) if gap.any()]
+    told = [
+        f"{counted(int(gap.sum()), 'missing value')} in column '{name}' from {table.where(int(gap.argmax()))} on"
+        for name, gap in columns[:5]
+    ]
+    more = f" and more in {counted(len(columns) - 5, 'other column')}" if len(columns) > 5 else ""
+    return ", ".join(told) + more
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first 20 names, each on one line and not too long: what a stray quote makes of a header may be neither."""
+    on_one_line = (" ".join(name.split()) for name in names[:20])
+    shown = ", ".join(name if len(name) <= 40 else f"{name[:39]}…" for name in on_one_line)
+    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"

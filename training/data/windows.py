@@ -1,0 +1,246 @@
+"""Splits rows in time order and cuts them into windows and the targets that follow.
+
+With window 3 and horizon 2, the training part of ten rows gives
+
+    window 0 1 2   targets 3 4
+    window 1 2 3   targets 4 5
+    ...
+    window 5 6 7   targets 8 9
+
+and the part that starts with row 10 is judged on targets 10 11, 11 12 and so on, each with the window before it. A
+window may reach back into an earlier part, as it would when served; its targets never leave their own.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import Output
+from training.data.checks import check_names, check_part, check_parts
+from training.errors import ConfigError, DataError
+
+PARTS = ("training", "validation", "test")
+"""Names of the parts of a split, in the order of time."""
+
+CHUNK_BYTES = 2**24
+"""Windows are overlapping views of one table; about this much of them is copied at a time."""
+
+Edges = tuple[int, int, int, int]
+"""Row numbers where training, validation and test start, and where test ends."""
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Windows of one part of the split, in time order. The arrays may be read-only views that share memory.
+
+    Attributes:
+        windows: (windows, steps, features) float32, in raw units.
+        targets: (windows, horizon, targets) float32: the rows that follow each window.
+        history: (windows, past, targets) float32: the targets' own rows up to each window's last, at least its steps.
+    """
+
+    windows: Float32
+    targets: Float32
+    history: Float32
+
+    def __post_init__(self) -> None:
+        """Refuses arrays of other shapes with a `ShapeError`."""
+        check_part(self.windows, self.targets, self.history)
+
+    @property
+    def step_targets(self) -> Float32:
+        """(windows, steps, horizon, targets): for every step the rows that follow it; the last step's are `targets`."""
+        steps, horizon = self.windows.shape[1], self.targets.shape[1]
+        rows = np.concatenate([self.history[:, -steps:], self.targets], axis=1)  # (windows, steps + horizon, targets)
+        following = np.lib.stride_tricks.sliding_window_view(rows[:, 1:], horizon, axis=1)
+        return following.transpose(0, 1, 3, 2)
+
+    def learnt_targets(self, output: Output) -> Float32:
+        """What a fit compares its forecasts with: `targets`, or for the output `sequence` those of every step."""
+        return self.step_targets if output == "sequence" else self.targets
+
+    def between(self, start: int, end: int) -> "Part":
+        """The windows from `start` up to `end`."""
+        return Part(self.windows[start:end], self.targets[start:end], self.history[start:end])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a model is trained, stopped and judged on, and where it came from.
+
+    Attributes:
+        feature_names: Names along the last axis of the windows.
+        target_names: Names along the last axis of the targets.
+        train: Windows to learn from.
+        validation: Windows that tell when to stop.
+        test: Windows for the final scores.
+        series: (rows, targets) float32: the training part's rows of the targets, in time order; none where every window
+            stands alone.
+        period: Rows in a season; None where there is none.
+        units: Units of measure by column, where they are known.
+        source: File name without its folder, or the name of a built-in series.
+        frequency: Distance between two rows in words; None where it is unknown.
+        notices: Sentences on what was noticed or done, for the user to read.
+        rows: Number of rows, after cleaning.
+        columns: Names of the columns that `sha256` covers.
+        first_time: First time in ISO 8601, or a whole number as text; None where rows carry no time.
+        last_time: Last time, likewise.
+        sha256: Of the ordered, cleaned numbers as little-endian float64, row by row.
+        training_rows: Rows of the training part.
+        validation_rows: Rows of the validation part.
+        test_rows: Rows of the test part.
+    """
+
+    feature_names: tuple[str, ...]
+    target_names: tuple[str, ...]
+    train: Part
+    validation: Part
+    test: Part
+    series: Float32 = field(default_factory=lambda: np.empty((0, 1), np.float32))
+    period: int | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    frequency: str | None = None
+    notices: tuple[str, ...] = ()
+    rows: int = 0
+    columns: tuple[str, ...] = ()
+    first_time: str | None = None
+    last_time: str | None = None
+    sha256: str = ""
+    training_rows: int = 0
+    validation_rows: int = 0
+    test_rows: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses names and parts that do not fit each other with a `ShapeError`."""
+        parts = dict(zip(PARTS, (self.train, self.validation, self.test), strict=True))
+        check_names("feature_names", self.feature_names, "windows", self.train.windows.shape)
+        check_names("target_names", self.target_names, "targets", self.train.targets.shape)
+        check_parts("windows", {name: part.windows.shape for name, part in parts.items()})
+        check_parts("targets", {name: part.targets.shape for name, part in parts.items()})
+
+
+def split_rows(split: Sequence[float], rows: int) -> Edges:
+    """Splits rows in the order of time.
+
+    Args:
+        split: Three positive shares of any total, such as 70, 15, 15; or the two row numbers, from 0, where validation
+            and test start, such as 1000, 1200.
+        rows: Number of rows.
+
+    Returns:
+        Where the parts start and end.
+
+    Raises:
+        ConfigError: `split` is neither.
+        DataError: A part has no rows.
+    """
+    if len(split) == 3:
+        validation, test = _by_share(split, rows)
+    elif len(split) == 2:
+        validation, test = _by_row_number(split)
+    else:
+        raise ConfigError(
+            f"--split {_shown(split)} is neither three numbers nor two; expected three shares such as 70,15,15, "
+            "or the row numbers where validation and test start such as 1000,1200"
+        )
+    if not 0 < validation < test < rows:
+        raise DataError(
+            f"--split {_shown(split)} leaves a part of the {rows} rows empty; choose a --split that gives each part "
+            "some, or bring more rows"
+        )
+    return 0, validation, test, rows
+
+
+def require_rows(edges: Edges, window: int, horizon: int) -> None:
+    """Refuses parts that are too short to cut a single window and its targets.
+
+    Raises:
+        DataError: Says what each part needs and has.
+    """
+    needed = (window + horizon, horizon, horizon)
+    if all(end - start >= need for (start, end), need in zip(pairwise(edges), needed, strict=True)):
+        return
+    sizes = ", ".join(f"{end - start} in {part}" for part, (start, end) in zip(PARTS, pairwise(edges), strict=True))
+    needs = ", ".join(f"{need} to {verb}" for need, verb in zip(needed, ("train", "validate", "test"), strict=True))
+    raise DataError(
+        f"there are too few rows for --window {window} and --horizon {horizon}: at least {needs} are needed, "
+        f"but there are {sizes}; bring more rows, or choose a shorter window or horizon, or another --split"
+    )
+
+
+def cut_training(features: Float32, targets: Float32, window: int, horizon: int, stride: int = 1) -> Part:
+    """Windows that lie in the training part with their targets, `stride` rows from one start to the next.
+
+    Args:
+        features: (rows, features) of the training part alone.
+        targets: (rows, targets) of the training part alone.
+        window: Steps of a window.
+        horizon: Rows that follow a window as its targets.
+        stride: Rows between the starts of two windows.
+    """
+    part = cut_judged(features, targets, window, horizon, window)
+    return Part(part.windows[::stride], part.targets[::stride], part.history[::stride])
+
+
+def cut_judged(
+    features: Float32, targets: Float32, window: int, horizon: int, start: int, past: int | None = None
+) -> Part:
+    """Windows whose targets start at every row from `start` on, as long as `horizon` rows are left.
+
+    Args:
+        features: (rows, features) of the part and all rows before it.
+        targets: (rows, targets) of the same rows.
+        window: Steps of a window.
+        horizon: Rows that follow a window as its targets.
+        start: The part's first row, at least `window` and `past`.
+        past: Rows of history that come with each window; as many as its steps unless given.
+    """
+    ahead = start - window
+    behind = start - (past or window)
+    return Part(
+        windows=slide(features[ahead : len(features) - horizon], window),
+        targets=slide(targets[start:], horizon),
+        history=slide(targets[behind : len(targets) - horizon], past or window),
+    )
+
+
+def slide(rows: Float32, length: int) -> Float32:
+    """(rows - length + 1, length, columns): every run of `length` rows, as a view."""
+    return np.lib.stride_tricks.sliding_window_view(rows, length, axis=0).transpose(0, 2, 1)
+
+
+def chunks(*arrays: Float32) -> Iterator[slice]:
+    """Slices of the first axis, the same for all arrays: `CHUNK_BYTES` of the widest, but never less than one row."""
+    length = max(1, CHUNK_BYTES // max(1, *(array[:1].nbytes for array in arrays)))
+    return (slice(start, start + length) for start in range(0, len(arrays[0]), length))
+
+
+def _by_share(shares: Sequence[float], rows: int) -> tuple[int, int]:
+    total = sum(shares)
+    if min(shares) <= 0 or not math.isfinite(total):
+        raise ConfigError(
+            f"--split {_shown(shares)} leaves a part without a share; expected three shares above 0 such as 70,15,15, "
+            "because validation tells when to stop and test what the model is worth"
+        )
+    return round(rows * shares[0] / total), round(rows * (shares[0] + shares[1]) / total)
+
+
+def _by_row_number(starts: Sequence[float]) -> tuple[int, int]:
+    validation, test = starts
+    if not (validation % 1 == 0 and test % 1 == 0 and 0 < validation < test):
+        raise ConfigError(
+            f"--split {_shown(starts)} is no pair of row numbers; expected two rising whole numbers, where validation "
+            "and test start, such as 1000,1200, or three shares such as 70,15,15"
+        )
+    return int(validation), int(test)
+
+
+def _shown(split: Sequence[float]) -> str:
+    return ",".join(f"{number:.15g}" for number in split)

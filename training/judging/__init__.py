@@ -1,0 +1,1 @@
+"""Is the network better than forecasts that need none?"""

@@ -1,0 +1,202 @@
+"""Forecasters that need no network. A model that cannot beat them is not worth serving.
+
+All are linear maps of a window, so each can be published behind the contract of the network, as `network.model` does.
+Two are the exception: a season that began before the window, and a target that is no feature.
+"""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import Scale
+from training.data.windows import Dataset, chunks
+from training.network.layers import fit_scaling
+from training.network.linear import Linear, Matrix
+from training.network.ridge import ridge_baseline
+
+MOST_POINTS = 50
+"""The longest moving average that is tried."""
+
+SMOOTHED_ROWS = 2000
+"""Smoothing constants are fitted on the latest training rows, so many at most."""
+
+AUTOREGRESSION = "linear autoregression"
+
+LEAST_SMOOTHED_ROWS = 10
+"""With fewer training rows there is no fit to speak of."""
+
+MOST_FIRST_ROWS = 10
+
+
+def fit_baselines(dataset: Dataset) -> tuple[Linear, ...]:
+    """Fits every baseline on the training part; validation and test are never looked at.
+
+    Args:
+        dataset: Its names, its period and its training part are used.
+
+    Returns:
+        The last value, the seasonal naive forecast where there is a period, the moving average of as many points as do
+        best in training, exponential smoothing, Holt's method and the linear autoregression. For samples that stand
+        alone: the last value, the training mean and the linear regression.
+    """
+    return tuple(_fit_for_samples(dataset) if not len(dataset.series) else _fit_for_series(dataset))
+
+
+def _fit_for_series(dataset: Dataset) -> Iterator[Linear]:
+    steps, horizon = dataset.train.windows.shape[1], dataset.train.targets.shape[1]
+    yield _of_own_past(dataset, "last value", _average(1, steps, horizon))
+    if dataset.period:
+        yield _of_own_past(dataset, f"seasonal naive ({dataset.period})", _season_before(dataset.period, horizon))
+    if steps > 1:
+        points = _choose_points(dataset)
+        yield _of_own_past(dataset, f"{points}-point average", _average(points, steps, horizon))
+    if len(dataset.series) >= LEAST_SMOOTHED_ROWS:
+        series = dataset.series[-SMOOTHED_ROWS:].astype(np.float64).T
+        for name, fit in (("exponential smoothing", _fit_level), ("Holt", _fit_level_and_trend)):
+            constants = [fit(column) for column in series]
+            unrolled = [unroll_smoothing(alpha, beta, trend, steps, horizon) for alpha, beta, trend in constants]
+            weights, bias = (np.stack(each, axis=-1) for each in zip(*unrolled, strict=True))
+            yield _of_own_past(dataset, name, weights, bias)
+    yield _regression(dataset, AUTOREGRESSION)
+
+
+def _fit_for_samples(dataset: Dataset) -> Iterator[Linear]:
+    steps, features = dataset.train.windows.shape[1:]
+    horizon, targets = dataset.train.targets.shape[1:]
+    yield _of_own_past(dataset, "last value", _average(1, steps, horizon))
+    yield Linear(
+        name="training mean",
+        weights=np.zeros((steps * features, horizon * targets)),
+        bias=dataset.train.targets.mean(axis=0, dtype=np.float64).ravel(),
+        selection=np.zeros((features, targets), np.float32),
+        centre=np.zeros(features, np.float32),
+    )
+    yield _regression(dataset, "linear regression")
+
+
+def _regression(dataset: Dataset, name: str) -> Linear:
+    """Counted from the training means or, where it tells where the targets stand, the last row: whichever is better."""
+    knows_targets = set(dataset.target_names) <= set(dataset.feature_names)
+    scales: tuple[Scale, ...] = ("last", "standard") if knows_targets else ("standard",)
+    return ridge_baseline(dataset, [fit_scaling(dataset, scale, "last") for scale in scales], name)
+
+
+def _average(points: int, steps: int, horizon: int) -> Matrix:
+    """(steps, horizon): the mean of the last points; of one point, the last value."""
+    weights = np.zeros((steps, horizon))
+    weights[-points:] = 1 / points
+    return weights
+
+
+def _season_before(period: int, horizon: int) -> Matrix:
+    """(period, horizon): for each row of the horizon the latest known row at the same place of the season."""
+    weights = np.zeros((period, horizon))
+    weights[np.arange(horizon) % period, np.arange(horizon)] = 1
+    return weights
+
+
+def _choose_points(dataset: Dataset) -> int:
+    """The length of the moving average with the lowest mean absolute error in training, errors by targets' spread."""
+    part = dataset.train
+    most = min(part.windows.shape[1], MOST_POINTS)
+    scales = part.targets.std(axis=(0, 1), dtype=np.float64)
+    errors = np.zeros(most - 1)
+    histories = part.history[:, : -most - 1 : -1]
+    for chunk in chunks(histories):
+        latest_first = histories[chunk].astype(np.float64)
+        means = latest_first.cumsum(axis=1)[:, 1:] / np.arange(2, most + 1)[:, None]  # (n, lengths, targets)
+        for targets in part.targets[chunk].transpose(1, 0, 2):
+            errors += (np.abs(means - targets[:, None]) / scales).sum(axis=(0, 2))
+    return 2 + int(np.argmin(errors))
+
+
+def _fit_level(series: Matrix) -> tuple[float, float, float]:
+    """Alpha of simple exponential smoothing, which has no trend."""
+    from statsmodels.tsa.holtwinters import SimpleExpSmoothing  # noqa: PLC0415 - takes a second to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a fit that stopped early; what it found is used all the same
+        fitted = SimpleExpSmoothing(_in_units(series), initialization_method="estimated").fit()
+    return float(fitted.params["smoothing_level"]), 0.0, 0.0
+
+
+def _fit_level_and_trend(series: Matrix) -> tuple[float, float, float]:
+    """Alpha and beta of Holt's method, and the mean of its trend over the series, in raw units a row."""
+    from statsmodels.tsa.holtwinters import Holt  # noqa: PLC0415 - takes a second to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = Holt(_in_units(series), initialization_method="estimated").fit()
+    alpha, beta = float(fitted.params["smoothing_level"]), float(fitted.params["smoothing_trend"])
+    return alpha, beta, float(np.mean(fitted.trend)) * _size(series)
+
+
+def _in_units(series: Matrix) -> Matrix:
+    """In standard deviations from the first row: the fit then finds the same constants whatever the unit."""
+    return np.asarray((series - series[0]) / _size(series))
+
+
+def _size(series: Matrix) -> float:
+    size: float = np.std(series).item()
+    return size or 1.0
+
+
+def unroll_smoothing(alpha: float, beta: float, trend: float, steps: int, horizon: int) -> tuple[Matrix, Matrix]:
+    """Exponential smoothing of a window as weights of its rows.
+
+    Holt's recursion (Hyndman and Athanasopoulos, Forecasting: Principles and Practice, 8.2), where beta is relative to
+    alpha: level = alpha * row + (1 - alpha) * (level + trend), trend = beta * (level - level before) + (1 - beta) *
+    trend. It starts in each window anew: the level is the mean of the window's first third, ten rows at most, carried
+    to the last of them along the trend, and the trend is a given number. In windows of 20 rows and more little is left
+    of that.
+
+    Args:
+        alpha: Share of the level that a new row replaces.
+        beta: Share of the trend that a new row replaces; 0 for simple exponential smoothing.
+        trend: Where the trend starts, raw units a row; 0 for simple exponential smoothing.
+        steps: Rows of the window.
+        horizon: Rows to forecast.
+
+    Returns:
+        Weights (steps, horizon), which sum to 1 for each row of the horizon, and what is added, (horizon,).
+    """
+    rows = np.eye(steps + 1)[:steps]  # the last place stands for the number 1
+    first = max(1, min(steps // 3, MOST_FIRST_ROWS))
+    slope = trend * np.eye(steps + 1)[-1]
+    level = rows[:first].mean(axis=0) + (first - 1) / 2 * slope
+    for row in rows[first:]:
+        before, level = level, alpha * row + (1 - alpha) * (level + slope)
+        slope = beta * (level - before) + (1 - beta) * slope
+    forecasts = level[:, None] + slope[:, None] * np.arange(1, horizon + 1)
+    return forecasts[:-1], forecasts[-1]
+
+
+def _of_own_past(dataset: Dataset, name: str, weights: Matrix, bias: NDArray[np.float64] | None = None) -> Linear:
+    """A baseline that forecasts each target from its own last rows.
+
+    Args:
+        dataset: Tells which targets are features, and how many rows a window has.
+        name: Of the baseline.
+        weights: (rows, horizon) for all targets, or (rows, horizon, targets).
+        bias: (horizon, targets); nothing unless given.
+    """
+    steps, targets = dataset.train.windows.shape[1], len(dataset.target_names)
+    selection = np.array([[f == t for t in dataset.target_names] for f in dataset.feature_names], np.float32)
+    in_window = len(weights) <= steps and bool(selection.any(axis=0).all())
+    if in_window:
+        weights = np.concatenate([np.zeros((steps - len(weights), *weights.shape[1:])), weights])
+    else:
+        selection = np.eye(targets, dtype=np.float32)
+    weights = np.broadcast_to(weights.reshape(*weights.shape[:2], -1), (*weights.shape[:2], targets))
+    # Weights that sum to 1 count from the last row as well as from 0.
+    placed = np.einsum("rht,ct->rcht", weights, selection)
+    rows, columns, horizon, _ = placed.shape
+    return Linear(
+        name=name,
+        weights=placed.reshape(rows * columns, horizon * targets),
+        bias=np.zeros(horizon * targets) if bias is None else bias.ravel(),
+        selection=selection,
+        sees="window" if in_window else "history",
+    )

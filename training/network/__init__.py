@@ -1,0 +1,1 @@
+"""The stacked LSTM: its layers, and how they are put together."""

@@ -1,0 +1,220 @@
+"""The network: raw windows in, raw forecasts out, a stack of recurrent layers in between.
+
+Every layer has a fixed name, so that whoever reads a trained model, to export or to rebuild it, finds its way:
+
+    windows                     input, (batch, steps, features), raw units
+    centre, spread, scale       see `layers`; `target_centre` too, where forecasts are counted from another row
+    noise                       on what the stack sees, in training only; where the configuration asks for it
+    recurrent_1, dropout_1 ...  the stack, first to last; dropout between two layers
+    head                        Dense
+    flat, skip, sum             the linear path past the stack, Dense too, and what it adds; where asked for
+    rows                        reshaped to (horizon, targets)
+    forecast                    output, raw units
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from training.config import TrainingConfig
+from training.data.windows import Dataset
+from training.network.layers import Centre, Kinds, Restore, Scaling, Spread, Standardise, fit_scaling
+from training.network.linear import Linear
+from training.network.ridge import fit_ridge
+
+Array = NDArray[np.float32]
+
+FORECAST_WINDOWS = 1024
+"""Windows forecast in one call: enough to keep the processor busy, few enough to keep memory small."""
+
+
+@keras.saving.register_keras_serializable(package="windowcast")
+class LstmBias(keras.initializers.Initializer):  # type: ignore[misc]
+    """Starts the biases of an LSTM at zero, but for those of the forget gate, second in Keras' order i, f, c, o.
+
+    Args:
+        forget: Where the forget gate's start; 1 is Keras' own choice, 3 to 5 suits memories of a hundred steps.
+    """
+
+    def __init__(self, forget: float) -> None:
+        self.forget = forget
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """The biases of the four gates one after the other."""
+        return keras.ops.repeat(keras.ops.convert_to_tensor([0.0, self.forget, 0.0, 0.0], dtype), shape[0] // 4)
+
+    def get_config(self) -> dict[str, Any]:
+        """The initialiser's configuration as plain values."""
+        return {"forget": self.forget}
+
+
+def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
+    """Builds an untrained model, with its scaling fitted on the training part.
+
+    Sets the seed of Keras, TensorFlow, NumPy and Python first: the same configuration gives the same initial weights.
+    With a linear path, the model starts as the ridge autoregression of the scaled windows.
+
+    Args:
+        config: The fields under Model, and the seed.
+        dataset: Gives names, shapes and the training part.
+
+    Returns:
+        A model of windows (batch, steps, features) in raw units, whose output is the forecast (batch, horizon, targets)
+        in raw units or, for the output `sequence`, the forecasts after every step (batch, steps, horizon, targets).
+        `serving_model` gives the first form of both.
+    """
+    keras.utils.set_random_seed(config.seed)
+    scaling = fit_scaling(dataset, config.scale, config.output)
+    model = assemble_model(config, dataset.train.windows.shape[1:], dataset.train.targets.shape[1:], scaling)
+    if config.skip:
+        model.get_layer("skip").set_weights(fit_ridge(dataset, scaling))
+    return model
+
+
+def linear_model(linear: Linear, window_shape: tuple[int, ...], forecast_shape: tuple[int, ...]) -> keras.Model:
+    """A linear map as a model like any other, with its linear path alone.
+
+    Args:
+        linear: One that sees windows.
+        window_shape: (steps, features).
+        forecast_shape: (horizon, targets).
+    """
+    from_last_row = linear.centre is None
+    ones = np.ones(forecast_shape[1], np.float32)
+    scaling = Scaling(
+        kinds=Kinds("last", "last", "constant") if from_last_row else Kinds("constant", "constant", "constant"),
+        centre=np.zeros(window_shape[1], np.float32) if linear.centre is None else linear.centre,
+        spread=np.ones(window_shape[1], np.float32),
+        selection=linear.selection,
+        fixed_centre=0 * ones,
+        fixed_spread=ones - linear.selection.max(axis=0),
+        ratio=ones,
+        yardstick=ones,
+    )
+    model = assemble_model(linear_config(), window_shape, forecast_shape, scaling)
+    model.get_layer("skip").set_weights([linear.weights, linear.bias])
+    return model
+
+
+def linear_config() -> TrainingConfig:
+    """The fields under Model of a model without a network; they cannot be trained, hence not be asked for."""
+    return TrainingConfig.model_construct(units=(), skip=True)
+
+
+def assemble_model(
+    config: TrainingConfig, window_shape: tuple[int, ...], forecast_shape: tuple[int, ...], scaling: Scaling
+) -> keras.Model:
+    """Puts the layers of `build_model` together.
+
+    Args:
+        config: The fields under Model.
+        window_shape: (steps, features).
+        forecast_shape: (horizon, targets).
+        scaling: What the scaling layers are made of.
+    """
+    windows = keras.Input(window_shape, name="windows")
+    centre = target_centre = Centre(scaling.kinds.centre, scaling.centre, name="centre")(windows)
+    if scaling.kinds.target_centre != scaling.kinds.centre:
+        target_centre = Centre(scaling.kinds.target_centre, scaling.centre, name="target_centre")(windows)
+    spread = Spread(scaling.kinds.spread, scaling.spread, name="spread")(windows, centre)
+    scaled = Standardise(name="scale")(windows, centre, spread)
+
+    output = _sum_of_paths(scaled, config, math.prod(forecast_shape))
+    every_step = window_shape[:1] if config.output == "sequence" else ()
+    output = keras.layers.Reshape((*every_step, *forecast_shape), name="rows")(output)
+
+    restore = Restore(
+        selection=scaling.selection,
+        fixed_centre=scaling.fixed_centre,
+        fixed_spread=scaling.fixed_spread,
+        ratio=scaling.ratio,
+        yardstick=scaling.yardstick,
+        name="forecast",
+    )
+    return keras.Model(windows, restore(output, target_centre, spread), name="windowcast")
+
+
+def serving_model(model: keras.Model) -> keras.Model:
+    """The model as it is served: one forecast per window, the one after its last step.
+
+    Args:
+        model: As `build_model` makes it.
+
+    Returns:
+        A model of (batch, steps, features) -> (batch, horizon, targets) that shares its weights with the given one.
+    """
+    if len(model.output.shape) == 3:
+        return model
+    return keras.Model(model.input, model.output[:, -1], name=model.name)
+
+
+def compile_forecast(model: keras.Model) -> Callable[[Array], Array]:
+    """Compiles a function that forecasts any number of windows, in a few large calls.
+
+    It reads the weights anew at every call, so it stays right while the model learns.
+
+    Args:
+        model: As `build_model` makes it.
+
+    Returns:
+        A function of windows (n, steps, features) -> forecasts (n, horizon, targets), raw units, for every window.
+    """
+    served = serving_model(model)
+    batch = tf.TensorSpec((None, *served.input.shape[1:]), tf.float32)
+    traced = tf.function(lambda windows: served(windows, training=False), autograph=False)
+    call = traced.get_concrete_function(batch)
+
+    def forecast(windows: Array) -> Array:
+        starts = range(0, len(windows), FORECAST_WINDOWS)
+        forecasts = [call(tf.constant(windows[start : start + FORECAST_WINDOWS])).numpy() for start in starts]
+        return np.concatenate(forecasts) if forecasts else np.empty((0, *served.output.shape[1:]), np.float32)
+
+    return forecast
+
+
+def _sum_of_paths(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
+    """The scaled forecast, flat: what the stack makes of the scaled windows, and what the linear path does."""
+    paths = []
+    if config.units:
+        noisy = keras.layers.GaussianNoise(config.noise, name="noise")(scaled) if config.noise else scaled
+        hidden = _recurrent_stack(noisy, config)
+        # Beside a linear path the stack starts with nothing to say.
+        start = "zeros" if config.skip else "glorot_uniform"
+        paths.append(keras.layers.Dense(numbers, kernel_initializer=start, name="head")(hidden))
+    if config.skip:
+        paths.append(keras.layers.Dense(numbers, name="skip")(keras.layers.Flatten(name="flat")(scaled)))
+    return keras.layers.Add(name="sum")(paths) if len(paths) > 1 else paths[0]
+
+
+def _recurrent_stack(hidden: Any, config: TrainingConfig) -> Any:
+    """Stacks the recurrent layers; all but the last, and for `sequence` the last too, hand on every step."""
+    for number, units in enumerate(config.units, start=1):
+        last = number == len(config.units)
+        layer = _recurrent_layer(config, units, return_sequences=not last or config.output == "sequence", number=number)
+        hidden = layer(hidden)
+        if config.dropout and not last:
+            hidden = keras.layers.Dropout(config.dropout, name=f"dropout_{number}")(hidden)
+    return hidden
+
+
+def _recurrent_layer(config: TrainingConfig, units: int, *, return_sequences: bool, number: int) -> keras.layers.Layer:
+    """One recurrent layer. A graph with cuDNN operations could not be served on a CPU, hence never any."""
+    name = f"recurrent_{number}"
+    # Bidirectional names its two halves after the layer it wraps.
+    inner = f"{config.cell}_{number}" if config.bidirectional else name
+    options: dict[str, Any] = {"activation": config.activation, "return_sequences": return_sequences, "name": inner}
+    match config.cell:
+        case "lstm":
+            layer = keras.layers.LSTM(
+                units, use_cudnn=False, unit_forget_bias=False, bias_initializer=LstmBias(config.forget_bias), **options
+            )
+        case "gru":
+            layer = keras.layers.GRU(units, use_cudnn=False, **options)
+        case "rnn":
+            layer = keras.layers.SimpleRNN(units, **options)
+    return keras.layers.Bidirectional(layer, name=name) if config.bidirectional else layer

@@ -1,0 +1,184 @@
+"""The shapes of a network, layer by layer, in the words of Keras and of PyTorch, without building it.
+
+Of a window (batch, steps, features), a recurrent layer of H units makes:
+
+                 Keras                                             PyTorch (batch_first=True)
+    output       (batch, steps, H) with return_sequences=True,     (batch, steps, H), always every step;
+                 else (batch, H), the last step's                  output[:, -1] is the last step's
+    states       (batch, H) each, with return_state=True           h_n and c_n (layers * directions, batch, H)
+
+An LSTM has a hidden and a cell state, a GRU and a simple RNN only a hidden one. Two directions are put side by side,
+2 * H wide; each keeps its own states, and what stands for the last step is the forward one's last and the backward
+one's first. Keras counts layers one by one, and so does this: each is an `nn.LSTM` with num_layers=1 there.
+
+Parameters (torch.nn.LSTM, GRU, RNN; keras.layers.LSTM, GRU, SimpleRNN), G gates, F inputs:
+Keras G * H * (F + H + 1), but 2 biases for a GRU (reset_after); PyTorch G * H * (F + H + 2), always 2 biases.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from rich.table import Table
+
+from training.config import Cell, TrainingConfig
+from training.data.prepare import prepare
+
+Size = int | Literal["batch"]
+Shape = tuple[Size, ...]
+
+BATCH: Literal["batch"] = "batch"
+GATES: dict[Cell, int] = {"lstm": 4, "gru": 3, "rnn": 1}
+KERAS_BIASES: dict[Cell, int] = {"lstm": 1, "gru": 2, "rnn": 1}
+TORCH_BIASES = 2
+KERAS_NAMES: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
+TORCH_NAMES: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer in the words of one library.
+
+    Attributes:
+        call: How the layer is written there.
+        takes: Shape of its input.
+        gives: Shape of its output.
+        states: Name and shape of each of its final states; none for a layer that has no memory.
+        parameters: How many numbers are trained.
+    """
+
+    call: str
+    takes: Shape
+    gives: Shape
+    states: tuple[tuple[str, Shape], ...]
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What goes into a network and what comes out: (steps, features) and (horizon, targets)."""
+
+    steps: int
+    features: int
+    horizon: int
+    targets: int
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Self:
+        """The task of a configuration. A file need not be there: what it is asked for is named.
+
+        Raises:
+            TrainingError: The configuration does not fit the built-in series it names.
+        """
+        if config.data is not None:
+            return cls(config.window, len(config.features or config.target), config.horizon, len(config.target))
+        part = prepare(config).train
+        return cls(*part.windows.shape[1:], *part.targets.shape[1:])
+
+
+def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
+    """The layers that are trained, first to last, as Keras has them.
+
+    Args:
+        config: The fields under Model.
+        task: What goes in and comes out.
+    """
+    steps, width = task.steps, task.features
+    directions = 1 + config.bidirectional
+    for number, units in enumerate(config.units, start=1):
+        every_step = number < len(config.units) or config.output == "sequence"
+        call = f"{KERAS_NAMES[config.cell]}({units}{', return_sequences=True' if every_step else ''})"
+        states = [("h", (BATCH, units))] + ([("c", (BATCH, units))] if config.cell == "lstm" else [])
+        if config.bidirectional:
+            call = f"Bidirectional({call})"
+            states = [(f"{way} {name}", shape) for way in ("forward", "backward") for name, shape in states]
+        takes: Shape = (BATCH, steps, width)
+        size = _parameters(config.cell, width, units, KERAS_BIASES[config.cell])
+        width = directions * units
+        yield Layer(
+            call, takes, (BATCH, steps, width) if every_step else (BATCH, width), tuple(states), directions * size
+        )
+    outputs = task.horizon * task.targets
+    each: Shape = (BATCH, steps) if config.output == "sequence" else (BATCH,)
+    yield Layer(f"Dense({outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
+    if config.skip:
+        yield from _linear_path(task, "Flatten", f"Dense({outputs})", "Add")
+    yield Layer("Reshape", (*each, outputs), (*each, task.horizon, task.targets), (), 0)
+
+
+def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
+    """The same layers as PyTorch has them, from the shapes that its documentation gives."""
+    steps, width = task.steps, task.features
+    directions = 1 + config.bidirectional
+    for units in config.units:
+        both = ", bidirectional=True" if config.bidirectional else ""
+        call = f"nn.{TORCH_NAMES[config.cell]}({width}, {units}, batch_first=True{both})"
+        state: Shape = (directions, BATCH, units)
+        states = (("h_n", state), ("c_n", state)) if config.cell == "lstm" else (("h_n", state),)
+        takes: Shape = (BATCH, steps, width)
+        size = _parameters(config.cell, width, units, TORCH_BIASES)
+        width = directions * units
+        yield Layer(call, takes, (BATCH, steps, width), states, directions * size)
+    outputs = task.horizon * task.targets
+    each: Shape = (BATCH, steps) if config.output == "sequence" else (BATCH,)
+    if config.output == "last":
+        yield Layer(_last_step(config), (BATCH, steps, width), (BATCH, width), (), 0)
+    yield Layer(f"nn.Linear({width}, {outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
+    if config.skip:
+        numbers = task.steps * task.features
+        yield from _linear_path(task, "nn.Flatten()", f"nn.Linear({numbers}, {outputs})", "torch.add")
+    yield Layer(
+        f"nn.Unflatten(-1, ({task.horizon}, {task.targets}))",
+        (*each, outputs),
+        (*each, task.horizon, task.targets),
+        (),
+        0,
+    )
+
+
+def _linear_path(task: Task, flatten: str, dense: str, add: str) -> Iterator[Layer]:
+    """The path of `--skip` from the window past the cells, and the sum of both, by what the layers are called."""
+    numbers, outputs = task.steps * task.features, task.horizon * task.targets
+    yield Layer(flatten, (BATCH, task.steps, task.features), (BATCH, numbers), (), 0)
+    yield Layer(dense, (BATCH, numbers), (BATCH, outputs), (), (numbers + 1) * outputs)
+    yield Layer(add, (BATCH, outputs), (BATCH, outputs), (), 0)
+
+
+def _last_step(config: TrainingConfig) -> str:
+    """What Keras gives without return_sequences: of two directions, each has read the whole window."""
+    if not config.bidirectional:
+        return "output[:, -1]"
+    return "torch.cat([h_n[0], h_n[1]], dim=-1)"
+
+
+def _parameters(cell: Cell, inputs: int, units: int, biases: int) -> int:
+    return GATES[cell] * units * (inputs + units + biases)
+
+
+def shape_table(title: str, layers: Iterator[Layer]) -> Table:
+    """A line for each layer and each of its states, and the sum of the parameters."""
+    table = Table(title=title, title_justify="left", show_footer=True)
+    listed = list(layers)
+    table.add_column("layer", "", overflow="fold")
+    table.add_column("input")
+    table.add_column("output")
+    table.add_column("states")
+    table.add_column("parameters", str(sum(layer.parameters for layer in listed)), justify="right")
+    for layer in listed:
+        states = "\n".join(f"{name} {shown(shape)}" for name, shape in layer.states) or "-"
+        table.add_row(layer.call, shown(layer.takes), shown(layer.gives), states, str(layer.parameters))
+    return table
+
+
+def shown(shape: Shape) -> str:
+    """A shape as one writes it: `(batch, 30, 1)`."""
+    return f"({', '.join(map(str, shape))})" if len(shape) > 1 else f"({shape[0]},)"
+
+
+def table_titles(config: TrainingConfig) -> tuple[str, str]:
+    """What the two tables are called."""
+    kind = "one forecast after every step (many to many)" if config.output == "sequence" else "many to one"
+    return (
+        f"Keras, {kind}; the states are given with return_state=True",
+        f"PyTorch, {kind}; the input and output have the batch first, the states have not",
+    )

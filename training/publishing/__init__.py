@@ -1,0 +1,1 @@
+"""From a model in memory to a version on disk."""

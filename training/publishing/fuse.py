@@ -1,0 +1,202 @@
+"""`python -m training fuse`: gives a model that has none a fused twin, and publishes it as a new version.
+
+A version of ours keeps its SavedModel, its golden rows, its report and all that its manifest says. Report and
+configuration tell of the training, so they keep the name that the model had then. A SavedModel from elsewhere becomes a
+version: rebuilt with our layers, written anew under our names, and with a manifest that says what is known. Either twin
+is compared with the SavedModel as it was found before anything is published.
+"""
+
+import re
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from app.arrays import Array
+from app.engines.choice import replay
+from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, TensorFlowEngine
+from app.version.golden import PARITY_BATCHES, Golden, probe_windows, with_scales
+from app.version.manifest import (
+    MADE_ELSEWHERE,
+    MANIFEST_FILE,
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    Contract,
+    DataFingerprint,
+    Feature,
+    Manifest,
+    Target,
+    digest_files,
+)
+from training.config import NAME_IN_WORDS, TrainingConfig
+from training.errors import FusionError
+from training.publishing.export import flat_windows, releases, save_model
+from training.publishing.publication import building_dir, publish
+from training.publishing.rebuild import rebuild_foreign, rebuild_version
+from training.publishing.twin import NotFusable, build_twin, check_twin, write_twin
+
+
+def fuse(path: Path, name: str | None = None, models_dir: Path | None = None) -> Path:
+    """Publishes a model again, with a fused twin.
+
+    Args:
+        path: Folder of a version, or of a SavedModel.
+        name: Model whose next version it becomes; that of the version, or the folder's own name, unless given.
+        models_dir: Folder that holds the models; that of the version, or `models`, unless given.
+
+    Returns:
+        The folder of the new version.
+
+    Raises:
+        FusionError: There is no model, it has a twin already, or it cannot have one. Nothing is published.
+        ArtifactError: The version is damaged.
+        ExportError: The new version could not be written.
+    """
+    is_version = (path / MANIFEST_FILE).exists()
+    model_dir = _model_dir(path.resolve(), name, models_dir, is_version=is_version)
+    try:
+        return _fuse_version(path, model_dir) if is_version else _fuse_foreign(path, model_dir)
+    except NotFusable as refusal:
+        raise FusionError(path, f"cannot be fused, because {refusal.reason}") from None
+
+
+def _model_dir(path: Path, name: str | None, models_dir: Path | None, *, is_version: bool) -> Path:
+    """Where the new version goes. A folder that is a number is a version, of ours or not: the name stands above it."""
+    named = path.parent.name if is_version or re.fullmatch(VERSION_PATTERN, path.name) else path.name
+    beside = path.parent.parent if is_version else TrainingConfig.model_fields["models_dir"].default
+    model_name = named if name is None else name
+    if not re.fullmatch(NAME_PATTERN, model_name):
+        raise FusionError(path, f"--name: expected {NAME_IN_WORDS}")
+    return (models_dir or beside) / model_name
+
+
+def _fuse_version(version_dir: Path, model_dir: Path) -> Path:
+    manifest = Manifest.read(version_dir)
+    manifest.verify_files(version_dir)
+    if manifest.has_twin:
+        raise FusionError(version_dir, "has a fused twin already")
+    contract, golden = manifest.contract, Golden.load(version_dir)
+    engine = TensorFlowEngine(version_dir, contract, max(PARITY_BATCHES))
+    saved = _load(version_dir)  # keeps the variables alive
+    twin = build_twin(rebuild_version(manifest, saved.signatures[SIGNATURE]), contract)
+    check_twin(twin, engine.predict, contract, golden)
+
+    with building_dir(model_dir) as building:
+        shutil.copytree(version_dir, building, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST_FILE, ".*"))
+        write_twin(twin, building)
+        made_with = releases()
+        news = {
+            "name": model_dir.name,
+            "created": datetime.now(UTC),
+            "versions": manifest.versions | {package: made_with[package] for package in ("onnx", "onnxruntime")},
+            "files": digest_files(building),
+            "no_twin": None,
+        }
+        return publish(manifest.model_copy(update=news), building, model_dir)
+
+
+def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
+    saved = _load(saved_dir)  # keeps the variables alive
+    signature = saved.signatures[SIGNATURE]
+    shapes = _read_contract(signature)
+    predict = _as_predictor(signature, shapes)
+    windows = np.concatenate([probe_windows(shapes, GOLDEN_PROBES), flat_windows(shapes)])
+    golden = Golden(windows, predict(windows))
+    contract = with_scales(shapes, golden)
+    model = rebuild_foreign(contract, signature)
+    twin = build_twin(model, contract)
+    check_twin(twin, predict, contract, golden)
+
+    with building_dir(model_dir) as building:
+        save_model(model, contract, building)
+        replay(TensorFlowEngine(building, contract, max(PARITY_BATCHES)), golden, contract, building)
+        golden.save(building)
+        write_twin(twin, building)
+        manifest = Manifest(
+            name=model_dir.name,
+            created=datetime.now(UTC),
+            contract=contract,
+            config={},
+            data=DataFingerprint(source=MADE_ELSEWHERE),
+            versions=releases(),
+            scores=(),
+            verdict=f"{MADE_ELSEWHERE.capitalize()}.",
+            files=digest_files(building),
+        )
+        return publish(manifest, building, model_dir)
+
+
+def _load(folder: Path) -> Any:
+    """Loads a SavedModel that has the signature we serve."""
+    if not (folder / "saved_model.pb").is_file():
+        raise FusionError(folder, "holds no SavedModel, which would be a file saved_model.pb and a folder variables")
+    try:
+        model = tf.saved_model.load(str(folder))
+    except NOT_A_SAVED_MODEL as error:
+        raise FusionError(folder, f"is not a SavedModel that loads ({type(error).__name__})") from error
+    if SIGNATURE not in getattr(model, "signatures", {}):
+        raise FusionError(folder, f"has no signature {SIGNATURE}")
+    return model
+
+
+def _read_contract(signature: Any) -> Contract:
+    """What a signature promises; features and targets are numbered, and a lone row of outputs is the horizon.
+
+    Raises:
+        NotFusable: It is not one of windows (batch, steps, features) -> forecasts (batch, horizon[, targets]).
+    """
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise NotFusable(f"it has {len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1")
+    windows, forecast = next(iter(inputs.values())), next(iter(outputs.values()))
+    steps, features = _sizes(windows, "(batch, steps, features)", axes=(3,))
+    horizon, targets = (*_sizes(forecast, "(batch, horizon) or (batch, horizon, targets)", axes=(2, 3)), 1)[:2]
+    return Contract(
+        steps=steps,
+        features=tuple(Feature(name=f"x{number}") for number in range(features)),
+        horizon=horizon,
+        targets=tuple(Target(name=f"y{number}", scale=1) for number in range(targets)),
+    )
+
+
+def _sizes(tensor: Any, needed: str, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes of a tensor behind the batch, which must be open, and they must not."""
+    shape = tuple(tensor.shape)
+    if tensor.dtype != tf.float32 or len(shape) not in axes or shape[0] is not None or None in shape[1:]:
+        found = f"{tensor.dtype.name} {str(shape).replace('None', 'any')}"
+        problem = f"its {tensor.name} is {found}, not float32 {needed} with every size but the batch fixed"
+        is_misshapen_input = axes == (3,) and tensor.dtype == tf.float32
+        raise NotFusable(f"{problem}{_input_remedy(shape) if is_misshapen_input else ''}")
+    return shape[1:]
+
+
+def _input_remedy(shape: tuple[int | None, ...]) -> str:
+    """The line that gives a model windows for an input, behind a semicolon."""
+    if len(shape) == 2:  # windows of one feature, most likely
+        steps = shape[1] or "steps"
+        return f"; begin it with keras.Input(({steps}, 1)) and train it on windows[..., np.newaxis]"
+    if len(shape) == 3:
+        steps, features = shape[1] or "steps", shape[2] or "features"
+        return f"; begin it with keras.Input(({steps}, {features})), which leaves the batch open"
+    return ""
+
+
+def _as_predictor(signature: Any, contract: Contract) -> Callable[[Array], Array]:
+    """The signature as it was found, as a function of arrays."""
+    input_name, output_name = (
+        next(iter(signature.structured_input_signature[1])),
+        next(iter(signature.structured_outputs)),
+    )
+
+    def predict(windows: Array) -> Array:
+        try:
+            forecast = signature(**{input_name: tf.constant(windows)})[output_name]
+        except tf.errors.OpError as error:
+            raise NotFusable(f"it cannot compute ({type(error).__name__})") from error
+        return np.asarray(forecast).reshape(-1, *contract.forecast_shape)
+
+    return predict

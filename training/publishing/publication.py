@@ -1,0 +1,119 @@
+"""Publishes a version: whole, or not at all.
+
+A version is built in a hidden folder beside its brothers, written through to the disk, and renamed to the next free
+number. Whatever ends the process before the rename leaves no folder that a server would look at.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import tensorflow as tf
+
+from app.version.manifest import MANIFEST_FILE, VERSION_PATTERN, Manifest
+from training.errors import ExportError
+
+BUILDING_PREFIX = ".building-"
+STALE_SECONDS = 24 * 3600
+"""Age at which the folder of an export that was killed is cleared away; no export takes that long."""
+
+
+def require_room(model_dir: Path) -> None:
+    """Refuses a folder that no version can be written to, before there is one to lose.
+
+    Raises:
+        ExportError: It, or the folder that it would be made in, cannot be written to.
+    """
+    place = next(path for path in (model_dir, *model_dir.absolute().parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        problem = "cannot be written to" if place.is_dir() else "is a file"
+        raise ExportError(f"{model_dir}: {place} {problem}; choose another --models-dir.")
+
+
+@contextmanager
+def building_dir(model_dir: Path) -> Iterator[Path]:
+    """A folder to build in, on the same filesystem; gone afterwards unless it was published."""
+    building = model_dir / f"{BUILDING_PREFIX}{uuid4().hex}"
+    is_made = False
+    try:
+        model_dir.mkdir(parents=True, exist_ok=True)
+        _clear_stale(model_dir)
+        building.mkdir()
+        is_made = True
+        yield building
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise ExportError(
+            f"{model_dir}: the version could not be written ({reason}); nothing was published."
+        ) from error
+    except KeyboardInterrupt:
+        if is_made and not building.exists():
+            raise KeyboardInterrupt(f"the version was published in {model_dir}") from None
+        raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _clear_stale(model_dir: Path) -> None:
+    for path in model_dir.glob(f"{BUILDING_PREFIX}*"):
+        with suppress(FileNotFoundError):  # another export was first
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def publish(manifest: Manifest, building: Path, model_dir: Path) -> Path:
+    """Makes the folder that was built the next version of the model.
+
+    Args:
+        manifest: With the checksums of what is in the folder.
+        building: As `building_dir` gives it, with everything but the manifest.
+        model_dir: Folder of the model's versions.
+
+    Returns:
+        The folder of the version.
+    """
+    _write_through(building)
+    _write_last(building / MANIFEST_FILE, manifest.model_dump_json(indent=2))
+    return _take_number(building, model_dir)
+
+
+def _write_through(folder: Path) -> None:
+    """Flushes every file and folder to the disk, so that the manifest cannot outlive what it vouches for."""
+    for path in (*folder.rglob("*"), folder):
+        _flush(path)
+
+
+def _write_last(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+    _flush(path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take_number(building: Path, model_dir: Path) -> Path:
+    """Renames the finished folder to the next free number; another export may take the number first."""
+    while True:
+        numbers = [int(path.name) for path in model_dir.iterdir() if re.match(VERSION_PATTERN, path.name)]
+        target = model_dir / str(max(numbers, default=0) + 1)
+        try:
+            building.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+        else:
+            with suppress(OSError):  # the version is published, whatever becomes of this flush
+                _flush(model_dir)
+            return target

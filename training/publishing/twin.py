@@ -1,0 +1,452 @@
+"""The fused twin: a trained model again, as an ONNX graph that has one operator where TensorFlow runs a loop.
+
+On a CPU, Keras computes a recurrent layer step by step, a dozen small operations each. ONNX has LSTM, GRU and RNN as
+single operators, which multiply all steps by the kernel at once and go through the rest without leaving the operator.
+
+    build_twin   draws the graph, layer by layer, from a model that `training.network.model` made
+    check_twin   proves that the graph computes what the SavedModel computes
+    write_twin   puts it into a version
+
+A model that cannot be drawn, or does not prove right, is `NotFusable`; it is published and served without a twin.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from app import __version__
+from app.arrays import Array
+from app.engines.onnx import INPUT, OUTPUT, OnnxEngine
+from app.errors import ArtifactError
+from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_windows, training_ranges
+from app.version.manifest import TWIN_FILE, Contract
+from training.errors import TrainingError
+from training.network.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
+
+OPSET, IR_VERSION = 14, 7
+"""The oldest pair that has all operators in the form used here, of 2021. ONNX Runtime reads old ones for good, and
+every release of it since 1.8 reads these; a newer pair would say the same and lock older runtimes out."""
+
+RECURRENT_OPERATORS = frozenset({"LSTM", "GRU", "RNN"})
+PLAIN_OPERATORS = frozenset(
+    {"Add", "Div", "Gather", "Gemm", "MatMul", "Mul", "ReduceMean", "Reshape", "Sqrt", "Squeeze", "Sub", "Transpose"}
+)
+
+FOLDED: dict[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": np.divide,
+    "MatMul": np.matmul,
+}
+"""Operators of two values that are computed while drawing where both are constants."""
+
+CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
+    layers.LSTM: ("LSTM", (0, 3, 1, 2)),  # Keras: input, forget, cell, output; ONNX: input, output, forget, cell
+    layers.GRU: ("GRU", (0, 1, 2)),  # both: update, reset, hidden
+    layers.SimpleRNN: ("RNN", (0,)),
+}
+"""The ONNX operator of a Keras layer, and which of the layer's gates comes first, second ... there."""
+
+ACTIVATIONS = {"LSTM": ["Sigmoid", "Relu", "Relu"], "GRU": ["Sigmoid", "Relu"], "RNN": ["Relu"]}
+"""Where a layer's activation is not tanh, which is what the operators do unless told otherwise."""
+
+KNOWN_LAYERS: dict[str, tuple[type, ...]] = {
+    "windows": (layers.InputLayer,),
+    "(target_)?centre": (Centre,),
+    "spread": (Spread,),
+    "scale": (Standardise,),
+    r"recurrent_\d+": (*CELLS, layers.Bidirectional),
+    r"dropout_\d+": (layers.Dropout,),
+    "noise": (layers.GaussianNoise,),
+    "head|skip": (layers.Dense,),
+    "flat": (layers.Flatten,),
+    "sum": (layers.Add,),
+    "rows": (layers.Reshape,),
+    "forecast": (Restore,),
+    r"get_item(_\d+)?": (keras.Operation,),  # `serving_model` cuts the last step out of the forecasts of a sequence
+}
+"""Patterns of the names that `training.network.model` gives, and what may bear them."""
+
+REQUIRED_LAYERS = frozenset({"windows", "centre", "spread", "scale", "rows", "forecast"})
+PATHS = (frozenset({"recurrent_1", "head"}), frozenset({"flat", "skip"}))
+"""Layers on the two ways from the scaled window to the forecast: a model has one or both."""
+
+Constant = NDArray[np.float32]
+Value = str | Constant
+"""What a layer makes: the output of a node, by its name, or a constant."""
+
+
+class NotFusable(TrainingError):
+    """A model has no fused twin; TensorFlow serves it all the same.
+
+    Args:
+        reason: Why, as the end of a sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The model has no fused twin, because {reason}.")
+        self.reason = reason
+
+
+def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
+    """Draws the graph of a model.
+
+    Args:
+        model: As `build_model` or `serving_model` makes it.
+        contract: The shapes of its windows and forecasts.
+
+    Returns:
+        A graph of `windows` (batch, steps, features) -> `forecast` (batch, horizon, targets), raw units, float32; of a
+        model with a forecast after every step it computes the last one only.
+
+    Raises:
+        NotFusable: The model holds something that `training.network.model` does not make.
+    """
+    _refuse_unknown(model)
+    graph = _Graph()
+    steps, named = contract.steps, {layer.name: layer for layer in model.layers}
+    centre = _draw_centre(graph, named["centre"], steps)
+    spread = _draw_spread(graph, named["spread"], centre, steps)
+    distance = graph.combine("scale/distance", "Sub", INPUT, centre)
+    scaled = graph.combine("scale", "Div", distance, spread)
+
+    output = _draw_paths(graph, model, scaled)
+    output = graph.add("rows", "Reshape", output, np.array([0, *contract.forecast_shape]))
+
+    target_centre = centre
+    if "target_centre" in named:
+        target_centre = _draw_centre(graph, named["target_centre"], steps)
+    target_centre = _at_last_step(graph, named.get("target_centre", named["centre"]), target_centre, steps)
+    spread = _at_last_step(graph, named["spread"], spread, steps)
+    _draw_restore(graph, named["forecast"], output, target_centre, spread)
+    return graph.finish(contract)
+
+
+def check_twin(twin: ModelProto, predict_plain: Callable[[Array], Array], contract: Contract, golden: Golden) -> None:
+    """Proves that a twin is fused and computes what the SavedModel does, in every company of windows.
+
+    Args:
+        twin: As `build_twin` draws it.
+        predict_plain: The SavedModel as it is: windows (batch, steps, features) -> (batch, horizon, targets).
+        contract: The shapes, the training ranges and the targets' scales.
+        golden: The version's golden rows.
+
+    Raises:
+        NotFusable: It is not, or does not.
+    """
+    _refuse_operators(twin)
+    engine = _load(twin, contract)
+    windows = np.concatenate([_extreme_windows(contract), probe_windows(contract, max(PARITY_BATCHES))])
+    cases = (windows, predict_plain(windows)), (golden.windows, golden.forecasts)
+    for batch in PARITY_BATCHES:
+        for inputs, expected in cases:
+            pieces = [engine.predict(inputs[start : start + batch]) for start in range(0, len(inputs), batch)]
+            worst = deviation(np.concatenate(pieces), expected, contract.target_scales)
+            if worst > 1:
+                raise NotFusable(
+                    f"in batches of {batch} the graph is off by {worst * TOLERANCE:.1g} of the targets' scale where "
+                    f"{TOLERANCE:g} is allowed"
+                )
+
+
+def write_twin(twin: ModelProto, version_dir: Path) -> None:
+    """Writes a twin into the folder of a version."""
+    path = version_dir / TWIN_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(twin.SerializeToString(deterministic=True))
+
+
+class _Graph:
+    """The nodes and constants of a graph so far. The output of a node has the name of the node."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
+
+    def add(self, name: str, operator: str, *inputs: str | NDArray[Any], skip: int = 0, **attributes: Any) -> str:
+        """Adds a node.
+
+        Args:
+            name: Name of the node and of its output.
+            operator: ONNX operator.
+            inputs: Outputs of other nodes by their names, and constants.
+            skip: How many outputs of the operator, before the one that is wanted, are not computed.
+            attributes: Of the operator.
+
+        Returns:
+            The name of the output.
+        """
+        names = [self._name_of(value, f"{name}/{position}") for position, value in enumerate(inputs)]
+        outputs = [*[""] * skip, name]
+        self._nodes.append(helper.make_node(operator, names, outputs, name=name, **attributes))
+        return name
+
+    def combine(self, name: str, operator: str, left: Value, right: Value) -> Value:
+        """Two values by one of `FOLDED`; a node only where the windows matter and something changes."""
+        if isinstance(right, np.ndarray):
+            if isinstance(left, np.ndarray):
+                return np.asarray(FOLDED[operator](left, right), np.float32)
+            if _changes_nothing(operator, right):
+                return left
+        return self.add(name, operator, left, right)
+
+    def finish(self, contract: Contract) -> ModelProto:
+        """The whole model: float32 in and out, the batch dimension open."""
+        windows = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *contract.window_shape])
+        forecast = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", *contract.forecast_shape])
+        return helper.make_model(
+            helper.make_graph(self._nodes, "windowcast", [windows], [forecast], self._constants),
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="windowcast",
+            producer_version=__version__,
+        )
+
+    def _name_of(self, value: str | NDArray[Any], name: str) -> str:
+        if isinstance(value, str):
+            return value
+        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+
+def _changes_nothing(operator: str, right: Constant) -> bool:
+    match operator:
+        case "Add" | "Sub":
+            return not right.any()
+        case "Mul" | "Div":
+            return bool((right == 1).all())
+        case _:
+            return np.array_equal(right, np.eye(len(right)))
+
+
+def _draw_centre(graph: _Graph, centre: Centre, steps: int) -> Value:
+    """What the windows are counted from, broadcasting with (batch, steps, features)."""
+    name = centre.name
+    match centre.kind:
+        case "constant":
+            return np.asarray(centre.constant.reshape(1, 1, -1))
+        case "last":
+            return graph.add(name, "Gather", INPUT, np.array([steps - 1]), axis=1)
+        case "first":
+            return graph.add(name, "Gather", INPUT, np.array([0]), axis=1)
+        case "own":
+            return INPUT
+        case kind:
+            # From the first row on: a mean of large numbers is rounded like them, and by each engine differently.
+            first = graph.add(f"{name}/first", "Gather", INPUT, np.array([0]), axis=1)
+            distance = graph.add(f"{name}/distance", "Sub", INPUT, first)
+            return graph.add(name, "Add", _draw_mean(graph, f"{name}/mean", distance, kind, steps), first)
+
+
+def _draw_spread(graph: _Graph, spread: Spread, centre: Value, steps: int) -> Value:
+    """How far the windows lie from their centre, broadcasting with (batch, steps, features)."""
+    name = spread.name
+    if spread.kind == "constant":
+        return np.asarray(spread.constant.reshape(1, 1, -1))
+    distance = graph.combine(f"{name}/distance", "Sub", INPUT, centre)
+    ratio = graph.combine(f"{name}/ratio", "Div", distance, spread.constant)
+    squares = graph.add(f"{name}/squares", "Mul", ratio, ratio)
+    mean = _draw_mean(graph, f"{name}/mean", squares, spread.kind, steps)
+    floored = graph.add(f"{name}/floored", "Add", mean, np.array(SPREAD_FLOOR**2, np.float32))
+    return graph.combine(name, "Mul", graph.add(f"{name}/root", "Sqrt", floored), spread.constant)
+
+
+def _draw_mean(graph: _Graph, name: str, rows: str, kind: str, steps: int) -> str:
+    """The `mean` of all rows, (batch, 1, features), or the `running` mean of those so far, (batch, steps, features)."""
+    if kind == "mean":
+        return graph.add(name, "ReduceMean", rows, axes=[1])
+    # The layer is linear: what it makes of the identity is the matrix by which it multiplies.
+    weights = np.asarray(Centre("running")(np.eye(steps, dtype=np.float32)[None]))[0]
+    return graph.add(name, "MatMul", weights, rows)
+
+
+def _draw_recurrent_stack(graph: _Graph, stack: Sequence[keras.layers.Layer], scaled: Value) -> str:
+    """The state of the last layer after the last step: (batch, steps, features) -> (batch, units).
+
+    ONNX has the steps first; in between everything is (steps, batch, units). A layer in both directions has twice as
+    many units: those that read forwards, then those that read backwards, whose last step is the window's first.
+    """
+    hidden = graph.add("steps_first", "Transpose", scaled, perm=[1, 0, 2])
+    for layer in stack[:-1]:
+        every_step = _draw_recurrence(graph, layer, hidden, skip=0)  # (steps, directions, batch, units)
+        hidden = _join_directions(graph, layer, every_step, axis=1)
+    final = _draw_recurrence(graph, stack[-1], hidden, skip=1)  # (directions, batch, units)
+    return _join_directions(graph, stack[-1], final, axis=0)
+
+
+def _draw_recurrence(graph: _Graph, layer: keras.layers.Layer, hidden: str, skip: int) -> str:
+    """One layer as one node, of which the output after `skip` others is wanted."""
+    directions = _directions(layer)
+    operator, order = CELLS[type(directions[0])]
+    attributes: dict[str, Any] = {"hidden_size": directions[0].units}
+    if len(directions) == 2:
+        attributes["direction"] = "bidirectional"
+    if directions[0].get_config()["activation"] != "tanh":
+        attributes["activations"] = ACTIVATIONS[operator] * len(directions)
+    if operator == "GRU":
+        attributes["linear_before_reset"] = 1  # Keras calls it `reset_after`
+    weights = zip(*(_onnx_weights(direction.cell, order) for direction in directions), strict=True)
+    kernel, recurrent_kernel, bias = (np.stack(pair) for pair in weights)
+    return graph.add(layer.name, operator, hidden, kernel, recurrent_kernel, bias, skip=skip, **attributes)
+
+
+def _directions(layer: keras.layers.Layer) -> tuple[keras.layers.Layer, ...]:
+    """The layers that read forwards and, perhaps, backwards."""
+    return (layer.forward_layer, layer.backward_layer) if isinstance(layer, layers.Bidirectional) else (layer,)
+
+
+def _onnx_weights(cell: keras.layers.Layer, order: tuple[int, ...]) -> tuple[Constant, Constant, Constant]:
+    """The weights of a cell in ONNX' order of gates.
+
+    Returns:
+        Kernel (gates * units, features), recurrent kernel (gates * units, units), and biases (2 * gates * units,): of
+        the first kernel, then of the recurrent one, which is zero where Keras has none.
+    """
+
+    def sort(weights: Any) -> Constant:
+        blocks = np.split(np.asarray(weights), len(order), axis=-1)
+        return np.concatenate([blocks[position] for position in order], axis=-1)
+
+    biases = np.atleast_2d(sort(cell.bias))
+    if len(biases) == 1:
+        biases = np.concatenate([biases, np.zeros_like(biases)])
+    return sort(cell.kernel).T, sort(cell.recurrent_kernel).T, biases.ravel()
+
+
+def _join_directions(graph: _Graph, layer: keras.layers.Layer, states: str, axis: int) -> str:
+    """Takes the directions, which stand before (batch, units), into the units."""
+    if not isinstance(layer, layers.Bidirectional):
+        return graph.add(f"{layer.name}/joined", "Squeeze", states, np.array([axis]))
+    leading = list(range(axis))
+    swapped = graph.add(f"{layer.name}/swapped", "Transpose", states, perm=[*leading, axis + 1, axis, axis + 2])
+    # 0 copies the length of that axis.
+    shape = np.array([0] * (axis + 1) + [2 * layer.forward_layer.units])
+    return graph.add(f"{layer.name}/joined", "Reshape", swapped, shape)
+
+
+def _draw_paths(graph: _Graph, model: keras.Model, scaled: Value) -> str:
+    """The scaled forecast, (batch, horizon * targets): through the recurrent layers, past them, or both."""
+    named = {layer.name: layer for layer in model.layers}
+    paths = []
+    if "head" in named:
+        paths.append(_draw_dense(graph, named["head"], _draw_recurrent_stack(graph, _recurrent_layers(model), scaled)))
+    if "skip" in named:
+        flat = graph.add("flat", "Reshape", scaled, np.array([0, -1]))
+        paths.append(_draw_dense(graph, named["skip"], flat))
+    return graph.add("sum", "Add", *paths) if len(paths) > 1 else paths[0]
+
+
+def _draw_dense(graph: _Graph, dense: keras.layers.Dense, values: str) -> str:
+    """(batch, units) -> (batch, horizon * targets)."""
+    return graph.add(dense.name, "Gemm", values, np.asarray(dense.kernel), np.asarray(dense.bias))
+
+
+def _draw_restore(graph: _Graph, restore: Restore, output: str, centre: Value, spread: Value) -> None:
+    """The forecast in raw units; centre and spread (batch or 1, 1, features) are those of the last step."""
+    selected = graph.combine("forecast/selected_spread", "MatMul", spread, restore.selection)
+    complete = graph.combine("forecast/complete_spread", "Add", selected, restore.fixed_spread)
+    spread = graph.combine("forecast/spread", "Mul", complete, restore.ratio)
+    selected = graph.combine("forecast/selected_centre", "MatMul", centre, restore.selection)
+    centre = graph.combine("forecast/centre", "Add", selected, restore.fixed_centre)
+    graph.add(OUTPUT, "Add", graph.combine("forecast/distance", "Mul", output, spread), centre)
+
+
+def _at_last_step(graph: _Graph, layer: Centre | Spread, value: Value, steps: int) -> Value:
+    """The last row of a centre or spread that has one row a step."""
+    if layer.kind not in ("running", "own"):
+        return value
+    return graph.add(f"{layer.name}/last", "Gather", value, np.array([steps - 1]), axis=1)
+
+
+def _refuse_unknown(model: keras.Model) -> None:
+    """Refuses a model that is put together otherwise than `training.network.model` does it."""
+    for operation in model.operations:
+        matching = (kinds for pattern, kinds in KNOWN_LAYERS.items() if re.fullmatch(pattern, operation.name))
+        if not isinstance(operation, next(matching, ())):
+            raise NotFusable(f"it holds {operation.name}, a {type(operation).__name__}, which cannot be drawn")
+    names = {layer.name for layer in model.layers}
+    begun = [path for path in PATHS if path & names] or PATHS[:1]
+    missing = REQUIRED_LAYERS.union(*begun) - names
+    if missing:
+        raise NotFusable(f"it holds no layer {min(missing)}")
+    for dense in sorted({"head", "skip"} & names):
+        _require(model.get_layer(dense), activation="linear", use_bias=True)
+    stack = _recurrent_layers(model)
+    for layer in stack:
+        _refuse_recurrent(layer)
+    if stack and isinstance(stack[-1], layers.Bidirectional) and stack[-1].return_sequences:
+        raise NotFusable(f"{stack[-1].name} hands on every step of both directions, which do not end on the same one")
+
+
+def _recurrent_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The stack, first to last."""
+    return [layer for layer in model.layers if layer.name.startswith("recurrent_")]
+
+
+def _refuse_recurrent(layer: keras.layers.Layer) -> None:
+    """Refuses a layer with options that `training.network.model` leaves alone."""
+    if isinstance(layer, layers.Bidirectional):
+        _require(layer, merge_mode="concat")
+    directions = _directions(layer)
+    for direction, backwards in zip(directions, (False, True), strict=False):
+        if type(direction) not in CELLS:
+            raise NotFusable(f"{layer.name} is a {type(direction).__name__}, which cannot be drawn")
+        if direction.get_config()["activation"] != "relu":
+            _require(direction, activation="tanh")
+        _require(
+            direction,
+            activation=directions[0].get_config()["activation"],
+            recurrent_activation="sigmoid",
+            use_bias=True,
+            reset_after=True,
+            stateful=False,
+            go_backwards=backwards,
+        )
+
+
+def _require(layer: keras.layers.Layer, **options: object) -> None:
+    """Refuses a layer that has one of the options, but not with this value."""
+    config = layer.get_config()
+    for option, value in options.items():
+        if config.get(option, value) != value:
+            raise NotFusable(f"{layer.name} has {option}={config[option]!r} where only {value!r} can be drawn")
+
+
+def _refuse_operators(twin: ModelProto) -> None:
+    """Refuses a graph in which a recurrent layer is anything but one operator."""
+    operators = {node.op_type for node in twin.graph.node}
+    for operator in sorted(operators - RECURRENT_OPERATORS - PLAIN_OPERATORS):
+        raise NotFusable(f"the graph holds the operator {operator}")
+
+
+def _load(twin: ModelProto, contract: Contract) -> OnnxEngine:
+    """The twin as the service will run it, by way of a file."""
+    with TemporaryDirectory() as folder:
+        write_twin(twin, Path(folder))
+        try:
+            return OnnxEngine(Path(folder), contract, max(PARITY_BATCHES), threads=1)
+        except ArtifactError as error:
+            raise NotFusable("ONNX Runtime cannot load the graph") from error
+
+
+def _extreme_windows(contract: Contract) -> Array:
+    """Windows with edges, as no random one has them: flat, rising, falling, alternating, and with one row far off.
+
+    Returns:
+        Shape (batch, steps, features), raw units: within the training ranges, and as far again below and above.
+    """
+    steps = np.arange(contract.steps)
+    rising = steps / max(1, steps[-1])
+    profiles = np.stack([0 * rising, 0 * rising + 1, rising, 1 - rising, steps % 2, steps == 0, steps == steps[-1]])
+    shares = np.concatenate([profiles, 2 * profiles, -profiles])[:, :, None]
+    minima, maxima = training_ranges(contract)
+    return np.asarray(minima + shares * (maxima - minima), np.float32)

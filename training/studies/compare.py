@@ -1,0 +1,357 @@
+"""`python -m training compare`: which cells, in how many layers, suit a task, and what they cost.
+
+Every candidate is trained on the same windows with several seeds, one after the other. Early stopping and the choice
+of weights use the validation part alone; the errors told are those on the test part, which decides nothing. What is
+done is in the folder after every candidate, so an interrupted comparison keeps it:
+
+    comparison.csv   a line per candidate
+    comparison.json  the same, with the task and the best baseline
+    comparison.png   errors by candidate and seed beside the best baseline, and what a forecast costs
+"""
+
+import csv
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+from tempfile import TemporaryDirectory
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from app.engines.onnx import OnnxEngine
+from training.config import Cell, TrainingConfig
+from training.console import note, tell
+from training.data.windows import Dataset
+from training.errors import TrainingError
+from training.fitting.doctor import examine
+from training.fitting.fit import Epoch, Listener, fit
+from training.fitting.learning_rate import settle
+from training.judging.baselines import fit_baselines
+from training.judging.evaluate import error_scales, losses_of
+from training.network.model import build_model, compile_forecast, serving_model
+from training.network.outline import KERAS_NAMES
+from training.publishing.export import make_contract
+from training.publishing.twin import NotFusable, build_twin, write_twin
+
+KINDS: tuple[tuple[Cell, bool], ...] = (("rnn", False), ("gru", False), ("lstm", False), ("lstm", True))
+"""Cell, and whether it reads the window in both directions."""
+DEPTHS = (1, 2, 3)
+
+TIMED_CALLS = 300
+WARM_UP_CALLS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A kind of network.
+
+    Attributes:
+        cell: Of all layers.
+        bidirectional: Whether they read the window in both directions.
+        units: Of each layer, first to last.
+    """
+
+    cell: Cell
+    bidirectional: bool
+    units: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables: `bidirectional LSTM, 2 layers`."""
+        cell = KERAS_NAMES[self.cell]
+        kind = f"bidirectional {cell}" if self.bidirectional else cell
+        return f"{kind}, {len(self.units)} {'layer' if len(self.units) == 1 else 'layers'}"
+
+    def configured(self, config: TrainingConfig, seed: int) -> TrainingConfig:
+        """The configuration with this network in place of its own. Dropout needs a second layer."""
+        changes = asdict(self) | {"seed": seed} | ({"dropout": 0.0} if len(self.units) == 1 else {})
+        return TrainingConfig.model_validate(config.model_dump() | changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a candidate came to.
+
+    Attributes:
+        candidate: The network.
+        errors: Mean absolute error on the test part, one for each seed whose fit came to an end; in raw units, or of
+            several targets the mean in units of each one's standard deviation.
+        seconds: Of each of these fits, compilation included.
+        failures: Seeds whose loss did not stay a finite number.
+        parameters: Numbers that are trained.
+        microseconds: Median of a forecast of one window by the fused twin, as it is served on one thread; None where
+            the network has no twin, or no fit came to an end.
+    """
+
+    candidate: Candidate
+    errors: tuple[float, ...]
+    seconds: tuple[float, ...]
+    failures: int
+    parameters: int
+    microseconds: float | None
+
+    @property
+    def error(self) -> float | None:
+        """Mean over the seeds."""
+        return mean(self.errors) if self.errors else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None for fewer than two."""
+        return stdev(self.errors) if len(self.errors) > 1 else None
+
+
+class CtrlC(Listener):
+    """Ctrl-C, remembered until `check`: an exception that strikes in a destructor of some library is lost."""
+
+    def __init__(self) -> None:
+        self._pressed = False
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Listens meanwhile."""
+
+        def press(*_: object) -> None:
+            self._pressed = True
+
+        before = signal.signal(signal.SIGINT, press)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if there was one."""
+        if self._pressed:
+            raise KeyboardInterrupt
+
+    def epoch_done(self, epoch: Epoch) -> None:  # noqa: ARG002 (it is the moment that counts)
+        """Ends the fit."""
+        self.check()
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The best forecaster that needs no network."""
+
+    name: str
+    error: float
+
+
+def candidates(config: TrainingConfig) -> tuple[Candidate, ...]:
+    """Every kind in every depth; the last of `units` stands for the layers that it does not name.
+
+    A network that learns from every step cannot read in both directions, so these are left out for `sequence`.
+    """
+    kinds = [(cell, both) for cell, both in KINDS if not (both and config.output == "sequence")]
+    units = [*config.units, *[config.units[-1]] * max(DEPTHS)]
+    return tuple(Candidate(cell, both, tuple(units[:depth])) for cell, both in kinds for depth in DEPTHS)
+
+
+def compare(config: TrainingConfig, dataset: Dataset, seeds: int, folder: Path, console: Console) -> Table:
+    """Trains and times every candidate, and writes what came out after each.
+
+    Args:
+        config: The task, and how to fit; cell, layers and directions are the candidates' own.
+        dataset: As `training.data.prepare` makes it from the same configuration.
+        seeds: How many, from the configuration's on.
+        folder: Where the files go.
+        console: Gets a line for each fit.
+
+    Returns:
+        The table of all candidates.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; says where the candidates are that were done.
+        DataError: A value is not a finite number.
+        ConfigError: The loss cannot be taken of the targets.
+        TrainingError: The folder cannot be written, or no fit came to an end.
+    """
+    with _written(folder):  # what cannot be written should be told before the work
+        pass
+    for finding in examine(config, dataset):
+        note(console, finding.sentence)
+    results: list[Result] = []
+    baseline = _best_baseline(dataset)
+    entrants = candidates(config)
+    ctrl_c = CtrlC()
+    try:
+        with ctrl_c.awaited():
+            for number, candidate in enumerate(entrants):
+                console.print(f"{candidate.name} ({number + 1} of {len(entrants)})", highlight=False)
+                results.append(_run(candidate, (config, dataset), seeds, console, ctrl_c))
+                write(results, baseline, config, dataset, folder)
+                ctrl_c.check()
+    except KeyboardInterrupt:
+        done = f"{len(results)} of {len(entrants)} candidates are done"
+        raise KeyboardInterrupt(f"{done} and stand in {folder}" if results else done) from None
+    if not any(result.errors for result in results):
+        raise TrainingError("no fit came to an end: try a lower --learning-rate, or --loss huber")
+    return comparison_table(results, baseline)
+
+
+def _run(
+    candidate: Candidate, task: tuple[TrainingConfig, Dataset], seeds: int, console: Console, ctrl_c: CtrlC
+) -> Result:
+    """Fits a candidate with every seed and judges it on the test part."""
+    config, dataset = task
+    errors, seconds, failures, microseconds = [], [], 0, None
+    rate = config.learning_rate
+    for seed in range(config.seed, config.seed + seeds):
+        keras.utils.clear_session()
+        own = candidate.configured(config, seed).model_copy(update={"learning_rate": rate})
+        model = build_model(own, dataset)
+        try:
+            own, _ = settle(own, dataset)  # by the first seed whose sweep finds one, for the others too
+            rate = own.learning_rate
+            history = fit(model, own, dataset.train, dataset.validation, ctrl_c)
+        except TrainingError as error:
+            failures += 1
+            tell(console, f"  seed {seed}: {error}")
+            continue
+        for incident in history.incidents:
+            tell(console, f"  seed {seed}: {incident.sentence}")
+        errors.append(_error_of(compile_forecast(model)(dataset.test.windows), dataset))
+        seconds.append(history.seconds)
+        console.print(f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds", highlight=False)
+        if microseconds is None:
+            microseconds = _microseconds(model, dataset)
+    return Result(candidate, tuple(errors), tuple(seconds), failures, model.count_params(), microseconds)
+
+
+def _best_baseline(dataset: Dataset) -> Baseline:
+    """The one with the lowest error on the test part."""
+    errors = {each.name: _error_of(each.forecast(dataset.test), dataset) for each in fit_baselines(dataset)}
+    name = min(errors, key=lambda each: errors[each])
+    return Baseline(name, errors[name])
+
+
+def _error_of(forecasts: NDArray[np.float32], dataset: Dataset) -> float:
+    """Mean absolute error on the test part; of several targets in units of each one's standard deviation."""
+    return float(losses_of(forecasts, dataset.test.targets, error_scales(dataset)).mean())
+
+
+def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
+    """Median time of a forecast of one window, as the service computes it on one thread; None without a twin."""
+    contract = make_contract(dataset)
+    try:
+        twin = build_twin(serving_model(model), contract)
+    except NotFusable:
+        return None
+    with TemporaryDirectory() as folder:
+        write_twin(twin, Path(folder))
+        engine = OnnxEngine(Path(folder), contract, max_rows=1, threads=1)
+        window = np.ascontiguousarray(dataset.train.windows[:1])
+        durations = []
+        for _ in range(WARM_UP_CALLS + TIMED_CALLS):
+            started = time.perf_counter()
+            engine.predict(window)
+            durations.append(time.perf_counter() - started)
+    return 1e6 * median(durations[WARM_UP_CALLS:])
+
+
+def write(
+    results: Sequence[Result], baseline: Baseline, config: TrainingConfig, dataset: Dataset, folder: Path
+) -> None:
+    """Writes the table as CSV and JSON, and the plot.
+
+    Raises:
+        TrainingError: The folder cannot be written.
+    """
+    rows = list(_rows(results))
+    content = {
+        "source": dataset.source,
+        "config": config.model_dump(mode="json"),
+        "baseline": asdict(baseline),
+        "candidates": [{**row, "errors": result.errors} for row, result in zip(rows, results, strict=True)],
+    }
+    with _written(folder) as new:
+        with (new / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        (new / "comparison.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        draw(results, baseline).savefig(new / "comparison.png", dpi=150)
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[Path]:
+    """A place for files that go to the folder once all of them are whole: an interrupt leaves the ones before."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".") as new:
+            yield Path(new)
+            for file in Path(new).iterdir():
+                file.replace(folder / file.name)
+    except OSError as error:
+        raise TrainingError(f"{folder}: cannot be written ({error.strerror}); choose another --results") from None
+
+
+def _rows(results: Sequence[Result]) -> Iterator[dict[str, object]]:
+    for result in results:
+        yield {
+            "candidate": result.candidate.name,
+            "units": ",".join(map(str, result.candidate.units)),
+            "error": result.error,
+            "spread": result.spread,
+            "seeds": len(result.errors),
+            "failures": result.failures,
+            "parameters": result.parameters,
+            "seconds_to_train": mean(result.seconds) if result.seconds else None,
+            "microseconds_to_predict": result.microseconds,
+        }
+
+
+def comparison_table(results: Sequence[Result], baseline: Baseline) -> Table:
+    """The results as they are printed, the best baseline last."""
+    table = Table(title="Test part, chosen by validation", title_justify="left")
+    table.add_column("network")
+    for name in ("error", "spread", "parameters", "seconds to train", "us to predict"):
+        table.add_column(name, justify="right")
+    for result in results:
+        failed = f" ({result.failures} failed)" if result.failures else ""
+        table.add_row(
+            result.candidate.name,
+            _shown(result.error) + failed,
+            _shown(result.spread),
+            str(result.parameters),
+            _shown(mean(result.seconds) if result.seconds else None),
+            _shown(result.microseconds),
+        )
+    table.add_section()
+    table.add_row(f"best baseline: {baseline.name}", _shown(baseline.error), "", "", "", "")
+    return table
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def draw(results: Sequence[Result], baseline: Baseline) -> Figure:
+    """Errors by candidate, a dot for each seed and a bar at the mean; beside them what a forecast costs."""
+    figure = Figure(figsize=(11, 1.6 + 0.38 * len(results)), layout="constrained")
+    errors, costs = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    places = range(len(results))
+    for place, result in zip(places, results, strict=True):
+        errors.plot(result.errors, [place] * len(result.errors), "o", color="tab:blue", alpha=0.6)
+        if result.error is not None:
+            errors.plot([result.error], [place], "|", color="black", markersize=16, markeredgewidth=2)
+    errors.axvline(baseline.error, color="tab:red", linestyle="--", label=f"best baseline: {baseline.name}")
+    errors.set_yticks(places, [result.candidate.name for result in results])
+    errors.invert_yaxis()
+    errors.set_xlabel("mean absolute error on the test part, a dot for each seed")
+    errors.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    costs.barh(places, [result.microseconds or 0 for result in results], color="tab:gray")
+    costs.set_xlabel("microseconds to predict one window")
+    for axes in (errors, costs):
+        axes.grid(axis="x", alpha=0.3)
+    return figure
