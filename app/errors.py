@@ -16,7 +16,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── InternalError         500 a fault of the service's own
 ├── PredictionFailed      500 the model failed on a valid window
 ├── ModelNotReady         503 loading, or draining before a stop
-├── QueueFull             503 too many rows are waiting already
+├── QueueFull             503 too many windows wait already
 └── DeadlinePassed        504 the forecast was not ready in time
 StartupError                  stops the service before it serves
 ├── ArtifactError             a model version on disk cannot be trusted
@@ -162,8 +162,8 @@ class BatchTooLarge(ServiceError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     title = "Batch too large"
 
-    def __init__(self, rows: int, limit_rows: int) -> None:
-        super().__init__(f"The batch has {rows} windows; this service takes at most {limit_rows} in one request.")
+    def __init__(self, windows: int, limit_windows: int) -> None:
+        super().__init__(f"The batch has {windows} windows; this service takes at most {limit_windows} in one request.")
 
 
 class UnsupportedMediaType(ServiceError):
@@ -237,14 +237,14 @@ class ModelNotReady(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """Too many rows are waiting already."""
+    """Too many windows wait already."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Queue full"
     headers = RETRY_SOON
 
-    def __init__(self, limit_rows: int) -> None:
-        super().__init__(f"The queue is full: {limit_rows} windows may wait. Try again later.")
+    def __init__(self, limit_windows: int) -> None:
+        super().__init__(f"The queue is full: {limit_windows} windows may wait. Try again later.")
 
 
 class DeadlinePassed(ServiceError):

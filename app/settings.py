@@ -24,6 +24,13 @@ SERVICE_LINK = re.compile(rf"{PREFIX}(SERVICE_|PORT_\d+_)")
 """What Kubernetes puts into every pod beside a Service called `windowcast`; WINDOWCAST_PORT=tcp://... is another."""
 
 
+MOVED = {
+    f"{PREFIX}MAX_BATCH_ROWS": f"{PREFIX}MAX_BATCH_WINDOWS",
+    f"{PREFIX}MAX_QUEUE_ROWS": f"{PREFIX}MAX_QUEUE_WINDOWS",
+}
+"""Settings that have another name now."""
+
+
 class Settings(BaseSettings):
     """The service's settings."""
 
@@ -63,9 +70,9 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Largest request body, in bytes."""
-    max_batch_rows: int = Field(default=1024, ge=1, le=65536)
+    max_batch_windows: int = Field(default=1024, ge=1, le=65536)
     """Most windows in one request."""
-    max_queue_rows: int = Field(default=8192, ge=1)
+    max_queue_windows: int = Field(default=8192, ge=1)
     """Most windows that may wait for a model; beyond it requests are refused with 503."""
     allow_nan: bool = False
     """Whether `/v1` takes and gives NaN and Infinity, as TensorFlow Serving does; JSON knows no such numbers."""
@@ -123,6 +130,8 @@ def _refuse_unknown_variables(settings: type[Settings]) -> None:
     known = [f"{PREFIX}{field.upper()}" for field in settings.model_fields]
     given = [*os.environ, *dotenv_values(ENV_FILE)]
     for variable in given:
+        if moved := MOVED.get(variable.upper()):
+            raise SettingsError(f"{variable} is now {moved}; set {moved} instead.")
         ours = variable.upper().startswith(PREFIX) and not SERVICE_LINK.match(variable)
         if ours and variable.upper() not in known:
             nearest = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.0)[0]

@@ -15,7 +15,7 @@ from benchmarks.tables import Bar, bars, figure, table
 
 FIRST, ALL = 20_000, 200_000
 CONNECTIONS = 16
-MAX_BATCH_ROWS = 64
+MAX_BATCH_WINDOWS = 64
 MAX_BODY_BYTES = 2**16
 LIMIT = 1.02
 SECONDS = 900
@@ -41,7 +41,7 @@ def run(only: list[str], *, quick: bool) -> Iterator[str]:
 
 
 def _measure(model: Model, engine: str, first: int, total: int) -> tuple[str, float]:
-    program = own_program(model, engine=engine, max_batch_rows=MAX_BATCH_ROWS, max_body_bytes=MAX_BODY_BYTES)
+    program = own_program(model, engine=engine, max_batch_windows=MAX_BATCH_WINDOWS, max_body_bytes=MAX_BODY_BYTES)
     server = Server(program, model.folder / f"memory-{engine}")
     rows, memory = [], []
     sent = 0
@@ -76,7 +76,7 @@ def _unexpected(outcome: Outcome, mix: Mix) -> str:
 
 def _mix(model: Model) -> Mix:
     """Right requests of all kinds, and wrong ones."""
-    one, some, most = model.windows(1), model.windows(8), model.windows(MAX_BATCH_ROWS)
+    one, some, most = model.windows(1), model.windows(8), model.windows(MAX_BATCH_WINDOWS)
     single = ask_single(one)
     flat = {"window": one.ravel().tolist()}
     records = {"records": [{"feature_0": value} for value in one.ravel().tolist()]}
@@ -96,8 +96,8 @@ def _mix(model: Model) -> Mix:
         (encode(Request("/predict", single.body, "text/plain")), HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
         (encode(Request("/predict?model=nobody", single.body)), HTTPStatus.NOT_FOUND),
         (encode(Request("/nowhere", single.body)), HTTPStatus.NOT_FOUND),
-        (encode(ask_batch(model.windows(MAX_BATCH_ROWS + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
-        (encode(ask_batch_npy(model.windows(MAX_BATCH_ROWS + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        (encode(ask_batch(model.windows(MAX_BATCH_WINDOWS + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+        (encode(ask_batch_npy(model.windows(MAX_BATCH_WINDOWS + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         (encode(Request("/predict", b" " * (MAX_BODY_BYTES + 1))), HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
         (encode(Request("/models", b""), "GET"), HTTPStatus.OK),
         (encode(Request("/metrics", b""), "GET"), HTTPStatus.OK),

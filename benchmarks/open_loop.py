@@ -22,7 +22,7 @@ SHAPE = "large"
 
 DEADLINE_SECONDS = 0.25
 """An answer that comes later is of no use."""
-MAX_QUEUE_ROWS = 64
+MAX_QUEUE_WINDOWS = 64
 """What an operator would set for such a deadline: as many rows as the engine does in a fraction of it."""
 
 LOADS = {
@@ -68,8 +68,8 @@ def _allow_many_connections() -> None:
 
 def _measure(model: Model, engine: str, load: str, effort: Effort) -> Iterator[str]:
     ask, rows = LOADS[load]
-    request, peak_connections = ask(model.windows(rows)), MAX_QUEUE_ROWS // rows
-    program = own_program(model, engine=engine, max_queue_rows=MAX_QUEUE_ROWS, receive_timeout_seconds=60)
+    request, peak_connections = ask(model.windows(rows)), MAX_QUEUE_WINDOWS // rows
+    program = own_program(model, engine=engine, max_queue_windows=MAX_QUEUE_WINDOWS, receive_timeout_seconds=60)
     server = Server(program, model.folder / f"open-loop-{engine}-{rows}")
     try:
         server.wait_for(request)

@@ -75,7 +75,7 @@ def _add_versions(model: Model) -> None:
 
 def _measure(model: Model, engine: str, seconds: float) -> dict[str, Phase]:
     (model.models_dir / "policies.toml").write_text(f"[default]\nversions = [{GENTLE}]\n")
-    program = own_program(model, engine=engine, admin_key=ADMIN_KEY, watch_seconds=0, max_batch_rows=256)
+    program = own_program(model, engine=engine, admin_key=ADMIN_KEY, watch_seconds=0, max_batch_windows=256)
     server = Server(program, model.folder / f"roll-{engine}")
     request = ask_single(model.windows(1))
     try:

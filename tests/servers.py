@@ -106,7 +106,7 @@ def running(folder: Path, *arguments: str, **settings: object) -> Iterator[Serve
         process = subprocess.Popen(
             [sys.executable, *(arguments or ("-m", "app"))],
             cwd=folder,
-            env=environment(**{"port": port, "max_batch_rows": 8, "drain_seconds": 0, **settings}),
+            env=environment(**{"port": port, "max_batch_windows": 8, "drain_seconds": 0, **settings}),
             stdout=file,
             stderr=subprocess.STDOUT,
         )

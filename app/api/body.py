@@ -107,16 +107,16 @@ def deflate(encoding: bytes, body: bytes) -> bytes:
     return zlib.compress(body, zlib.Z_BEST_SPEED, WINDOW_BITS[encoding])
 
 
-def inflatable_bytes(settings: Settings, row_numbers: int) -> int:
+def inflatable_bytes(settings: Settings, window_numbers: int) -> int:
     """The largest body that an encoded one may become: what the largest request for a model needs, and no more.
 
     A few bytes can become as many as the service takes, and those would hold all others up while they are parsed.
 
     Args:
-        settings: Tells the most bytes and rows taken.
-        row_numbers: How many numbers a row has; 0 where a body has none.
+        settings: Tells the most bytes and windows taken.
+        window_numbers: How many numbers a window has; 0 where a body has none.
     """
-    return min(settings.max_body_bytes, settings.max_batch_rows * row_numbers * NUMBER_BYTES + OTHER_BYTES)
+    return min(settings.max_body_bytes, settings.max_batch_windows * window_numbers * NUMBER_BYTES + OTHER_BYTES)
 
 
 def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> bytes:

@@ -264,18 +264,18 @@ class PredictBatch(PredictionRoute):
     answer_field = b"predictions"
 
     def _read_json(self, body: bytes, contract: Contract) -> Array:
-        max_rows = self._service.settings.max_batch_rows
+        max_windows = self._service.settings.max_batch_windows
         windows = reader_of(contract.window_shape).read_windows(body)
         if windows is None:
             content = _parse(body)
-            _check_rows(content, max_rows, contract)
+            _check_rows(content, max_windows, contract)
             return _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).windows
-        if len(windows) > max_rows:
-            raise BatchTooLarge(len(windows), max_rows)
+        if len(windows) > max_windows:
+            raise BatchTooLarge(len(windows), max_windows)
         return windows
 
     def _read_npy(self, body: bytes, contract: Contract) -> Array:
-        return npy.read_windows(body, contract, self._service.settings.max_batch_rows)
+        return npy.read_windows(body, contract, self._service.settings.max_batch_windows)
 
     def _answer_part(self, forecasts: Array) -> Array:
         return forecasts
@@ -357,11 +357,11 @@ def _validate(model: type[Body], content: object, contract: Contract, takes: str
         raise invalid_body(error, takes) from None
 
 
-def _check_rows(content: object, limit_rows: int, contract: Contract) -> None:
+def _check_rows(content: object, limit_windows: int, contract: Contract) -> None:
     """Counts the windows before anything is done with each of them. One window's steps are none, however many."""
     windows = content.get("windows") if isinstance(content, dict) else None
-    if isinstance(windows, list) and len(windows) > limit_rows and not is_one_window(windows, contract.window_shape):
-        raise BatchTooLarge(len(windows), limit_rows)
+    if isinstance(windows, list) and len(windows) > limit_windows and not is_one_window(windows, contract.window_shape):
+        raise BatchTooLarge(len(windows), limit_windows)
 
 
 @lru_cache

@@ -174,8 +174,8 @@ class Inference:
         body = await request.body(settings)
         started = time.perf_counter()
         signature = served.loaded.signature
-        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.row_numbers))
-        reader = InferRequestReader(served.name, signature, settings.max_batch_rows)
+        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.window_numbers))
+        reader = InferRequestReader(served.name, signature, settings.max_batch_windows)
         asked = reader.read(body, request.headers.get(LENGTH_HEADER.lower().encode()))
         request.note(DECODING, started)
         return asked
@@ -238,7 +238,7 @@ class Inference:
                 "name": model,
                 "platform": PLATFORM,
                 "version_policy": _version_policy(self._service.repository.policies.of(model)),
-                "max_batch_size": self._service.settings.max_batch_rows,
+                "max_batch_size": self._service.settings.max_batch_windows,
                 "input": _configured(signature.inputs),
                 "output": _configured(signature.outputs),
                 "dynamic_batching": {"max_queue_delay_microseconds": 0},
@@ -356,8 +356,8 @@ def _statistics(served: ServedVersion, samples: Mapping[tuple[str, str], Sequenc
         "name": served.name,
         "version": str(served.version),
         "last_inference": round(1000 * _total(own, "windowcast_last_prediction_timestamp_seconds")),
-        "inference_count": round(_total(own, "windowcast_batch_rows_sum")),
-        "execution_count": round(_total(own, "windowcast_batch_rows_count")),
+        "inference_count": round(_total(own, "windowcast_batch_windows_sum")),
+        "execution_count": round(_total(own, "windowcast_batch_windows_count")),
         "inference_stats": {
             "success": _duration(success, REQUESTS),
             "fail": _duration(fail, REQUESTS),

@@ -271,8 +271,8 @@ class TFServing:
         body = await request.body(settings)
         started = time.perf_counter()
         signature = served.loaded.signature
-        reader = BodyReader(signature.inputs, settings.max_batch_rows, allow_nan=settings.allow_nan)
-        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.row_numbers))
+        reader = BodyReader(signature.inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
+        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.window_numbers))
         orientation, windows = reader.read(body)
         request.note(DECODING, started)
         forecasts = await served.batcher.submit(windows, allow_nan=settings.allow_nan)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_engine(
-    choice: EngineName, version_dir: Path, manifest: Manifest, golden: Golden, max_rows: int, threads: int
+    choice: EngineName, version_dir: Path, manifest: Manifest, golden: Golden, max_windows: int, threads: int
 ) -> Engine:
     """Loads a version into the chosen engine, warms it up and has it prove itself on the golden rows.
 
@@ -25,7 +25,7 @@ def load_engine(
         version_dir: The version's folder. The checksums of its files hold, but for the twin's, which is checked here.
         manifest: The version's manifest.
         golden: The version's golden rows.
-        max_rows: Largest batch worth preparing for; larger ones are computed in pieces.
+        max_windows: Largest batch worth preparing for; larger ones are computed in pieces.
         threads: How many may compute at once, for an engine that can be told.
 
     Raises:
@@ -33,15 +33,15 @@ def load_engine(
         EngineNotInstalled: What the engine needs is not installed.
     """
     if choice == "tensorflow":
-        return _load_tensorflow(version_dir, manifest, golden, max_rows)
+        return _load_tensorflow(version_dir, manifest, golden, max_windows)
     try:
-        return _load_onnx(version_dir, manifest, golden, max_rows, threads)
+        return _load_onnx(version_dir, manifest, golden, max_windows, threads)
     except (ArtifactError, EngineNotInstalled) as trouble:
         if choice == "onnx":
             raise
         without_twin = trouble
     try:
-        engine = _load_tensorflow(version_dir, manifest, golden, max_rows)
+        engine = _load_tensorflow(version_dir, manifest, golden, max_windows)
     except EngineNotInstalled as missing:
         problem = f"{without_twin.problem}, and {missing.problem}, which would serve it without"
         make_one = f"make a twin with `python -m training fuse {version_dir}` where it is installed"
@@ -51,7 +51,7 @@ def load_engine(
     return engine
 
 
-def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_rows: int, threads: int) -> Engine:
+def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_windows: int, threads: int) -> Engine:
     if not manifest.has_twin:
         because = f", because {manifest.no_twin}" if manifest.no_twin else ""
         raise ArtifactError(version_dir, f"the version has no fused twin{because}", "set WINDOWCAST_ENGINE=tensorflow")
@@ -59,24 +59,24 @@ def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_rows: 
     # Imported here because either engine may be missing from an installation.
     from app.engines.onnx import OnnxEngine  # noqa: PLC0415
 
-    engine = OnnxEngine(version_dir, manifest.contract, max_rows, threads)
+    engine = OnnxEngine(version_dir, manifest.contract, max_windows, threads)
     return _prove(engine, golden, manifest.contract, version_dir)
 
 
-def _load_tensorflow(version_dir: Path, manifest: Manifest, golden: Golden, max_rows: int) -> Engine:
+def _load_tensorflow(version_dir: Path, manifest: Manifest, golden: Golden, max_windows: int) -> Engine:
     from app.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415
 
-    engine = TensorFlowEngine(version_dir, manifest.contract, max_rows)
+    engine = TensorFlowEngine(version_dir, manifest.contract, max_windows)
     return _prove(engine, golden, manifest.contract, version_dir)
 
 
-def load_foreign(choice: EngineName, version_dir: Path, max_rows: int) -> tuple["TensorFlowEngine", Golden]:
+def load_foreign(choice: EngineName, version_dir: Path, max_windows: int) -> tuple["TensorFlowEngine", Golden]:
     """Loads a SavedModel that has no manifest, and warms it up.
 
     Args:
         choice: Which engine.
         version_dir: The version's folder.
-        max_rows: Largest batch worth preparing for; larger ones are computed in pieces.
+        max_windows: Largest batch worth preparing for; larger ones are computed in pieces.
 
     Returns:
         The engine, and the golden rows that it computes.
@@ -90,7 +90,7 @@ def load_foreign(choice: EngineName, version_dir: Path, max_rows: int) -> tuple[
         raise ArtifactError(version_dir, "a version without a manifest has no fused twin", remedy)
     from app.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415
 
-    engine = TensorFlowEngine(version_dir, None, max_rows)
+    engine = TensorFlowEngine(version_dir, None, max_windows)
     golden = engine.record_golden()
     engine.warm_up()
     replay(engine, golden, engine.contract, version_dir)

@@ -41,7 +41,7 @@ class OnnxEngine:
     Args:
         version_dir: Folder with the twin.
         contract: Shapes that the twin must have.
-        max_rows: Largest batch worth preparing for.
+        max_windows: Largest batch worth preparing for.
         threads: How many may compute at once: this process' share of the cores.
 
     Raises:
@@ -51,11 +51,11 @@ class OnnxEngine:
     name = "onnx"
     is_steady = True  # a twin has no loop whose length its input could change
 
-    def __init__(self, version_dir: Path, contract: Contract, max_rows: int, threads: int) -> None:
+    def __init__(self, version_dir: Path, contract: Contract, max_windows: int, threads: int) -> None:
         self._path = path = version_dir / TWIN_FILE
         self._contract = contract
         self._largest_piece = LARGEST_SHARE * threads
-        self._warm_rows = min(max_rows, self._largest_piece)
+        self._warm_windows = min(max_windows, self._largest_piece)
         self._alone = _open_session(path, 1)
         _check_tensors(path, "input", self._alone.get_inputs(), INPUT, contract.window_shape)
         _check_tensors(path, "output", self._alone.get_outputs(), OUTPUT, contract.forecast_shape)
@@ -69,7 +69,7 @@ class OnnxEngine:
             ArtifactError: The graph loads and cannot be run.
         """
         try:
-            for rows in (self._warm_rows, 1):
+            for rows in (self._warm_windows, 1):
                 self.predict(probe_windows(self._contract, rows))
         except Exception as error:  # its errors have no base of their own
             raise ArtifactError(self._path, f"the graph fails when it is run ({type(error).__name__})") from error

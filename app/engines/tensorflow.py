@@ -46,7 +46,7 @@ class TensorFlowEngine:
     Args:
         version_dir: Folder with `saved_model.pb`.
         contract: Shapes that its signature must have; None for a model from elsewhere, whose signature is its contract.
-        max_rows: Largest batch worth compiling for.
+        max_windows: Largest batch worth compiling for.
 
     Attributes:
         contract: Shapes that its signature has.
@@ -59,9 +59,9 @@ class TensorFlowEngine:
     name = "tensorflow"
     is_steady = False
 
-    def __init__(self, version_dir: Path, contract: Contract | None, max_rows: int) -> None:
+    def __init__(self, version_dir: Path, contract: Contract | None, max_windows: int) -> None:
         self._version_dir = version_dir
-        self._batch_sizes = _ladder(max_rows)
+        self._batch_sizes = _ladder(max_windows)
         self._model = _load(version_dir)  # keeps the variables alive
         function = _serving_function(self._model, version_dir)
         self.signature = _read_signature(function, version_dir)
@@ -136,10 +136,10 @@ class TensorFlowEngine:
         return np.asarray(self._compiled[size](tf.constant(windows)))[:rows]
 
 
-def _ladder(max_rows: int) -> tuple[int, ...]:
-    """1, 2, 4 ... up to the first size that holds `max_rows`, or the largest that is compiled."""
+def _ladder(max_windows: int) -> tuple[int, ...]:
+    """1, 2, 4 ... up to the first size that holds `max_windows`, or the largest that is compiled."""
     sizes = [1]
-    while sizes[-1] < min(max_rows, LARGEST_COMPILED_BATCH):
+    while sizes[-1] < min(max_windows, LARGEST_COMPILED_BATCH):
         sizes.append(2 * sizes[-1])
     return tuple(sizes)
 

@@ -56,7 +56,7 @@ def read_window(body: bytes, contract: Contract) -> Array:
     return _checked(array, (1, steps, features))
 
 
-def read_windows(body: bytes, contract: Contract, max_rows: int) -> Array:
+def read_windows(body: bytes, contract: Contract, max_windows: int) -> Array:
     """Reads windows of (batch, steps, features), or of (batch, steps) where there is one feature.
 
     Returns:
@@ -64,7 +64,7 @@ def read_windows(body: bytes, contract: Contract, max_rows: int) -> Array:
 
     Raises:
         MalformedBody: The body is not an array in the npy format.
-        BatchTooLarge: It has more than `max_rows` windows.
+        BatchTooLarge: It has more than `max_windows` windows.
         InvalidRequest: It has another shape or type, or a number that is not finite in float32.
     """
     steps, features = contract.window_shape
@@ -72,8 +72,8 @@ def read_windows(body: bytes, contract: Contract, max_rows: int) -> Array:
     window_shape = (steps, features) if features > 1 or array.ndim == 3 else (steps,)
     if array.shape[1:] != window_shape or not len(array):
         raise InvalidRequest([LocatedError("", wrong_shape(array.shape, contract, batched=True))])
-    if len(array) > max_rows:
-        raise BatchTooLarge(len(array), max_rows)
+    if len(array) > max_windows:
+        raise BatchTooLarge(len(array), max_windows)
     return _checked(array, (len(array), steps, features))
 
 

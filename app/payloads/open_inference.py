@@ -80,13 +80,13 @@ class InferRequestReader:
     Args:
         model: Its name.
         signature: Its tensors.
-        max_rows: The largest batch taken.
+        max_windows: The largest batch taken.
     """
 
-    def __init__(self, model: str, signature: Signature, max_rows: int) -> None:
+    def __init__(self, model: str, signature: Signature, max_windows: int) -> None:
         self._model = model
         self._signature = signature
-        self._max_rows = max_rows
+        self._max_windows = max_windows
 
     def read(self, body: bytes, length: bytes | None) -> InferRequest:
         """Reads a request.
@@ -98,7 +98,7 @@ class InferRequestReader:
         Raises:
             MalformedBody: The document is not JSON.
             InvalidArgument: It does not name what the model takes and gives, or the bytes are others than it says.
-            BatchTooLarge: There are more than `max_rows` rows.
+            BatchTooLarge: There are more than `max_windows` rows.
         """
         end = len(body) if length is None else _document_length(length, len(body))
         if length is not None and not end:
@@ -184,8 +184,8 @@ class InferRequestReader:
         rows, *sizes = shape
         if tuple(sizes) != tensor.shape:
             raise self._wrong_shape(tensor, f"got {shape}", shape)
-        if rows > self._max_rows:
-            raise BatchTooLarge(rows, self._max_rows)
+        if rows > self._max_windows:
+            raise BatchTooLarge(rows, self._max_windows)
         return tuple(shape)
 
     def _wrong_shape(self, tensor: TensorSpec, difference: str, came: Sequence[int] = ()) -> InvalidArgument:

@@ -63,14 +63,14 @@ class BodyReader:
 
     Args:
         inputs: The tensors that the model takes.
-        max_rows: Most rows taken.
+        max_windows: Most rows taken.
         allow_nan: Whether NaN and Infinity are taken.
     """
 
-    def __init__(self, inputs: Layout, max_rows: int, *, allow_nan: bool) -> None:
+    def __init__(self, inputs: Layout, max_windows: int, *, allow_nan: bool) -> None:
         self._inputs = inputs
         self._tensors = inputs.tensors
-        self._max_rows = max_rows
+        self._max_windows = max_windows
         self._allow_nan = allow_nan
 
     def read(self, body: bytes) -> tuple[Orientation, Array]:
@@ -93,15 +93,15 @@ class BodyReader:
         return orientation, self._inputs.join(tensors)
 
     def _check_rows(self, rows: int) -> None:
-        if rows > self._max_rows:
-            raise BatchTooLarge(rows, self._max_rows)
+        if rows > self._max_windows:
+            raise BatchTooLarge(rows, self._max_windows)
 
     def _check_list(self, values: list[Any], spec: TensorSpec) -> None:
         """Counts the rows in a list, unless it is a window by itself, whose entries are steps and no rows."""
-        if len(values) > self._max_rows and not (
+        if len(values) > self._max_windows and not (
             len(spec.shape) == 2 and is_one_window(values, (spec.shape[0], spec.shape[1]))
         ):
-            raise BatchTooLarge(len(values), self._max_rows)
+            raise BatchTooLarge(len(values), self._max_windows)
 
     def _read_rows(self, instances: Any) -> list[Array]:
         if not isinstance(instances, list):

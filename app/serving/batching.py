@@ -4,8 +4,9 @@ A lone request never waits for company: there is no delay and no polling. What a
 shares a call. A short call is computed on the event loop itself, where the way to a thread and back would cost more
 than it frees; a long one in the engine's thread, so that the loop goes on meanwhile.
 
-The queue is bounded in rows, and every job has a deadline: one that passes it in the queue, or whose caller left, is
-never computed. A batch that fails is computed once more row by row, so that one request cannot spoil its neighbours'.
+The queue is bounded in windows, and every job has a deadline. A job that passes its deadline in the queue, or whose
+caller left, is never computed. A batch that fails is computed once more window by window, so that one request cannot
+spoil its neighbours'.
 
 Nothing holds on to a batcher without jobs: whoever lets go of it last, be it a request, lets go of its engine, too.
 """
@@ -33,13 +34,13 @@ NO_WINDOWS = np.empty(0, np.float32)
 
 
 class Job:
-    """Windows of one request (rows, steps, features), and the future of their forecasts."""
+    """Windows of one request (batch, steps, features), and the future of their forecasts."""
 
-    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "rows", "submitted", "windows")
+    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "submitted", "windows")
 
     def __init__(self, windows: Array, deadline: float, forecasts: asyncio.Future[Array], *, allow_nan: bool) -> None:
         self.windows = windows
-        self.rows = len(windows)
+        self.size = len(windows)
         self.deadline = deadline
         self.forecasts = forecasts
         self.allow_nan = allow_nan
@@ -57,15 +58,15 @@ class Limits:
     """What a batcher may do.
 
     Attributes:
-        call_rows: Most rows in one call of the engine, unless a single job has more.
-        inline_rows: Most rows that are computed on the event loop.
-        queue_rows: Most rows that may wait.
+        call_windows: Most windows in one call of the engine, unless a single job has more.
+        inline_windows: Most windows that are computed on the event loop.
+        queue_windows: Most windows that may wait.
         seconds: Longest time from `submit` to the forecasts.
     """
 
-    call_rows: int
-    inline_rows: int
-    queue_rows: int
+    call_windows: int
+    inline_windows: int
+    queue_windows: int
     seconds: float
 
 
@@ -75,7 +76,7 @@ class Batcher:
     Args:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
         executor: The thread that computes long calls.
-        limits: Of rows and time.
+        limits: Of windows and time.
         on_batch: Told of every batch that was computed.
         on_failure: Called if the batcher itself fails, which would leave its jobs without an answer.
     """
@@ -94,38 +95,38 @@ class Batcher:
         self._on_batch = on_batch
         self._on_failure = on_failure
         self._queue: deque[Job] = deque()
-        self._queued_rows = 0
+        self._queued_windows = 0
         self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
         """Computes batch after batch, as long as there are any."""
 
     @property
-    def queued_rows(self) -> int:
-        """Rows that wait, without those that are being computed."""
-        return self._queued_rows
+    def queued_windows(self) -> int:
+        """Windows that wait, without those that are being computed."""
+        return self._queued_windows
 
-    def refuse_if_full(self, rows: int = 1) -> None:
-        """Tells whether a job of that many rows would be taken, before anything is done for it.
+    def refuse_if_full(self, count: int = 1) -> None:
+        """Tells whether a job of that many windows would be taken, before anything is done for it.
 
         Raises:
             QueueFull: It would not.
         """
-        if self._queued_rows and self._queued_rows + rows > self._limits.queue_rows:
-            raise QueueFull(self._limits.queue_rows)
+        if self._queued_windows and self._queued_windows + count > self._limits.queue_windows:
+            raise QueueFull(self._limits.queue_windows)
 
     async def submit(self, windows: Array, *, allow_nan: bool = False) -> Array:
         """Waits for the forecasts of these windows.
 
         Args:
-            windows: Shape (rows, steps, features), raw units.
+            windows: Shape (batch, steps, features), raw units.
             allow_nan: Whether forecasts may be given that are not finite.
 
         Returns:
-            Shape (rows, horizon, targets), raw units; not to be written to.
+            Shape (batch, horizon, targets), raw units; not to be written to.
 
         Raises:
-            QueueFull: Too many rows wait already.
+            QueueFull: Too many windows wait already.
             DeadlinePassed: The forecasts were not ready in time.
             PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
         """
@@ -133,7 +134,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), allow_nan=allow_nan)
         self._queue.append(job)
-        self._queued_rows += job.rows
+        self._queued_windows += job.size
         if self._work is None:
             self._work = loop.create_task(self._compute_all())
             self._work.add_done_callback(self._end_work)
@@ -159,51 +160,51 @@ class Batcher:
     def _take_batch(self) -> list[Job]:
         """Everything that waits and is still wanted, up to the cap; a single job may be larger than the cap."""
         batch: list[Job] = []
-        rows = 0
+        count = 0
         now = asyncio.get_running_loop().time()  # after a busy turn of the loop the alarm may still be due
-        while self._queue and (not batch or rows + self._queue[0].rows <= self._limits.call_rows):
+        while self._queue and (not batch or count + self._queue[0].size <= self._limits.call_windows):
             job = self._queue.popleft()
             if job.is_queued:
                 self._leave_queue(job)
             if now < job.deadline and job.is_wanted:
                 batch.append(job)
-                rows += job.rows
+                count += job.size
         return batch
 
     def _leave_queue(self, job: Job) -> None:
         job.is_queued = False
-        self._queued_rows -= job.rows
+        self._queued_windows -= job.size
 
     async def _compute(self, batch: list[Job]) -> None:
         try:
             computed = await self._call(batch)
         except Exception:
-            log.warning("batch failed; computing it again row by row", requests=len(batch), exc_info=True)
+            log.warning("batch failed; computing it again window by window", requests=len(batch), exc_info=True)
             for job in batch:
-                await self._compute_by_row(job)
+                await self._compute_one_by_one(job)
         else:
             if computed is not None:
                 jobs, forecasts, facts = computed
                 self._on_batch(facts)
                 _share_out(jobs, forecasts)
 
-    async def _compute_by_row(self, job: Job) -> None:
+    async def _compute_one_by_one(self, job: Job) -> None:
         try:
             loop = asyncio.get_running_loop()
-            forecasts = await loop.run_in_executor(self._executor, self._predict_by_row, job)
+            forecasts = await loop.run_in_executor(self._executor, self._predict_one_by_one, job)
         except Exception:
-            log.exception("prediction failed", rows=job.rows)
+            log.exception("prediction failed", windows=job.size)
             _fail(job)
         else:
             _share_out([job], forecasts)
 
-    def _predict_by_row(self, job: Job) -> Array:
+    def _predict_one_by_one(self, job: Job) -> Array:
         if not job.is_wanted:
             return np.empty(0, np.float32)
-        return np.concatenate([self._predict_all(job.windows[row : row + 1]) for row in range(job.rows)])
+        return np.concatenate([self._predict_all(job.windows[place : place + 1]) for place in range(job.size)])
 
     async def _call(self, batch: list[Job]) -> tuple[list[Job], Array, Batch] | None:
-        if sum(job.rows for job in batch) <= self._limits.inline_rows:
+        if sum(job.size for job in batch) <= self._limits.inline_windows:
             return self._predict_wanted(batch)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict_wanted, batch)
 
@@ -262,10 +263,10 @@ def _share_out(jobs: list[Job], forecasts: Array) -> None:
     is_sound = np.isfinite(forecasts).all()
     start = 0
     for job in jobs:
-        own = forecasts[start : start + job.rows]
-        start += job.rows
+        own = forecasts[start : start + job.size]
+        start += job.size
         if not (is_sound or job.allow_nan or np.isfinite(own).all()):
-            log.error("forecast is not finite", rows=job.rows)
+            log.error("forecast is not finite", windows=job.size)
             _fail(job)
         elif job.is_wanted:
             job.forecasts.set_result(own)

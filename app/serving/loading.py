@@ -41,7 +41,7 @@ class LoadedVersion:
         return self.manifest.contract
 
 
-def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: int = 1) -> LoadedVersion:
+def load_version(version_dir: Path, engine: EngineName, max_windows: int, threads: int = 1) -> LoadedVersion:
     """Loads one version: manifest, checksums, engine, warm-up, golden rows.
 
     Raises:
@@ -51,7 +51,7 @@ def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: 
     started = time.monotonic()
     is_foreign = not (version_dir / MANIFEST_FILE).exists()
     load = _load_foreign if is_foreign else _load_own
-    manifest, signature, golden, loaded_engine = load(version_dir, engine, max_rows, threads)
+    manifest, signature, golden, loaded_engine = load(version_dir, engine, max_windows, threads)
     return LoadedVersion(
         name=version_dir.parent.name,
         version=int(version_dir.name),
@@ -66,21 +66,21 @@ def load_version(version_dir: Path, engine: EngineName, max_rows: int, threads: 
 
 
 def _load_own(
-    version_dir: Path, engine: EngineName, max_rows: int, threads: int
+    version_dir: Path, engine: EngineName, max_windows: int, threads: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
     manifest = Manifest.read(version_dir)
     manifest.verify_files(version_dir, but={TWIN_FILE})  # whoever loads it looks; a version can do without
     golden = Golden.load(version_dir)
-    loaded_engine = load_engine(engine, version_dir, manifest, golden, max_rows, threads)
+    loaded_engine = load_engine(engine, version_dir, manifest, golden, max_windows, threads)
     return manifest, Signature.of(manifest.contract), golden, loaded_engine
 
 
 def _load_foreign(
-    version_dir: Path, engine: EngineName, max_rows: int, _: int
+    version_dir: Path, engine: EngineName, max_windows: int, _: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
     """A SavedModel from elsewhere: what its manifest would say is read off its signature."""
     check_whole(version_dir)
-    loaded_engine, golden = load_foreign(engine, version_dir, max_rows)
+    loaded_engine, golden = load_foreign(engine, version_dir, max_windows)
     manifest = Manifest(
         name=version_dir.parent.name,
         created=datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC),

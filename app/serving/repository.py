@@ -296,7 +296,7 @@ class Repository:
 
     def _try_to_load(self, folder: Path) -> ServedVersion:
         settings = self._settings
-        loaded = load_version(folder, settings.engine, settings.max_batch_rows, cores_per_worker(settings.workers))
+        loaded = load_version(folder, settings.engine, settings.max_batch_windows, cores_per_worker(settings.workers))
         served = ServedVersion(loaded, self._make_batcher(loaded))
         LOAD_SECONDS.labels(loaded.name).observe(loaded.load_seconds)
         log.info(

@@ -26,7 +26,7 @@ from app.version.manifest import Contract
 
 log = structlog.get_logger()
 
-MAX_CALL_ROWS = 256
+MAX_CALL_WINDOWS = 256
 """Most windows of several requests in one call of the engine; more gains nothing and lets the first ones wait."""
 
 INLINE_SECONDS = 0.001
@@ -131,9 +131,9 @@ class Service:
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
         settings = self.settings
         limits = Limits(
-            call_rows=min(MAX_CALL_ROWS, settings.max_batch_rows),
-            inline_rows=_inline_rows(loaded.engine, loaded.contract),
-            queue_rows=settings.max_queue_rows,
+            call_windows=min(MAX_CALL_WINDOWS, settings.max_batch_windows),
+            inline_windows=_inline_windows(loaded.engine, loaded.contract),
+            queue_windows=settings.max_queue_windows,
             seconds=settings.request_timeout_seconds,
         )
         name, version, batches = loaded.name, loaded.version, self._batches
@@ -187,14 +187,14 @@ def _collect_garbage() -> None:
     gc.freeze()
 
 
-def _inline_rows(engine: Engine, contract: Contract) -> int:
-    """The most rows, as a power of two, that the engine computes within `INLINE_SECONDS`; 0 if that is not certain."""
+def _inline_windows(engine: Engine, contract: Contract) -> int:
+    """The most windows, a power of two, that the engine computes within `INLINE_SECONDS`; 0 if there are none."""
     if not engine.is_steady:
         return 0
-    rows = 1
-    while rows <= MAX_CALL_ROWS and _call_seconds(engine, probe_windows(contract, rows)) <= INLINE_SECONDS:
-        rows *= 2
-    return rows // 2
+    count = 1
+    while count <= MAX_CALL_WINDOWS and _call_seconds(engine, probe_windows(contract, count)) <= INLINE_SECONDS:
+        count *= 2
+    return count // 2
 
 
 def _call_seconds(engine: Engine, windows: Array) -> float:

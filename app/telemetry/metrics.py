@@ -35,10 +35,10 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LOADING = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 QUEUES_SECONDS = 1.0
-"""How often a worker tells the others how many rows wait in its queues."""
+"""How often a worker tells the others how many windows wait in its queues."""
 
 CLIENT_LEFT = 499
 """Status of a request whose client left before its answer; a convention of nginx, never sent."""
@@ -79,11 +79,11 @@ LAST_PREDICTION = Gauge(
     ["model", "version"],
     multiprocess_mode="max",
 )
-QUEUE_ROWS = Gauge(
-    "windowcast_queue_rows", "Windows that wait for the engine.", ["model", "version"], multiprocess_mode="livesum"
+QUEUE_WINDOWS = Gauge(
+    "windowcast_queue_windows", "Windows that wait for the engine.", ["model", "version"], multiprocess_mode="livesum"
 )
-BATCH_ROWS = Histogram(
-    "windowcast_batch_rows", "Windows computed in one call of the engine.", ["model", "version"], buckets=ROWS
+BATCH_WINDOWS = Histogram(
+    "windowcast_batch_windows", "Windows computed in one call of the engine.", ["model", "version"], buckets=WINDOWS
 )
 ENGINE_SECONDS = Histogram(
     "windowcast_engine_seconds", "Time of one call of the engine.", ["model", "version"], buckets=SECONDS
@@ -171,12 +171,12 @@ class Batch:
     """What became of a batch that was computed.
 
     Attributes:
-        rows: Windows in it.
+        windows: How many windows were in it.
         seconds: Time that the engine took.
         waits: Seconds that each of its jobs spent in the queue.
     """
 
-    rows: int
+    windows: int
     seconds: float
     waits: list[float]
 
@@ -185,7 +185,7 @@ class Queue(Protocol):
     """Where windows wait."""
 
     @property
-    def queued_rows(self) -> int:
+    def queued_windows(self) -> int:
         """How many do."""
 
 
@@ -213,7 +213,7 @@ def count_batches(batches: Iterable[tuple[str, int, Batch]]) -> None:
     """Counts calls of the engine: model, version, and what became of the batch."""
     for (model, version), group in grouped(((model, version), batch) for model, version, batch in batches):
         labels = model, str(version)
-        _observe(BATCH_ROWS.labels(*labels), [batch.rows for batch in group])
+        _observe(BATCH_WINDOWS.labels(*labels), [batch.windows for batch in group])
         _observe(ENGINE_SECONDS.labels(*labels), [batch.seconds for batch in group])
         _observe(QUEUE_SECONDS.labels(*labels), [wait for batch in group for wait in batch.waits])
 
@@ -232,20 +232,20 @@ def _release(package: str) -> str:
 
 
 def watch_queue(model: str, version: int, queue: Queue) -> None:
-    """Has the rows of a queue counted for as long as somebody holds on to it."""
+    """Has the windows of a queue counted for as long as somebody holds on to it."""
     _queues[weakref.ref(queue)] = model, str(version)
 
 
 def count_queues() -> None:
-    """Counts the rows that wait right now; a queue that is gone has none."""
-    rows: Counts[tuple[str, str]] = Counts()
+    """Counts the windows that wait right now; a queue that is gone has none."""
+    waiting: Counts[tuple[str, str]] = Counts()
     for reference, labels in list(_queues.items()):  # another thread may add one
         queue = reference()
-        rows[labels] += queue.queued_rows if queue is not None else 0
+        waiting[labels] += queue.queued_windows if queue is not None else 0
         if queue is None:
             del _queues[reference]
-    for labels, number in rows.items():
-        QUEUE_ROWS.labels(*labels).set(number)
+    for labels, number in waiting.items():
+        QUEUE_WINDOWS.labels(*labels).set(number)
 
 
 def grouped(entries: Iterable[tuple[Key, Value]]) -> ItemsView[Key, list[Value]]:

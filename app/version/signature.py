@@ -57,7 +57,7 @@ class Layout:
         return rows, sum(self.widths)
 
     @cached_property
-    def row_numbers(self) -> int:
+    def window_numbers(self) -> int:
         """How many numbers a row of the batch has, in all tensors together."""
         return sum(tensor.size for tensor in self.tensors)
 

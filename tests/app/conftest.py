@@ -63,7 +63,7 @@ def strict_server(models_dir: Path) -> Iterator[Server]:
     """The service with limits that a test can reach."""
     limits = {
         "max_body_bytes": 4096,
-        "max_queue_rows": 4,
+        "max_queue_windows": 4,
         "request_timeout_seconds": 0.5,
         "receive_timeout_seconds": 0.5,
         "root_path": "/forecast",

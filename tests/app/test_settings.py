@@ -32,7 +32,7 @@ def test_the_environment_beats_the_file(monkeypatch: pytest.MonkeyPatch) -> None
     [
         ("WINDOWCAST_PROT", "WINDOWCAST_PORT"),
         ("WINDOWCAST_MODELDIR", "WINDOWCAST_MODELS_DIR"),
-        ("windowcast_max_batch_row", "WINDOWCAST_MAX_BATCH_ROWS"),
+        ("windowcast_max_batch_window", "WINDOWCAST_MAX_BATCH_WINDOWS"),
         ("WINDOWCAST_", "WINDOWCAST_"),
     ],
 )
@@ -41,6 +41,13 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(
 ) -> None:
     monkeypatch.setenv(variable, "1")
     with pytest.raises(SettingsError, match=f"^{variable} is not a setting; did you mean {nearest}"):
+        Settings.read()
+
+
+@pytest.mark.parametrize("name", ["MAX_BATCH", "MAX_QUEUE"])
+def test_an_old_name_of_a_setting_is_answered_with_the_new_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"WINDOWCAST_{name}_ROWS", "8")
+    with pytest.raises(SettingsError, match=rf"^WINDOWCAST_{name}_ROWS is now WINDOWCAST_{name}_WINDOWS; set "):
         Settings.read()
 
 
@@ -60,7 +67,7 @@ def test_an_unknown_variable_in_the_file_is_refused_with_the_nearest_name() -> N
         ("MODEL", "a\nb"),
         ("ENGINE", "warp"),
         ("WORKERS", "0"),
-        ("MAX_BATCH_ROWS", "-1"),
+        ("MAX_BATCH_WINDOWS", "-1"),
         ("REQUEST_TIMEOUT_SECONDS", "0"),
         ("REQUEST_TIMEOUT_SECONDS", "inf"),
         ("RECEIVE_TIMEOUT_SECONDS", "nan"),

@@ -213,7 +213,7 @@ def verify(path: VersionPath) -> None:
 
     engines: list[EngineName] = ["tensorflow", "onnx"] if manifest.has_twin else ["tensorflow"]
     for engine in engines:
-        load_engine(engine, path, manifest, golden, max_rows=len(golden.windows), threads=1)
+        load_engine(engine, path, manifest, golden, max_windows=len(golden.windows), threads=1)
     tell(
         console,
         f"{path} is sound: {len(manifest.files)} files match their checksums, "

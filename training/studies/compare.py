@@ -249,7 +249,7 @@ def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
         return None
     with TemporaryDirectory() as folder:
         write_twin(twin, Path(folder))
-        engine = OnnxEngine(Path(folder), contract, max_rows=1, threads=1)
+        engine = OnnxEngine(Path(folder), contract, max_windows=1, threads=1)
         window = np.ascontiguousarray(dataset.train.windows[:1])
         durations = []
         for _ in range(WARM_UP_CALLS + TIMED_CALLS):

@@ -191,6 +191,6 @@ def test_a_small_body_that_becomes_too_large_is_refused(streams: int) -> None:
 
 
 def test_a_body_may_become_as_large_as_the_largest_request_and_never_larger_than_any() -> None:
-    assert inflatable_bytes(Settings(max_batch_rows=100), 8) == 100 * 8 * 64 + 64 * 1024
-    assert inflatable_bytes(Settings(max_batch_rows=100), 0) == 64 * 1024
-    assert inflatable_bytes(Settings(max_batch_rows=100, max_body_bytes=5000), 8) == 5000
+    assert inflatable_bytes(Settings(max_batch_windows=100), 8) == 100 * 8 * 64 + 64 * 1024
+    assert inflatable_bytes(Settings(max_batch_windows=100), 0) == 64 * 1024
+    assert inflatable_bytes(Settings(max_batch_windows=100, max_body_bytes=5000), 8) == 5000

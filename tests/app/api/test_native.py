@@ -260,7 +260,7 @@ def test_a_window_for_a_batch_and_the_like_is_told_with_what_to_do(
 
 
 def test_the_steps_of_a_single_window_are_not_counted_as_a_batch_beyond_the_limit(models_dir: Path) -> None:
-    with running(models_dir.parent, max_batch_rows=2) as server:
+    with running(models_dir.parent, max_batch_windows=2) as server:
         server.wait_for("/readyz")
         with server.client() as client:
             answers = [

@@ -844,7 +844,7 @@ def test_statistics_count_what_succeeded_and_what_did_not(
 
 
 def test_statistics_are_those_of_all_workers(version_dir: Path, contract: Contract) -> None:
-    with running(version_dir.parents[2], workers=2, max_batch_rows=4) as server:
+    with running(version_dir.parents[2], workers=2, max_batch_windows=4) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         windows = some_windows(3, contract)
         for _ in range(12):  # each by a connection of its own, which either worker may take
@@ -861,7 +861,7 @@ def test_each_version_is_asked_by_its_number_and_the_latest_by_none(tmp_path: Pa
         make_version(models, contract, version=version)
     (models / "policies.toml").write_text("[default]\nlatest = 2\n")
     windows = some_windows(2, contract)
-    with running(tmp_path, max_batch_rows=2, watch_seconds=0.2) as server:
+    with running(tmp_path, max_batch_windows=2, watch_seconds=0.2) as server:
         server.wait_for("/v2/models/default/versions/9/ready")
         server.wait_for("/v2/models/default/versions/10/ready")
         with triton.InferenceServerClient(f"{HOST}:{server.port}") as client:

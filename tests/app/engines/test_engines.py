@@ -74,7 +74,9 @@ def test_golden_rows_that_are_not_finite_prove_nothing(contract: Contract) -> No
 
 
 def load(choice: EngineName, version_dir: Path) -> Engine:
-    return load_engine(choice, version_dir, Manifest.read(version_dir), Golden.load(version_dir), max_rows=2, threads=1)
+    return load_engine(
+        choice, version_dir, Manifest.read(version_dir), Golden.load(version_dir), max_windows=2, threads=1
+    )
 
 
 def uninstall(package: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:

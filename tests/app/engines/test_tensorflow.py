@@ -32,10 +32,10 @@ def test_it_is_compiled_for_powers_of_two(engine: TensorFlowEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_rows", "sizes"), [(1, (1,)), (2, (1, 2)), (5, (1, 2, 4, 8)), (10_000, (1, 2, 4, 8, 16, 32, 64, 128, 256))]
+    ("max_windows", "sizes"), [(1, (1,)), (2, (1, 2)), (5, (1, 2, 4, 8)), (10_000, (1, 2, 4, 8, 16, 32, 64, 128, 256))]
 )
-def test_the_ladder_holds_the_largest_batch_or_ends(max_rows: int, sizes: tuple[int, ...]) -> None:
-    assert module._ladder(max_rows) == sizes
+def test_the_ladder_holds_the_largest_batch_or_ends(max_windows: int, sizes: tuple[int, ...]) -> None:
+    assert module._ladder(max_windows) == sizes
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 8, 9, 16, 21])

@@ -78,7 +78,7 @@ def test_no_request_is_lost_in_a_drain(folder: Path) -> None:
                 except httpx.HTTPError as error:
                     failures.append(repr(error))
 
-    with running(folder, drain_seconds=2, max_batch_rows=1) as server:
+    with running(folder, drain_seconds=2, max_batch_windows=1) as server:
         server.wait_for("/readyz")
         enough = threading.Event()
         clients = [in_background(keep_asking) for _ in range(CLIENTS)]
@@ -120,7 +120,7 @@ def test_no_client_that_asks_until_it_is_refused_loses_a_request(workers: int, f
                 except (OSError, HTTPException) as error:
                     failures.append(repr(error))
 
-    with running(folder, workers=workers, drain_seconds=0.5, max_batch_rows=1) as server:
+    with running(folder, workers=workers, drain_seconds=0.5, max_batch_windows=1) as server:
         wait_until(lambda: len(server.log("ready")) == workers)
         clients = [in_background(ask_until_refused) for _ in range(CLIENTS)]
         wait_until(lambda: len(answers) > 10 * CLIENTS)
@@ -133,7 +133,7 @@ def test_no_client_that_asks_until_it_is_refused_loses_a_request(workers: int, f
 
 
 def test_a_connection_that_has_not_asked_yet_may_still_do_so_when_the_listener_closes(folder: Path) -> None:
-    with running(folder, drain_seconds=0, max_batch_rows=1) as server:
+    with running(folder, drain_seconds=0, max_batch_windows=1) as server:
         server.wait_for("/readyz")
         with server.connect() as sock, server.connect() as silent:
             server.signal(signal.SIGTERM)
@@ -155,7 +155,7 @@ def test_what_is_in_flight_when_the_listener_closes_is_finished(models_dir: Path
             answers.append(client.post("/predict", json={"window": [[LONG_ROUNDS, 0]] * 4}))
 
     shutil.copytree(models_dir / "slow", tmp_path / "models" / "slow")
-    with running(tmp_path, model="slow", drain_seconds=0, max_batch_rows=1) as server:
+    with running(tmp_path, model="slow", drain_seconds=0, max_batch_windows=1) as server:
         server.wait_for("/readyz")
         with server.connect() as idle:
             idle.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -172,7 +172,7 @@ def test_what_is_in_flight_when_the_listener_closes_is_finished(models_dir: Path
 
 
 def test_a_second_signal_ends_the_drain(folder: Path) -> None:
-    with running(folder, drain_seconds=600, max_batch_rows=1) as server:
+    with running(folder, drain_seconds=600, max_batch_windows=1) as server:
         server.wait_for("/readyz")
         server.signal(signal.SIGTERM)
         server.wait_for("/readyz", 503)
@@ -187,7 +187,7 @@ def test_a_closed_log_keeps_it_neither_from_serving_nor_from_stopping(folder: Pa
     process = subprocess.Popen(
         [sys.executable, "-m", "app"],
         cwd=folder,
-        env=environment(port=port, max_batch_rows=1, drain_seconds=0),
+        env=environment(port=port, max_batch_windows=1, drain_seconds=0),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -246,7 +246,7 @@ def test_what_a_client_that_left_asked_for_is_not_computed(models_dir: Path, tmp
         sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
 
     shutil.copytree(models_dir / "slow", tmp_path / "models" / "slow")
-    with running(tmp_path, model="slow", max_batch_rows=1) as server:
+    with running(tmp_path, model="slow", max_batch_windows=1) as server:
         server.wait_for("/readyz")
         with server.connect() as staying:
             send(staying, body_of(LONG_ROUNDS))
@@ -258,13 +258,13 @@ def test_what_a_client_that_left_asked_for_is_not_computed(models_dir: Path, tmp
         with server.client() as client:
             assert client.post("/predict", content=body_of(1), headers=JSON).status_code == 200
             text = client.get("/metrics").text
-        assert samples(text, "windowcast_batch_rows_sum") == 2
+        assert samples(text, "windowcast_batch_windows_sum") == 2
         assert [line["status"] for line in server.log("request") if line["path"] == "/predict"] == [499, 200, 200]
 
 
 def test_when_batching_dies_the_process_stops(folder: Path) -> None:
     broken = "import runpy; from app.serving.batching import Batcher; Batcher._take_batch = lambda self: 1 / 0; "
-    with running(folder, "-c", broken + "runpy.run_module('app', run_name='__main__')", max_batch_rows=1) as server:
+    with running(folder, "-c", broken + "runpy.run_module('app', run_name='__main__')", max_batch_windows=1) as server:
         server.wait_for("/readyz")
         with server.client() as client, pytest.raises(httpx.TransportError):
             client.post("/predict", json={"window": WINDOW})
@@ -280,14 +280,14 @@ def samples(text: str, name: str) -> float:
 
 def test_two_workers_serve_count_together_and_stop(folder: Path) -> None:
     requests = 40
-    with running(folder, workers=2, drain_seconds=0.5, max_batch_rows=1) as server:
+    with running(folder, workers=2, drain_seconds=0.5, max_batch_windows=1) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         for _ in range(requests):
             answer = httpx.post(f"{server.url}/predict", json={"window": WINDOW}, timeout=30, trust_env=False)
             assert answer.json()["prediction"] == FORECAST
         time.sleep(10 * DELAY_SECONDS)
         text = httpx.get(f"{server.url}/metrics", timeout=30, trust_env=False).text
-        assert samples(text, "windowcast_batch_rows_sum") == requests
+        assert samples(text, "windowcast_batch_windows_sum") == requests
         assert samples(text, "windowcast_ready") == 2
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
@@ -303,7 +303,7 @@ def workers_of(server: Server) -> list[int]:
 
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
 def test_a_worker_that_replaces_a_dead_one_takes_no_request_before_it_is_ready(folder: Path) -> None:
-    with running(folder, workers=2, max_batch_rows=1) as server:
+    with running(folder, workers=2, max_batch_windows=1) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         os.kill(workers_of(server)[0], signal.SIGKILL)
         statuses = set()
@@ -318,7 +318,7 @@ def test_a_worker_that_replaces_a_dead_one_takes_no_request_before_it_is_ready(f
 
 @pytest.mark.parametrize("seconds", [1.5, 2.5, 4])
 def test_two_workers_that_load_end_at_once_on_a_signal(seconds: float, folder: Path) -> None:
-    with running(folder, workers=2, max_batch_rows=256) as server:
+    with running(folder, workers=2, max_batch_windows=256) as server:
         time.sleep(seconds)
         started = time.monotonic()
         server.signal(signal.SIGTERM)
@@ -327,7 +327,7 @@ def test_two_workers_that_load_end_at_once_on_a_signal(seconds: float, folder: P
 
 
 def test_a_second_signal_ends_the_drain_of_two_workers(folder: Path) -> None:
-    with running(folder, workers=2, drain_seconds=600, max_batch_rows=1) as server:
+    with running(folder, workers=2, drain_seconds=600, max_batch_windows=1) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         server.signal(signal.SIGTERM)
         wait_until(lambda: len(server.log("draining")) == 2)

@@ -42,15 +42,15 @@ class GatedEngine:
 def batcher_of(
     predict: Callable[[Array], Array],
     *,
-    max_call_rows: int = 256,
-    max_inline_rows: int = 0,
-    max_queue_rows: int = 100,
+    max_call_windows: int = 256,
+    max_inline_windows: int = 0,
+    max_queue_windows: int = 100,
     timeout_seconds: float = SOON_SECONDS,
     on_batch: Callable[[Batch], None] = lambda _: None,
     executor: ThreadPoolExecutor | None = None,
 ) -> Batcher:
     """A batcher whose own failure fails the test."""
-    limits = Limits(max_call_rows, max_inline_rows, max_queue_rows, timeout_seconds)
+    limits = Limits(max_call_windows, max_inline_windows, max_queue_windows, timeout_seconds)
 
     def fail(error: BaseException) -> None:
         raise error
@@ -109,17 +109,17 @@ async def test_requests_that_come_during_a_call_share_the_next_one() -> None:
     first = await submitted(batcher, windows_of(1))
     await until(lambda: engine.calls == [1])
     others = await submitted(batcher, windows_of(10, 20), windows_of(30), windows_of(40, 50, 60))
-    assert batcher.queued_rows == 6
+    assert batcher.queued_windows == 6
     engine.gate.set()
     assert [await outcome(task) for task in first + others] == [[2], [11, 21], [31], [41, 51, 61]]
     assert engine.calls == [1, 6]
-    assert batcher.queued_rows == 0
+    assert batcher.queued_windows == 0
 
 
 @in_loop
 async def test_a_call_takes_no_more_rows_than_its_cap_unless_one_request_has_more() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine.predict, max_call_rows=4)
+    batcher = batcher_of(engine.predict, max_call_windows=4)
     engine.gate.clear()
     tasks = await submitted(batcher, windows_of(0))
     await until(lambda: engine.calls == [1])
@@ -132,7 +132,7 @@ async def test_a_call_takes_no_more_rows_than_its_cap_unless_one_request_has_mor
 @in_loop
 async def test_a_full_queue_refuses_at_once() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine.predict, max_queue_rows=4)
+    batcher = batcher_of(engine.predict, max_queue_windows=4)
     engine.gate.clear()
     tasks = await submitted(batcher, windows_of(0))
     await until(lambda: engine.calls == [1])
@@ -147,7 +147,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 
 @in_loop
 async def test_an_empty_queue_takes_a_request_of_any_size() -> None:
-    batcher = batcher_of(GatedEngine().predict, max_queue_rows=1)
+    batcher = batcher_of(GatedEngine().predict, max_queue_windows=1)
     assert len(await batcher.submit(windows_of(*range(50)))) == 50
 
 
@@ -183,7 +183,7 @@ async def test_a_request_that_expires_behind_another_models_call_is_never_comput
             engine.predict,
             executor=executor,
             timeout_seconds=0.2,
-            on_batch=lambda batch: reports.append((batch.rows, batch.seconds)),
+            on_batch=lambda batch: reports.append((batch.windows, batch.seconds)),
         )
         executor.submit(time.sleep, 0.4)
         with pytest.raises(DeadlinePassed):
@@ -254,7 +254,7 @@ async def test_an_engine_that_loses_rows_is_not_believed() -> None:
 @in_loop
 async def test_every_call_is_reported_with_its_rows_and_seconds() -> None:
     calls: list[tuple[int, float]] = []
-    batcher = batcher_of(GatedEngine().predict, on_batch=lambda batch: calls.append((batch.rows, batch.seconds)))
+    batcher = batcher_of(GatedEngine().predict, on_batch=lambda batch: calls.append((batch.windows, batch.seconds)))
     await batcher.submit(windows_of(1, 2))
     [(rows, seconds)] = calls
     assert rows == 2
@@ -284,17 +284,17 @@ async def test_a_short_call_is_computed_on_the_event_loop_and_a_long_one_in_the_
         threads.append(threading.current_thread())
         return windows
 
-    batcher = batcher_of(predict, max_inline_rows=2)
+    batcher = batcher_of(predict, max_inline_windows=2)
     await batcher.submit(windows_of(1, 2))
     await batcher.submit(windows_of(1, 2, 3))
     assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
-@pytest.mark.parametrize("max_inline_rows", [0, 256])
-def test_requests_of_one_turn_of_the_event_loop_share_a_call(max_inline_rows: int) -> None:
+@pytest.mark.parametrize("max_inline_windows", [0, 256])
+def test_requests_of_one_turn_of_the_event_loop_share_a_call(max_inline_windows: int) -> None:
     @in_loop
     async def ask() -> None:
-        batcher = batcher_of(engine.predict, max_inline_rows=max_inline_rows)
+        batcher = batcher_of(engine.predict, max_inline_windows=max_inline_windows)
         await asyncio.sleep(0)
         tasks = await submitted(batcher, *(windows_of(number) for number in range(20)))
         assert [await outcome(task) for task in tasks] == [[number + 1] for number in range(20)]
@@ -314,7 +314,7 @@ async def test_the_event_loop_turns_between_short_calls() -> None:
             await asyncio.sleep(0)
             turns += 1
 
-    batcher = batcher_of(GatedEngine().predict, max_call_rows=1, max_inline_rows=1)
+    batcher = batcher_of(GatedEngine().predict, max_call_windows=1, max_inline_windows=1)
     turning = asyncio.create_task(turn())
     await asyncio.gather(*await submitted(batcher, *(windows_of(number) for number in range(20))))
     turning.cancel()
@@ -324,7 +324,7 @@ async def test_the_event_loop_turns_between_short_calls() -> None:
 @in_loop
 async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine.predict, max_queue_rows=2, timeout_seconds=0.2)
+    batcher = batcher_of(engine.predict, max_queue_windows=2, timeout_seconds=0.2)
     engine.gate.clear()
     await submitted(batcher, windows_of(0))
     await until(lambda: engine.calls == [1])
@@ -333,10 +333,10 @@ async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
         batcher.refuse_if_full()
     left.cancel()
     await asyncio.sleep(0)
-    assert batcher.queued_rows == 1
+    assert batcher.queued_windows == 1
     batcher.refuse_if_full()
     assert await outcome(expired) is DeadlinePassed
-    assert batcher.queued_rows == 0
+    assert batcher.queued_windows == 0
     engine.gate.set()
 
 
@@ -369,7 +369,7 @@ async def test_a_request_that_fails_once_is_computed_again_row_by_row() -> None:
             raise RuntimeError("too many")
         return engine.predict(windows)
 
-    assert await outcome(batcher_of(predict, max_inline_rows=8).submit(windows_of(1, 2, 3))) == [2, 3, 4]
+    assert await outcome(batcher_of(predict, max_inline_windows=8).submit(windows_of(1, 2, 3))) == [2, 3, 4]
     assert engine.calls == [3, 1, 1, 1]
 
 

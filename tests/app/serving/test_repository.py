@@ -34,12 +34,12 @@ from tests.versions import (
 
 def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> Repository:
     """A repository whose versions are loaded and never asked."""
-    return Repository(Settings(models_dir=models_dir, model=model, max_batch_rows=1, **settings), idle_batcher)
+    return Repository(Settings(models_dir=models_dir, model=model, max_batch_windows=1, **settings), idle_batcher)
 
 
 def idle_batcher(loaded: LoadedVersion) -> Batcher:
     """A queue in front of an engine."""
-    limits = Limits(call_rows=1, inline_rows=1, queue_rows=1, seconds=1)
+    limits = Limits(call_windows=1, inline_windows=1, queue_windows=1, seconds=1)
     return Batcher(loaded.engine.predict, ThreadPoolExecutor(1), limits, lambda _: None, lambda _: None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from app.arrays import Array
-from app.serving.service import INLINE_SECONDS, _inline_rows
+from app.serving.service import INLINE_SECONDS, _inline_windows
 from app.version.manifest import Contract
 from tests.servers import Server, running
 from tests.versions import add_twin, expected_forecasts, make_version, mean_twin, some_windows
@@ -22,7 +22,7 @@ def twin_server(tmp_path_factory: pytest.TempPathFactory, contract: Contract) ->
     """The service with a model that has a twin, ready."""
     folder = tmp_path_factory.mktemp("twin")
     add_twin(make_version(folder / "models", contract), contract, mean_twin())
-    with running(folder, max_batch_rows=64) as server:
+    with running(folder, max_batch_windows=64) as server:
         server.wait_for("/readyz")
         yield server
 
@@ -66,10 +66,10 @@ class TimedEngine:
 
 
 def test_batches_are_computed_on_the_event_loop_up_to_the_largest_short_one(contract: Contract) -> None:
-    assert _inline_rows(TimedEngine(INLINE_SECONDS / 10), contract) in {4, 8}
-    assert _inline_rows(TimedEngine(2 * INLINE_SECONDS), contract) == 0
-    assert _inline_rows(TimedEngine(0), contract) == 256
+    assert _inline_windows(TimedEngine(INLINE_SECONDS / 10), contract) in {4, 8}
+    assert _inline_windows(TimedEngine(2 * INLINE_SECONDS), contract) == 0
+    assert _inline_windows(TimedEngine(0), contract) == 256
 
 
 def test_an_engine_that_may_take_longer_another_time_never_holds_up_the_event_loop(contract: Contract) -> None:
-    assert _inline_rows(TimedEngine(0, is_steady=False), contract) == 0
+    assert _inline_windows(TimedEngine(0, is_steady=False), contract) == 0

@@ -118,7 +118,7 @@ NOBODY = {"protocol": "native", "model": "", "version": ""}
         ("/predict", {"window": WINDOW}, "windowcast_decoding_seconds_count", DEFAULT),
         ("/predict", {"window": WINDOW}, "windowcast_encoding_seconds_count", DEFAULT),
         ("/predict", {"window": [[3e38, 0]] * 4}, "windowcast_decoding_seconds_count", DEFAULT),
-        ("/predict/batch", {"windows": [WINDOW]}, "windowcast_batch_rows_count", VERSION),
+        ("/predict/batch", {"windows": [WINDOW]}, "windowcast_batch_windows_count", VERSION),
         (
             "/predict",
             {"window": []},
@@ -163,9 +163,9 @@ def test_an_answer_that_is_no_error_is_no_refusal_and_one_that_is_no_forecast_ha
 
 
 def test_rows_are_counted(client: httpx.Client) -> None:
-    before = total(client, "windowcast_batch_rows_sum", **VERSION)
+    before = total(client, "windowcast_batch_windows_sum", **VERSION)
     client.post("/predict/batch", json={"windows": [WINDOW] * 5})
-    assert total(client, "windowcast_batch_rows_sum", **VERSION) == before + 5
+    assert total(client, "windowcast_batch_windows_sum", **VERSION) == before + 5
 
 
 def test_the_parts_of_a_request_take_no_longer_than_the_whole(client: httpx.Client) -> None:
@@ -213,7 +213,7 @@ def test_loads_and_failures_are_counted_by_model(version_dir: Path) -> None:
     broken = version_dir.with_name("2")
     shutil.copytree(version_dir, broken)
     (broken / "variables" / "variables.index").write_bytes(b"")
-    with running(version_dir.parents[2], max_batch_rows=1, watch_seconds=0.2) as server, server.client() as client:
+    with running(version_dir.parents[2], max_batch_windows=1, watch_seconds=0.2) as server, server.client() as client:
         server.wait_for("/readyz")
         wait_until(lambda: total(client, "windowcast_load_failures_total", model="default") == LOAD_ATTEMPTS)
         assert total(client, "windowcast_loads_total", model="default") == LOAD_ATTEMPTS + 1
@@ -304,8 +304,8 @@ def test_these_are_the_metrics(client: httpx.Client) -> None:
         "queue_seconds": ("histogram", {"model", "version"}),
         "engine_seconds": ("histogram", {"model", "version"}),
         "encoding_seconds": ("histogram", {"protocol", "model", "version"}),
-        "batch_rows": ("histogram", {"model", "version"}),
-        "queue_rows": ("gauge", {"model", "version"}),
+        "batch_windows": ("histogram", {"model", "version"}),
+        "queue_windows": ("gauge", {"model", "version"}),
         "last_prediction_timestamp_seconds": ("gauge", {"model", "version"}),
         "version_state": ("gauge", {"model", "version", "state"}),
         "loads": ("counter", {"model"}),
@@ -390,34 +390,34 @@ executor = ThreadPoolExecutor(32)
 
 
 def test_rows_that_wait_are_told_as_they_are_at_that_moment(server: Server, client: httpx.Client) -> None:
-    assert total(client, "windowcast_queue_rows", **SLOW) == 0
+    assert total(client, "windowcast_queue_windows", **SLOW) == 0
     computed = in_background(server, body_of(3 * LONG_ROUNDS))
     time.sleep(0.3)
     waiting = in_background(server, body_of(1, rows=5))
-    wait_until(lambda: total(client, "windowcast_queue_rows", **SLOW) == 5)
-    assert total(client, "windowcast_queue_rows", **VERSION) == 0
+    wait_until(lambda: total(client, "windowcast_queue_windows", **SLOW) == 5)
+    assert total(client, "windowcast_queue_windows", **VERSION) == 0
     assert not computed.done()
     assert (computed.result().status_code, waiting.result().status_code) == (200, 200)
-    assert total(client, "windowcast_queue_rows", **SLOW) == 0
+    assert total(client, "windowcast_queue_windows", **SLOW) == 0
 
 
 class Waiting:
     """A queue of some rows."""
 
-    def __init__(self, queued_rows: int) -> None:
-        self.queued_rows = queued_rows
+    def __init__(self, queued_windows: int) -> None:
+        self.queued_windows = queued_windows
 
 
-def queue_rows(version: int) -> float | None:
-    return registry().get_sample_value("windowcast_queue_rows", {"model": "counted", "version": str(version)})
+def queue_windows(version: int) -> float | None:
+    return registry().get_sample_value("windowcast_queue_windows", {"model": "counted", "version": str(version)})
 
 
 def test_a_queue_that_is_let_go_of_counts_nothing_and_is_not_kept() -> None:
     queue = Waiting(3)
     watch_queue("counted", 1, queue)
-    assert queue_rows(1) == 3
+    assert queue_windows(1) == 3
     del queue
-    assert queue_rows(1) == 0
+    assert queue_windows(1) == 0
     assert ("counted", "1") not in _queues.values()
 
 
@@ -425,12 +425,12 @@ def test_a_version_that_is_replaced_counts_with_what_replaces_it() -> None:
     old, new = Waiting(3), Waiting(4)
     watch_queue("counted", 2, old)
     watch_queue("counted", 2, new)
-    assert queue_rows(2) == 7
+    assert queue_windows(2) == 7
     del old
-    assert queue_rows(2) == 4
-    new.queued_rows = 1
+    assert queue_windows(2) == 4
+    new.queued_windows = 1
     count_queues()
-    assert queue_rows(2) == 1
+    assert queue_windows(2) == 1
 
 
 @pytest.fixture
@@ -486,7 +486,7 @@ def test_two_workers_count_exactly_together_and_what_lives_goes_with_its_worker(
         assert summed(samples, "windowcast_request_seconds_bucket", **predict, le="+Inf") == 300
         assert summed(samples, "windowcast_encoding_seconds_count", **DEFAULT) == 200
         assert summed(samples, "windowcast_queue_seconds_count", **VERSION) == 200
-        assert summed(samples, "windowcast_batch_rows_sum", **VERSION) == 200
+        assert summed(samples, "windowcast_batch_windows_sum", **VERSION) == 200
         assert summed(samples, "windowcast_refusals_total", reason="invalid-request", model="default") == 100
         assert started < summed(samples, "windowcast_last_prediction_timestamp_seconds", **VERSION) <= time.time()
         assert summed(samples, "windowcast_ready") == 2
@@ -509,7 +509,7 @@ def test_a_worker_knows_of_the_rows_that_wait_in_another_and_they_go_with_it(two
     server = two_workers
 
     def told() -> set[float]:
-        return {summed(scraped(server), "windowcast_queue_rows", **SLOW) for _ in range(8)}
+        return {summed(scraped(server), "windowcast_queue_windows", **SLOW) for _ in range(8)}
 
     assert told() == {0}
     computed = in_background(server, body_of(12 * LONG_ROUNDS))

@@ -69,7 +69,7 @@ def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
 
 
 def test_a_sound_version_is_loaded(version_dir: Path, contract: Contract) -> None:
-    loaded = load_version(version_dir, "auto", max_rows=2)
+    loaded = load_version(version_dir, "auto", max_windows=2)
     assert (loaded.name, loaded.version, loaded.contract) == ("default", 1, contract)
     assert loaded.engine.remark == "XLA, compiled for batches of 1, 2; not by a twin: the version has no fused twin"
     assert loaded.load_seconds > 0
@@ -77,20 +77,20 @@ def test_a_sound_version_is_loaded(version_dir: Path, contract: Contract) -> Non
 
 def test_damage_to_the_twin_alone_does_not_keep_a_version_from_serving(version_dir: Path, contract: Contract) -> None:
     add_twin(version_dir, contract, mean_twin())
-    assert load_version(version_dir, "auto", max_rows=1).engine.name == "onnx"
+    assert load_version(version_dir, "auto", max_windows=1).engine.name == "onnx"
 
     (version_dir / TWIN_FILE).write_bytes(b"")
 
-    assert load_version(version_dir, "auto", max_rows=1).engine.name == "tensorflow"
+    assert load_version(version_dir, "auto", max_windows=1).engine.name == "tensorflow"
 
 
 def test_all_signatures_of_the_graph_are_known_whatever_computes(version_dir: Path, contract: Contract) -> None:
     add_twin(version_dir, contract, mean_twin())
-    assert load_version(version_dir, "onnx", max_rows=1).signatures == signatures_of(version_dir)
+    assert load_version(version_dir, "onnx", max_windows=1).signatures == signatures_of(version_dir)
     (version_dir / "saved_model.pb").write_bytes(b"no model")
     publish(version_dir, contract)
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: is not a SavedModel; export the version again"):
-        load_version(version_dir, "onnx", max_rows=1)
+        load_version(version_dir, "onnx", max_windows=1)
 
 
 def cut_short(version_dir: Path) -> Path:
@@ -160,7 +160,7 @@ def test_a_damaged_version_is_refused_by_the_name_of_what_is_at_fault(
 ) -> None:
     at_fault = damage(version_dir)
     with pytest.raises(ArtifactError, match=f"^{re.escape(str(at_fault))}: ") as caught:
-        load_version(version_dir, "auto", max_rows=1)
+        load_version(version_dir, "auto", max_windows=1)
     assert "\n" not in str(caught.value)
 
 
@@ -176,7 +176,7 @@ def test_a_model_whose_graph_fails_is_refused_by_its_folder(
 ) -> None:
     version_dir = make_version(tmp_path, contract, make_forecast=make_forecast)
     with pytest.raises(ArtifactError, match=f"^{re.escape(str(version_dir))}: {problem}; export"):
-        load_version(version_dir, "auto", max_rows=4)
+        load_version(version_dir, "auto", max_windows=4)
 
 
 def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
@@ -260,7 +260,7 @@ def test_every_shard_of_the_variables_must_be_there(contract: Contract, tmp_path
 
 def test_a_version_from_elsewhere_is_read_off_its_signature(contract: Contract, tmp_path: Path) -> None:
     save_model(tmp_path / "other" / "3", contract, mean_ahead(contract))
-    loaded = load_version(tmp_path / "other" / "3", "auto", max_rows=2)
+    loaded = load_version(tmp_path / "other" / "3", "auto", max_windows=2)
     assert (loaded.name, loaded.version, loaded.is_foreign, loaded.engine.name) == ("other", 3, True, "tensorflow")
     assert loaded.contract.window_shape == contract.window_shape
     assert loaded.contract.forecast_shape == contract.forecast_shape
@@ -278,7 +278,7 @@ def test_a_version_from_elsewhere_is_read_off_its_signature(contract: Contract, 
 def test_a_version_from_elsewhere_has_no_twin(contract: Contract, tmp_path: Path) -> None:
     save_model(tmp_path / "other" / "3", contract, mean_ahead(contract))
     with pytest.raises(ArtifactError, match=r"has no fused twin; set WINDOWCAST_ENGINE=auto, or .* training fuse"):
-        load_version(tmp_path / "other" / "3", "onnx", max_rows=1)
+        load_version(tmp_path / "other" / "3", "onnx", max_windows=1)
 
 
 def two_by_two(folder: Path) -> None:
@@ -301,7 +301,7 @@ def two_by_two(folder: Path) -> None:
 
 def test_several_inputs_and_outputs_become_one_table_each(tmp_path: Path) -> None:
     two_by_two(tmp_path / "m" / "1")
-    loaded = load_version(tmp_path / "m" / "1", "auto", max_rows=4)
+    loaded = load_version(tmp_path / "m" / "1", "auto", max_windows=4)
     assert loaded.contract.feature_names == ("flags", "history.0", "history.1")
     assert loaded.contract.forecast_shape == (1, 3)
     flags, history = np.ones((3, 5, 1), np.float32), np.arange(30, dtype=np.float32).reshape(3, 5, 2)
@@ -326,13 +326,13 @@ def test_a_signature_that_cannot_be_served_is_told(spec: tf.TensorSpec, problem:
     module.serve = tf.function(lambda x: {"y": tf.cast(x, tf.float32)}, input_signature=[spec])
     tf.saved_model.save(module, str(tmp_path / "m" / "1"), signatures={"serving_default": module.serve})
     with pytest.raises(ArtifactError, match=f"serving_default has {problem}, but only float32 with an open batch"):
-        load_version(tmp_path / "m" / "1", "auto", max_rows=1)
+        load_version(tmp_path / "m" / "1", "auto", max_windows=1)
 
 
 def test_a_model_from_elsewhere_whose_forecasts_are_not_finite_is_refused(contract: Contract, tmp_path: Path) -> None:
     save_model(tmp_path / "m" / "1", contract, lambda windows: mean_ahead(contract)(windows) / 0)
     with pytest.raises(ArtifactError, match="forecasts are not finite"):
-        load_version(tmp_path / "m" / "1", "auto", max_rows=1)
+        load_version(tmp_path / "m" / "1", "auto", max_windows=1)
 
 
 def test_the_layout_of_triton_is_told_how_to_become_ours(contract: Contract, tmp_path: Path) -> None:
@@ -345,4 +345,4 @@ def test_variables_that_were_cut_short_are_no_saved_model(contract: Contract, tm
     save_model(tmp_path / "m" / "1", contract, mean_ahead(contract))
     (tmp_path / "m" / "1" / "variables" / "variables.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(ArtifactError, match="is not a SavedModel that loads"):
-        load_version(tmp_path / "m" / "1", "auto", max_rows=1)
+        load_version(tmp_path / "m" / "1", "auto", max_windows=1)

@@ -31,7 +31,7 @@ def layout_of(*shapes: tuple[int, ...]) -> Layout:
 def test_tensors_make_a_table(shapes: list[tuple[int, ...]], shape: tuple[int, int], columns: tuple[str, ...]) -> None:
     layout = layout_of(*shapes)
     assert (layout.shape, layout.columns) == (shape, columns)
-    assert layout.row_numbers == shape[0] * shape[1]
+    assert layout.window_numbers == shape[0] * shape[1]
 
 
 def test_tensors_of_equally_many_rows_stand_side_by_side() -> None:

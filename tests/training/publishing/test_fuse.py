@@ -81,7 +81,7 @@ def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
     manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
     manifest.verify_files(version_dir)
     engines = [
-        load_engine(name, version_dir, manifest, golden, max_rows=1, threads=1) for name in ("onnx", "tensorflow")
+        load_engine(name, version_dir, manifest, golden, max_windows=1, threads=1) for name in ("onnx", "tensorflow")
     ]
     return [engine.predict(windows) for engine in engines]
 
