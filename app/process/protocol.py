@@ -148,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose request head is too long (431) or too slow (408), or whose body outstays its answer.
 
     It also closes one that is idle, whose client does not read its answers, or that asks ahead too often. The
-    lifespan's state tells how slow is too slow: the longest time from the connection, or from the first byte of a
+    config tells how slow is too slow: the longest time from the connection, or from the first byte of a
     further request on it, to the end of the head; from an early answer to the end of the body; and for the client to
     read anything of its answer. Nothing is ever written before the answer to an earlier request.
     """
@@ -169,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
         super().connection_made(transport)
-        self._patience_seconds: float = self.app_state["receive_timeout_seconds"]
+        self._patience_seconds: float = self.config.receive_timeout_seconds  # type: ignore[attr-defined]
         self._clock = Clock(self.loop)
         self._write_clock = Clock(self.loop)
         self._await_head()
@@ -234,7 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The body is complete, be it read or passed over."""
         if self._upgrade_head is not None or self._is_over():
             return
-        self.scope["state"][BODY_IS_HERE] = True
+        self.scope["extensions"] = {BODY_IS_HERE: {}}
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before its body had come
             self.cycle.more_body = False

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.engines.engine import EngineName
-from app.errors import StartupError
+from app.errors import VersionError
 from app.version.golden import Golden
 from app.version.manifest import Manifest, Score
 from training.config import ReferenceTask, TrainingConfig, read_config, shown
@@ -444,6 +444,6 @@ def main() -> None:
     except TrainingError as error:
         error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(USAGE_ERROR)
-    except StartupError as error:
+    except VersionError as error:
         error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
