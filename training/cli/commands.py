@@ -327,9 +327,10 @@ def _prepared(config: Path | None, options: dict[str, Any]) -> tuple[TrainingCon
 
 
 def _tell(dataset: Dataset) -> None:
-    rows = f"{dataset.training_rows} to train, {dataset.validation_rows} to validate, {dataset.test_rows} to test"
-    tell(console, f"{dataset.source}: {dataset.rows} rows, {rows}")
-    for notice in dataset.notices:
+    data = dataset.provenance
+    parts = f"{data.training_rows} to train, {data.validation_rows} to validate, {data.test_rows} to test"
+    tell(console, f"{data.source}: {data.rows} rows, {parts}")
+    for notice in data.notices:
         note(console, notice)
 
 
