@@ -22,6 +22,7 @@ from app.api.dependencies import find
 from app.api.direct import Answer, Request, route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About
+from app.api.triton import PLATFORM, configured_tensors, index_entry, statistics, version_policy
 from app.arrays import Array
 from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
 from app.payloads.open_inference import (
@@ -34,24 +35,17 @@ from app.payloads.open_inference import (
 )
 from app.process.lifecycle import Phase
 from app.serving.catalogue import Catalogue, ServedVersion
-from app.serving.policies import Policy
 from app.serving.service import Service
-from app.serving.states import State, Status
+from app.serving.states import State
 from app.settings import Settings
-from app.telemetry.figures import Figures, Timed, figures_by_version
+from app.telemetry.figures import Figures, figures_by_version
 from app.version.manifest import VERSION_PATTERN
 from app.version.signature import Layout
 
 PREFIX = "/v2"
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics")
-PLATFORM = "tensorflow_savedmodel"
-"""What a version is on disk, whatever computes it."""
 
-STATES = {State.AVAILABLE: "READY", State.LOADING: "LOADING"}
-NOT_SERVING = "UNAVAILABLE"
-
-NOTHING = {"count": 0, "ns": 0}
 
 JSON, BYTES = b"application/json", b"application/octet-stream"
 
@@ -249,10 +243,10 @@ class OpenInference:
             {
                 "name": model,
                 "platform": PLATFORM,
-                "version_policy": _version_policy(self._service.repository.policies.of(model)),
+                "version_policy": version_policy(self._service.repository.policies.of(model)),
                 "max_batch_size": self._service.settings.max_batch_windows,
-                "input": _configured(signature.inputs),
-                "output": _configured(signature.outputs),
+                "input": configured_tensors(signature.inputs),
+                "output": configured_tensors(signature.outputs),
                 "dynamic_batching": {"max_queue_delay_microseconds": 0},
             }
         )
@@ -262,7 +256,7 @@ class OpenInference:
         self._service.flush()
         figures = figures_by_version()
         nothing = Figures()
-        stats = [_statistics(served, figures.get((served.name, served.version), nothing)) for served in serving]
+        stats = [statistics(served, figures.get((served.name, served.version), nothing)) for served in serving]
         return _json({"model_stats": stats})
 
     def _serving(self, model: str, version: str | None) -> list[ServedVersion]:
@@ -285,7 +279,7 @@ class OpenInference:
             raise InvalidArgument("expected ready to be true or false")
         return _json(
             [
-                _indexed(name, version, status)
+                index_entry(name, version, status)
                 for name, statuses in self._service.repository.statuses.all().items()
                 for version, status in statuses.items()
                 if status.state is State.AVAILABLE or not only_ready
@@ -311,48 +305,3 @@ def _json(content: object) -> Answer:
 
 def _described(layout: Layout) -> list[dict[str, Any]]:
     return [{"name": tensor.name, "datatype": DATATYPE, "shape": [-1, *tensor.shape]} for tensor in layout.tensors]
-
-
-def _configured(layout: Layout) -> list[dict[str, Any]]:
-    """The tensors as a configuration has them, without the batch."""
-    return [{"name": tensor.name, "data_type": f"TYPE_{DATATYPE}", "dims": tensor.shape} for tensor in layout.tensors]
-
-
-def _version_policy(policy: Policy) -> dict[str, Any]:
-    if policy.versions is not None:
-        return {"specific": {"versions": policy.versions}}
-    return {"latest": {"num_versions": policy.latest or 1}}
-
-
-def _indexed(name: str, version: int, status: Status) -> dict[str, str]:
-    state = STATES.get(status.state, NOT_SERVING)
-    reason = status.reason or ("" if status.state in STATES else status.state.value)
-    return {"name": name, "version": str(version), "state": state, "reason": reason}
-
-
-def _statistics(served: ServedVersion, figures: Figures) -> dict[str, Any]:
-    """Writes the figures of a version as Triton does."""
-    return {
-        "name": served.name,
-        "version": str(served.version),
-        "last_inference": round(1000 * figures.last_prediction),
-        "inference_count": figures.windows,
-        "execution_count": figures.calls,
-        "inference_stats": {
-            "success": _duration(figures.succeeded),
-            "fail": _duration(figures.failed),
-            "queue": _duration(figures.queue),
-            "compute_input": _duration(figures.decoding),
-            "compute_infer": _duration(figures.engine),
-            "compute_output": _duration(figures.encoding),
-            "cache_hit": NOTHING,
-            "cache_miss": NOTHING,
-        },
-        "response_stats": {},
-        "batch_stats": [],
-        "memory_usage": [],
-    }
-
-
-def _duration(timed: Timed) -> dict[str, int]:
-    return {"count": timed.count, "ns": round(1e9 * timed.seconds)}
