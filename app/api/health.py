@@ -1,4 +1,4 @@
-"""What operators ask: is the process alive, is it ready, what does it count."""
+"""Probes and metrics: whether the process is alive, whether it is ready, and what it counts."""
 
 from http import HTTPStatus
 
@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from app.api.native import RunningService
+from app.api.dependencies import RunningService
 from app.process.lifecycle import Phase
 from app.telemetry.metrics import exposition
 
@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"])
 
 
 class Status(BaseModel):
-    """Where the process stands."""
+    """Where the service stands."""
 
     status: str
 
 
 class Health(BaseModel):
-    """Where the process stands, and which model versions serve."""
+    """Where the service stands, and which versions serve."""
 
     status: str
     models: dict[str, int]
@@ -31,30 +31,35 @@ class Health(BaseModel):
 
 @router.get("/livez")
 async def livez() -> Status:
-    """200 as long as the event loop turns."""
+    """Answers 200 as long as the event loop turns."""
     return Status(status="alive")
 
 
 @router.get("/readyz", response_model=Status, responses={503: {"model": Status}})
 async def readyz(service: RunningService) -> Response:
-    """200 when forecasts are served and will be for a while; 503 while loading and while draining."""
+    """Answers 200 while forecasts are served, and 503 while the service loads, drains or has failed."""
     phase = service.lifecycle.phase
     return JSONResponse({"status": phase}, _status_code(phase))
 
 
 @router.get("/healthz", response_model=Health, responses={503: {"model": Health}})
 async def healthz(service: RunningService) -> Response:
-    """The same as `/readyz`, with the versions that serve and the models that could not be loaded."""
+    """Answers as `/readyz` does, with the versions that serve and the versions that could not be loaded."""
     phase = service.lifecycle.phase
     repository = service.repository
-    versions = {name: model.latest.version for name, model in repository.models().items()}
-    content = {"status": phase, "models": versions, "failures": repository.failures(), "trouble": repository.trouble}
+    content = {
+        "status": phase,
+        "models": {name: model.latest.version for name, model in service.catalogue.models().items()},
+        "failures": repository.statuses.failures(),
+        "trouble": repository.trouble,
+    }
     return JSONResponse(content, _status_code(phase))
 
 
 @router.get("/metrics", include_in_schema=True)
-async def metrics() -> Response:
-    """Counters and histograms in Prometheus' text format."""
+async def metrics(service: RunningService) -> Response:
+    """Gives counters and histograms in Prometheus' text format."""
+    service.flush()
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

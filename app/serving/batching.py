@@ -1,14 +1,14 @@
-"""Greedy batching: while the engine computes, requests queue; when it is free, it takes everything that waits.
+"""Greedy batching: requests queue while the engine computes, and a free engine takes everything that waits.
 
-A lone request never waits for company: there is no delay and no polling. What arrives in one turn of the event loop
-shares a call. A short call is computed on the event loop itself, where the way to a thread and back would cost more
-than it frees; a long one in the engine's thread, so that the loop goes on meanwhile.
+A lone request never waits for company: there is no delay and no polling. Requests of one turn of the event loop share
+a call. A short call runs on the event loop itself, because the way to a thread and back would cost more than it frees.
+A long call runs in the engine's thread, so that the loop goes on.
 
 The queue is bounded in windows, and every job has a deadline. A job that passes its deadline in the queue, or whose
 caller left, is never computed. A batch that fails is computed once more window by window, so that one request cannot
 spoil its neighbours'.
 
-Nothing holds on to a batcher without jobs: whoever lets go of it last, be it a request, lets go of its engine, too.
+Nothing refers to a batcher without jobs, so the last reference to a batcher, perhaps a request's, frees its engine.
 """
 
 import asyncio
@@ -20,13 +20,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-import structlog
 
 from app.arrays import Array
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
+from app.exchange import Stage, Stages
+from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Batch
 
-log = structlog.get_logger()
+log = get_logger()
 
 Predict = Callable[[Array], Array]
 
@@ -36,13 +37,22 @@ NO_WINDOWS = np.empty(0, np.float32)
 class Job:
     """Windows of one request (batch, steps, features), and the future of their forecasts."""
 
-    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "submitted", "windows")
+    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "stages", "submitted", "windows")
 
-    def __init__(self, windows: Array, deadline: float, forecasts: asyncio.Future[Array], *, allow_nan: bool) -> None:
+    def __init__(
+        self,
+        windows: Array,
+        deadline: float,
+        forecasts: asyncio.Future[Array],
+        stages: Stages | None,
+        *,
+        allow_nan: bool,
+    ) -> None:
         self.windows = windows
         self.size = len(windows)
         self.deadline = deadline
         self.forecasts = forecasts
+        self.stages = stages
         self.allow_nan = allow_nan
         self.is_queued = True
         self.submitted = time.perf_counter()
@@ -71,14 +81,14 @@ class Limits:
 
 
 class Batcher:
-    """Queues jobs and computes them together; lives on the event loop that submits the first.
+    """Queues jobs and computes them together, on the event loop that submits the first job.
 
     Args:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
         executor: The thread that computes long calls.
         limits: Of windows and time.
         on_batch: Told of every batch that was computed.
-        on_failure: Called if the batcher itself fails, which would leave its jobs without an answer.
+        on_failure: Called where the batcher itself fails. Its jobs would stay without an answer.
     """
 
     def __init__(
@@ -99,40 +109,41 @@ class Batcher:
         self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
-        """Computes batch after batch, as long as there are any."""
+        """Computes batch after batch while jobs wait."""
 
     @property
     def queued_windows(self) -> int:
-        """Windows that wait, without those that are being computed."""
+        """How many windows wait. Windows that are being computed do not wait."""
         return self._queued_windows
 
-    def refuse_if_full(self, count: int = 1) -> None:
-        """Tells whether a job of that many windows would be taken, before anything is done for it.
+    def check_room(self, count: int = 1) -> None:
+        """Checks that the queue has room for that many windows, before anything is done for them.
 
         Raises:
-            QueueFull: It would not.
+            QueueFull: The queue has no room.
         """
         if self._queued_windows and self._queued_windows + count > self._limits.queue_windows:
             raise QueueFull(self._limits.queue_windows)
 
-    async def submit(self, windows: Array, *, allow_nan: bool = False) -> Array:
+    async def submit(self, windows: Array, *, allow_nan: bool = False, stages: Stages | None = None) -> Array:
         """Waits for the forecasts of these windows.
 
         Args:
             windows: Shape (batch, steps, features), raw units.
             allow_nan: Whether forecasts may be given that are not finite.
+            stages: Takes the times of the stages `queue` and `compute`.
 
         Returns:
-            Shape (batch, horizon, targets), raw units; not to be written to.
+            Shape (batch, horizon, targets), raw units. Read only: other requests share the memory.
 
         Raises:
-            QueueFull: Too many windows wait already.
+            QueueFull: Too many windows wait.
             DeadlinePassed: The forecasts were not ready in time.
             PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
         """
-        self.refuse_if_full(len(windows))
+        self.check_room(len(windows))
         loop = asyncio.get_running_loop()
-        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), allow_nan=allow_nan)
+        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), stages, allow_nan=allow_nan)
         self._queue.append(job)
         self._queued_windows += job.size
         if self._work is None:
@@ -145,7 +156,7 @@ class Batcher:
             if job.is_queued:  # the caller left, or the deadline passed
                 self._leave_queue(job)
                 job.windows = NO_WINDOWS
-            del job  # an error would hold on to it by its traceback, and it to the error
+            del job  # the traceback of an error would keep the job, and the job would keep the error
 
     async def _compute_all(self) -> None:
         while batch := self._take_batch():
@@ -158,7 +169,7 @@ class Batcher:
             self._on_failure(error)
 
     def _take_batch(self) -> list[Job]:
-        """Everything that waits and is still wanted, up to the cap; a single job may be larger than the cap."""
+        """Takes the jobs that wait and are still wanted, up to the cap. A single job may be larger than the cap."""
         batch: list[Job] = []
         count = 0
         now = asyncio.get_running_loop().time()  # after a busy turn of the loop the alarm may still be due
@@ -209,10 +220,10 @@ class Batcher:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict_wanted, batch)
 
     def _predict_wanted(self, batch: list[Job]) -> tuple[list[Job], Array, Batch] | None:
-        """Runs perhaps in the engine's thread, after a wait behind another model's batch, in which callers may leave.
+        """Computes the jobs that are still wanted: callers may have left while the engine's thread was busy.
 
         Returns:
-            The jobs that were still wanted, and their forecasts one after another; None if there are none.
+            The jobs, their forecasts one after another, and the facts of the batch; None if no job is wanted.
         """
         wanted = [job for job in batch if job.is_wanted]
         if not wanted:
@@ -220,8 +231,12 @@ class Batcher:
         windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
         started = time.perf_counter()
         forecasts = self._predict_all(windows)
-        seconds = time.perf_counter() - started
-        return wanted, forecasts, Batch(len(windows), seconds, [started - job.submitted for job in wanted])
+        ended = time.perf_counter()
+        for job in wanted:
+            if job.stages is not None:
+                job.stages[Stage.QUEUE] = job.submitted, started
+                job.stages[Stage.COMPUTE] = started, ended
+        return wanted, forecasts, Batch(len(windows), ended - started, [started - job.submitted for job in wanted])
 
     def _predict_all(self, windows: Array) -> Array:
         forecasts = self._predict(windows)
@@ -230,7 +245,7 @@ class Batcher:
         return forecasts
 
     def _watch(self, job: Job) -> None:
-        """Sees to it that the job fails at its deadline. All wait equally long, so the first that came is due first."""
+        """Makes the job fail at its deadline. All jobs may wait equally long, so they expire in their order."""
         while self._unanswered and self._unanswered[0][1].done():
             self._unanswered.popleft()
         self._unanswered.append((job.deadline, job.forecasts))
@@ -254,7 +269,7 @@ class Batcher:
 
 
 def _expire(batcher: weakref.ref[Batcher]) -> None:
-    """An alarm that does not hold on to its batcher, which has no jobs if it is gone."""
+    """Expires a batcher's jobs. A batcher that is gone had none."""
     if (alive := batcher()) is not None:
         alive.expire()
 

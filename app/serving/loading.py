@@ -4,14 +4,17 @@ A version can serve only when its checksums hold, its engine is warm, and its go
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from app.engines.choice import load_engine, load_foreign
 from app.engines.engine import Engine, EngineName
+from app.process.cores import cores_per_worker
+from app.settings import Settings
 from app.version.folders import GRAPH_FILE, check_whole
 from app.version.golden import Golden
 from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Contract, DataFingerprint, Manifest
@@ -21,7 +24,7 @@ from app.version.signature import Signature
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A model version that is proved and warm."""
+    """A version that is proved and warm."""
 
     name: str
     version: int
@@ -33,20 +36,34 @@ class LoadedVersion:
     golden: Golden
     load_seconds: float
     is_foreign: bool
-    """Whether it came without a manifest, so that its signature had to tell its contract."""
+    """Whether the version has no manifest. Its contract then comes from its signature."""
 
     @property
     def contract(self) -> Contract:
-        """What windows it takes and what forecasts it gives."""
+        """What windows the version takes, and what forecasts it gives."""
         return self.manifest.contract
 
 
+LoadVersion: TypeAlias = Callable[[Path], LoadedVersion]
+"""Turns a version's folder into a version that can forecast, or raises `VersionError`."""
+
+
+def loader_of(settings: Settings) -> LoadVersion:
+    """Returns the `load_version` that a service with these settings uses."""
+    return partial(
+        load_version,
+        engine=settings.engine,
+        max_windows=settings.max_batch_windows,
+        threads=cores_per_worker(settings.workers),
+    )
+
+
 def load_version(version_dir: Path, engine: EngineName, max_windows: int, threads: int = 1) -> LoadedVersion:
-    """Loads one version: manifest, checksums, engine, warm-up, golden rows.
+    """Loads a version: manifest, checksums, engine, warm-up, golden rows.
 
     Raises:
-        ArtifactError: One of them does not hold; names the file or folder.
-        EngineNotInstalled: What the engine needs is not installed.
+        ArtifactError: A file is missing or wrong, or the engine does not compute the golden rows.
+        EngineNotInstalled: The engine is not installed.
     """
     started = time.monotonic()
     is_foreign = not (version_dir / MANIFEST_FILE).exists()
@@ -69,7 +86,7 @@ def _load_own(
     version_dir: Path, engine: EngineName, max_windows: int, threads: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir, but={TWIN_FILE})  # whoever loads it looks; a version can do without
+    manifest.verify_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
     golden = Golden.load(version_dir)
     loaded_engine = load_engine(engine, version_dir, manifest, golden, max_windows, threads)
     return manifest, Signature.of(manifest.contract), golden, loaded_engine
@@ -78,7 +95,7 @@ def _load_own(
 def _load_foreign(
     version_dir: Path, engine: EngineName, max_windows: int, _: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
-    """A SavedModel from elsewhere: what its manifest would say is read off its signature."""
+    """Loads a foreign version. Its signature tells what a manifest would."""
     check_whole(version_dir)
     loaded_engine, golden = load_foreign(engine, version_dir, max_windows)
     manifest = Manifest(

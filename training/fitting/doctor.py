@@ -295,8 +295,9 @@ def _parts(config: TrainingConfig, dataset: Dataset) -> dict[str, tuple[Rows, Pa
     """The parts by name, with where their windows stand."""
     steps = dataset.train.windows.shape[1]
     alone = _stand_alone(config)
-    starts = (dataset.training_rows - steps, dataset.training_rows + dataset.validation_rows - steps)
-    later = starts if dataset.training_rows else (None, None)
+    training_rows, validation_rows = dataset.provenance.training_rows, dataset.provenance.validation_rows
+    starts = (training_rows - steps, training_rows + validation_rows - steps)
+    later = starts if training_rows else (None, None)
     return {
         "training": (Rows(config.stride, 0, "training", steps, alone), dataset.train),
         "validation": (Rows(1, later[0], "validation", steps, alone), dataset.validation),
@@ -312,8 +313,9 @@ def _require_finite(part: Part, rows: Rows, dataset: Dataset) -> None:
     names = dataset.feature_names if where == "feature" else dataset.target_names
     offset = 0 if where == "feature" else part.windows.shape[1]
     raise DataError(
-        f"{dataset.source or 'the data'}: column '{names[column]}' is {value} at {rows.cell(window, step + offset)}; a "
-        "model needs finite numbers, so mend the cell, or leave it empty and choose a --missing"
+        f"{dataset.provenance.source or 'the data'}: column '{names[column]}' is {value} at "
+        f"{rows.cell(window, step + offset)}; a model needs finite numbers, so mend the cell, or "
+        "leave it empty and choose a --missing"
     )
 
 
@@ -452,7 +454,7 @@ def _constant_columns(dataset: Dataset) -> Iterator[Finding]:
     windows = dataset.train.windows
     for name, low, high in zip(dataset.feature_names, windows.min((0, 1)), windows.max((0, 1)), strict=True):
         sentence = never_changes(name)
-        if low == high and sentence not in dataset.notices:
+        if low == high and sentence not in dataset.provenance.notices:
             yield Finding("constant column", sentence)
 
 

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
@@ -64,7 +65,7 @@ def export(
             created=datetime.now(UTC),
             contract=contract,
             config=config.model_dump(mode="json"),
-            data=_fingerprint(dataset),
+            data=DataFingerprint.model_validate(asdict(dataset.provenance)),
             versions=releases(),
             scores=tuple(scores),
             verdict=verdict,
@@ -165,21 +166,6 @@ def flat_windows(contract: Contract) -> Array:
     spreads = maxima - minima
     levels = (minima, maxima, minima - spreads, maxima + spreads)
     return np.stack([np.broadcast_to(level, contract.window_shape) for level in levels])
-
-
-def _fingerprint(dataset: Dataset) -> DataFingerprint:
-    return DataFingerprint(
-        source=dataset.source,
-        sha256=dataset.sha256,
-        rows=dataset.rows,
-        columns=dataset.columns,
-        first_time=dataset.first_time,
-        last_time=dataset.last_time,
-        training_rows=dataset.training_rows,
-        validation_rows=dataset.validation_rows,
-        test_rows=dataset.test_rows,
-        notices=dataset.notices,
-    )
 
 
 def releases() -> dict[str, str]:

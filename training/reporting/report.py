@@ -245,7 +245,8 @@ def _thinned(points: int, what: str) -> str:
 
 def _first_row(run: Run) -> int:
     """Where in the table the test part starts."""
-    return run.dataset.rows - run.dataset.test_rows
+    provenance = run.dataset.provenance
+    return provenance.rows - provenance.test_rows
 
 
 def _facts(manifest: Manifest, run: Run) -> Iterator[tuple[str, str]]:
