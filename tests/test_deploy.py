@@ -16,8 +16,9 @@ from app.serving.states import State
 from app.telemetry.metrics import Outcome
 from tests.app.telemetry.test_metrics import samples_of
 from tests.promql import BadQuery, Labels, check
-from tests.servers import ROOT, Server, running, wait_until
+from tests.servers import ROOT, Server, running
 from tests.versions import contract_of, make_fused_version
+from tests.waiting import wait_until
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/windowcast.json").read_text(encoding="utf-8"))

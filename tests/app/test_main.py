@@ -15,7 +15,8 @@ from tests.app.version.test_folders import (
     record_wrong_golden_rows,
     remove_manifest,
 )
-from tests.servers import PATIENCE_SECONDS, Server, environment, run
+from tests.servers import Server, environment, run
+from tests.waiting import PATIENCE_SECONDS
 
 WITHOUT_TENSORFLOW = """
 import runpy, sys

@@ -21,7 +21,8 @@ import pytest
 from app.serving.service import try_this
 from app.settings import Settings
 from app.telemetry.journal import DELAY_SECONDS
-from tests.servers import HOST, Server, environment, free_port, is_closed, read_answer, running, wait_until
+from tests.servers import HOST, Server, environment, is_closed, read_answer, running
+from tests.waiting import wait_until
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 FORECAST = [[3.0], [4.0]]

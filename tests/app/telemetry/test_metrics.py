@@ -39,7 +39,8 @@ from app.telemetry.metrics import (
 )
 from tests.app.api.test_problems import concrete_errors
 from tests.app.process.test_lifecycle import workers_of
-from tests.servers import Server, running, wait_until
+from tests.servers import Server, running
+from tests.waiting import wait_until
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 LONG_ROUNDS = 200_000
