@@ -487,7 +487,7 @@ def test_nan_and_infinity_pass_where_the_settings_allow_them(many: httpx.Client)
 def test_without_that_setting_a_forecast_that_is_not_finite_is_an_error(client: httpx.Client) -> None:
     answer = post(client, {"instances": [[[3e38, 0]] * 4]}, **{"X-Request-ID": "too-large"})
     assert answer.status_code == 500
-    assert error_of(answer) == "The model could not compute this forecast. The request's id is too-large."
+    assert error_of(answer) == "The model could not compute this forecast. Request id: too-large"
 
 
 PLAIN = "is a plain {}, but expecting {} as multiple input tensors required as per tensorinfo_map"

@@ -58,7 +58,7 @@ def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> No
     (tmp_path / odd).mkdir()
     with captured_logs() as logged:
         assert versions(tmp_path) == []
-    assert [(line["log_level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
+    assert [(line["level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
 
 
 def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
