@@ -16,7 +16,8 @@ from rich.console import Console
 
 from training.console import note, tell
 from training.data import series
-from training.data.prepare import prepare, read_table
+from training.data.files import read_table
+from training.data.prepare import prepare
 from training.data.table import Table, settle
 from training.data.windows import Dataset, Part, cut_judged, cut_training
 from training.errors import ConfigError, DataError
