@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -279,10 +278,12 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1)
 
 
-def png(figure: Figure, path: Path) -> None:
-    """Writes a figure to a file, on white."""
+def png(figure: Figure) -> bytes:
+    """Returns a figure as a PNG file, on white."""
+    image = io.BytesIO()
     with _style():
-        figure.savefig(path, format="png", dpi=PNG_DPI, metadata={"Software": None})
+        figure.savefig(image, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return image.getvalue()
 
 
 def stride(points: int) -> int:

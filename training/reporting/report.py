@@ -114,7 +114,7 @@ def write_report(version_dir: Path, manifest: Manifest, run: Run) -> None:
     folder.mkdir()
     sections = tuple(_sections(run))
     for drawing in (drawing for section in sections for drawing in section.drawings):
-        plots.png(drawing.figure, folder / f"{drawing.name}.png")
+        (folder / f"{drawing.name}.png").write_bytes(plots.png(drawing.figure))
     incidents = [incident.sentence for incident in run.history.incidents]
     page = _PAGES.get_template("report.html").render(
         manifest=manifest,

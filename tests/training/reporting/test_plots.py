@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
+from io import BytesIO
 
 import matplotlib as mpl
 import numpy as np
@@ -99,10 +99,10 @@ def test_curves_are_thinned_to_a_bound() -> None:
     assert len(drawn) == 834  # type: ignore[arg-type]
 
 
-def test_any_name_can_be_drawn(tmp_path: Path) -> None:
+def test_any_name_can_be_drawn() -> None:
     for label in ("$x_1", "a\\b{", "温度", "%s", "\U0001f600", "m" * 300):
         figure = plots.residuals(evaluation_of(), 0, first_row=0, label=label)
-        plots.png(figure, tmp_path / "figure.png")
+        assert plots.png(figure).startswith(b"\x89PNG")
         element = plots.svg(figure, "figure", f'"{label}" <b>')
         assert 'aria-label="&quot;' in element
         assert "<b>" not in element
@@ -117,12 +117,11 @@ def test_a_name_like_the_code_of_a_figure_stays_as_it_is() -> None:
     assert f">{label}<" in element
 
 
-def test_colours_of_a_page_are_variables_and_those_of_a_file_are_not(tmp_path: Path) -> None:
+def test_colours_of_a_page_are_variables_and_those_of_a_file_are_not() -> None:
     figure = plots.losses(history_of(3, 1), clip=1)
 
     assert not re.search(r"#[0-9a-f]{6}", plots.svg(figure, "loss", "loss"))
-    plots.png(figure, tmp_path / "loss.png")
-    assert (mpl.image.imread(tmp_path / "loss.png")[0, 0] == 1).all()
+    assert (mpl.image.imread(BytesIO(plots.png(figure)))[0, 0] == 1).all()
 
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:
