@@ -23,9 +23,8 @@ from app.version.manifest import TWIN_FILE, Contract
 from tests.servers import ROOT, environment, running
 from tests.versions import contract_of, expected_forecasts, make_fused_version, mean_twin, some_windows
 
-
 MANY_TURNS = 30
-"""Far more than a thread gets before another one takes Python's lock for good, and far fewer than in a third of a second."""
+"""Far more than a thread gets before another thread takes the lock for good, far fewer than in a third of a second."""
 
 
 def put(twin: ModelProto, version_dir: Path) -> Path:
