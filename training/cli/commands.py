@@ -142,7 +142,7 @@ def find_lr(
     settings, dataset = _prepared(config, options)
     if plot:
         _require_drawable(plot)
-    from training.fitting.doctor import examine  # noqa: PLC0415
+    from training.fitting.examine import examine  # noqa: PLC0415
     from training.fitting.learning_rate import read_settings, sweep, write_rate  # noqa: PLC0415
 
     if write:

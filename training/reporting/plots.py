@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from training.data.windows import Part
-from training.fitting.fit import History
+from training.fitting.history import History
 from training.fitting.learning_rate import Sweep
 from training.judging.evaluate import MODEL, Evaluation
 

@@ -18,7 +18,7 @@ from app.version.manifest import Contract, Manifest, Score
 from training.config import TrainingConfig, shown
 from training.data.frequency import counted
 from training.data.windows import Dataset
-from training.fitting.fit import History
+from training.fitting.history import History
 from training.fitting.learning_rate import Sweep
 from training.judging.evaluate import MODEL, Evaluation
 from training.network.outline import KERAS_NAMES

@@ -32,9 +32,11 @@ from training.config import Cell, TrainingConfig
 from training.console import note, tell
 from training.data.windows import Dataset
 from training.errors import TrainingError
-from training.fitting.doctor import examine
-from training.fitting.fit import Epoch, Listener, fit
+from training.fitting.examine import examine
+from training.fitting.fit import fit
+from training.fitting.history import Epoch
 from training.fitting.learning_rate import settle
+from training.fitting.listener import Listener
 from training.judging.baselines import fit_baselines
 from training.judging.evaluate import error_scales, losses_of
 from training.network.model import build_model, compile_forecast, serving_model

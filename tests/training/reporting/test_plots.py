@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.training.reporting.test_report import evaluation_of
-from training.fitting.doctor import Incident
-from training.fitting.fit import Epoch, History
+from training.fitting.history import Epoch, History
+from training.fitting.symptoms import Incident
 from training.reporting import plots
 
 LETTER_HEIGHT = 8.5

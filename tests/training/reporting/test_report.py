@@ -22,9 +22,9 @@ from tests.training.tiny import config_of, waves
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.windows import Dataset, Part, cut_training
-from training.fitting.doctor import Incident
-from training.fitting.fit import Epoch, History
+from training.fitting.history import Epoch, History
 from training.fitting.learning_rate import Sweep
+from training.fitting.symptoms import Incident
 from training.judging.evaluate import Evaluation, Verdict, score
 from training.publishing.export import make_contract
 from training.reporting.report import DRAWN_TARGETS, Run, write_report
