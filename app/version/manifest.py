@@ -6,6 +6,7 @@ it. Nothing here needs TensorFlow or FastAPI.
 
 import hashlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -191,23 +192,40 @@ class Manifest(Record):
             raise ArtifactError(unlisted[0], f"is not listed in {MANIFEST_FILE}", "remove it, or export again")
         for name in self.files:
             if name not in but:
-                self.verify_file(version_dir, name)
+                with _readable(version_dir / name):
+                    sha256 = file_sha256(version_dir / name)
+                self._check_digest(version_dir, name, sha256)
 
-    def verify_file(self, version_dir: Path, name: str) -> None:
-        """Compares one file, by its path relative to the version's folder, with its recorded sha256.
+    def read_file(self, version_dir: Path, name: str) -> bytes:
+        """Reads one file of the version, and checks what was read against its recorded sha256.
+
+        Args:
+            version_dir: The version's folder.
+            name: Path of the file, relative to the folder.
 
         Raises:
-            ArtifactError: It is missing, unreadable or changed.
+            ArtifactError: The file is missing, unreadable or changed.
         """
-        path = version_dir / name
-        try:
-            actual = file_sha256(path)
-        except FileNotFoundError:
-            raise ArtifactError(path, "the file is missing") from None
-        except OSError as error:
-            raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
-        if actual != self.files[name]:
-            raise ArtifactError(path, f"has changed since the export (its sha256 is not in {MANIFEST_FILE})")
+        with _readable(version_dir / name):
+            content = (version_dir / name).read_bytes()
+        self._check_digest(version_dir, name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def _check_digest(self, version_dir: Path, name: str, sha256: str) -> None:
+        if sha256 != self.files[name]:
+            problem = f"has changed since the export (its sha256 is not in {MANIFEST_FILE})"
+            raise ArtifactError(version_dir / name, problem)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what keeps a file from being read into an `ArtifactError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtifactError(path, "the file is missing") from None
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
 
 
 def file_sha256(path: Path) -> str:

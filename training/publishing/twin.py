@@ -13,7 +13,6 @@ A model that cannot be drawn, or does not prove right, is `NotFusable`; it is pu
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
@@ -162,7 +161,12 @@ def write_twin(twin: ModelProto, version_dir: Path) -> None:
     """Writes a twin into the folder of a version."""
     path = version_dir / TWIN_FILE
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(twin.SerializeToString(deterministic=True))
+    path.write_bytes(twin_bytes(twin))
+
+
+def twin_bytes(twin: ModelProto) -> bytes:
+    """Returns a twin as its file holds it; the same twin gives the same bytes."""
+    return bytes(twin.SerializeToString(deterministic=True))
 
 
 class _Graph:
@@ -429,13 +433,11 @@ def _refuse_operators(twin: ModelProto) -> None:
 
 
 def _load(twin: ModelProto, contract: Contract) -> OnnxEngine:
-    """The twin as the service will run it, by way of a file."""
-    with TemporaryDirectory() as folder:
-        write_twin(twin, Path(folder))
-        try:
-            return OnnxEngine(Path(folder), contract, max(PARITY_BATCHES), threads=1)
-        except ArtifactError as error:
-            raise NotFusable("ONNX Runtime cannot load the graph") from error
+    """Loads the twin as the service will run it."""
+    try:
+        return OnnxEngine(twin_bytes(twin), contract, max(PARITY_BATCHES), threads=1)
+    except ArtifactError as error:
+        raise NotFusable("ONNX Runtime cannot load the graph") from error
 
 
 def _extreme_windows(contract: Contract) -> Array:

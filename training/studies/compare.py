@@ -42,7 +42,7 @@ from training.judging.evaluate import error_scales, losses_of
 from training.network.model import build_model, compile_forecast, serving_model
 from training.network.outline import KERAS_NAMES
 from training.publishing.export import make_contract
-from training.publishing.twin import NotFusable, build_twin, write_twin
+from training.publishing.twin import NotFusable, build_twin, twin_bytes
 
 KINDS: tuple[tuple[Cell, bool], ...] = (("rnn", False), ("gru", False), ("lstm", False), ("lstm", True))
 """Cell, and whether it reads the window in both directions."""
@@ -249,15 +249,13 @@ def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
         twin = build_twin(serving_model(model), contract)
     except NotFusable:
         return None
-    with TemporaryDirectory() as folder:
-        write_twin(twin, Path(folder))
-        engine = OnnxEngine(Path(folder), contract, max_windows=1, threads=1)
-        window = np.ascontiguousarray(dataset.train.windows[:1])
-        durations = []
-        for _ in range(WARM_UP_CALLS + TIMED_CALLS):
-            started = time.perf_counter()
-            engine.predict(window)
-            durations.append(time.perf_counter() - started)
+    engine = OnnxEngine(twin_bytes(twin), contract, max_windows=1, threads=1)
+    window = np.ascontiguousarray(dataset.train.windows[:1])
+    durations = []
+    for _ in range(WARM_UP_CALLS + TIMED_CALLS):
+        started = time.perf_counter()
+        engine.predict(window)
+        durations.append(time.perf_counter() - started)
     return 1e6 * median(durations[WARM_UP_CALLS:])
 
 

@@ -74,6 +74,24 @@ def test_a_flipped_bit_is_found(version_dir: Path) -> None:
         path.write_bytes(sound)
 
 
+def test_a_file_is_read_only_as_it_was_recorded(version_dir: Path) -> None:
+    manifest, path = Manifest.read(version_dir), version_dir / "saved_model.pb"
+    sound = path.read_bytes()
+    assert manifest.read_file(version_dir, "saved_model.pb") == sound
+
+    path.write_bytes(sound[1:])
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: has changed since the export"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+    path.unlink()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+    path.mkdir()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\)"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+
 def test_a_missing_file_is_named(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").unlink()
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):

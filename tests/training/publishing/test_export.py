@@ -21,7 +21,7 @@ from app.engines.choice import replay
 from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
 from app.version.golden import Golden, deviation
-from app.version.manifest import VERSION_PATTERN, Manifest, Score
+from app.version.manifest import TWIN_FILE, VERSION_PATTERN, Manifest, Score
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.windows import Dataset
@@ -118,7 +118,8 @@ def test_a_version_has_a_twin_that_computes_its_golden_rows(publish: Publish) ->
 
     assert manifest.has_twin
     assert manifest.no_twin is None
-    replay(OnnxEngine(version_dir, manifest.contract, 64, threads=1), golden, manifest.contract, version_dir)
+    engine = OnnxEngine((version_dir / TWIN_FILE).read_bytes(), manifest.contract, 64, threads=1)
+    replay(engine, golden, manifest.contract, version_dir)
 
 
 def test_a_model_that_cannot_be_fused_is_published_without_a_twin_and_the_manifest_says_why(
