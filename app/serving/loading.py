@@ -14,7 +14,7 @@ from app.engines.choice import load_engine, load_foreign
 from app.engines.engine import Engine, EngineName
 from app.version.folders import GRAPH_FILE, check_whole
 from app.version.golden import Golden
-from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Contract, DataFingerprint, Manifest
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from app.version.saved_model import read_signatures
 from app.version.signature import Signature
 
@@ -81,15 +81,6 @@ def _load_foreign(
     """A SavedModel from elsewhere: what its manifest would say is read off its signature."""
     check_whole(version_dir)
     loaded_engine, golden = load_foreign(engine, version_dir, max_windows)
-    manifest = Manifest(
-        name=version_dir.parent.name,
-        created=datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC),
-        contract=loaded_engine.contract,
-        config={},
-        data=DataFingerprint(source=MADE_ELSEWHERE),
-        versions={},
-        scores=(),
-        verdict=f"{MADE_ELSEWHERE.capitalize()}.",
-        files={},
-    )
+    created = datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC)
+    manifest = Manifest.foreign(version_dir.parent.name, created, loaded_engine.contract)
     return manifest, loaded_engine.signature, golden, loaded_engine

@@ -5,10 +5,11 @@ it. Nothing here needs TensorFlow or FastAPI.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -157,6 +158,36 @@ class Manifest(Record):
     def has_twin(self) -> bool:
         """Whether a fused twin belongs to the version."""
         return TWIN_FILE in self.files
+
+    @classmethod
+    def foreign(
+        cls,
+        name: str,
+        created: datetime,
+        contract: Contract,
+        versions: Mapping[str, str] = MappingProxyType({}),
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Manifest":
+        """Says what is known of a model that was made elsewhere: its contract, and nothing of its training.
+
+        Args:
+            name: Name of the model.
+            created: When the SavedModel was written, or published again.
+            contract: As its signature promises.
+            versions: Releases that wrote the version; none for a SavedModel as it was found.
+            files: sha256 of its files by path; none for a SavedModel as it was found.
+        """
+        return cls(
+            name=name,
+            created=created,
+            contract=contract,
+            config={},
+            data=DataFingerprint(source=MADE_ELSEWHERE),
+            versions=dict(versions),
+            scores=(),
+            verdict=f"{MADE_ELSEWHERE.capitalize()}.",
+            files=dict(files),
+        )
 
     @classmethod
     def read(cls, version_dir: Path) -> "Manifest":

@@ -31,7 +31,7 @@ from app.engines.onnx import OnnxEngine
 from training.config import Cell, TrainingConfig
 from training.console import note, tell
 from training.data.windows import Dataset
-from training.errors import TrainingError
+from training.errors import NotFusable, TrainingError
 from training.fitting.examine import examine
 from training.fitting.fit import fit
 from training.fitting.history import Epoch
@@ -42,7 +42,7 @@ from training.judging.evaluate import error_scales, losses_of
 from training.network.model import build_model, compile_forecast, serving_model
 from training.network.outline import KERAS_NAMES
 from training.publishing.export import make_contract
-from training.publishing.twin import NotFusable, build_twin, twin_bytes
+from training.publishing.twin import build_twin, twin_bytes
 
 KINDS: tuple[tuple[Cell, bool], ...] = (("rnn", False), ("gru", False), ("lstm", False), ("lstm", True))
 """Cell, and whether it reads the window in both directions."""

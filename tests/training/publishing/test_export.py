@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
@@ -112,6 +113,21 @@ def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
     assert deviation(golden.forecasts, expected, make_contract(dataset).target_scales) <= 1
 
 
+def test_the_saved_model_is_loaded_once(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load = tf.saved_model.load
+
+    def count(folder: str) -> Any:
+        loaded.append(folder)
+        return load(folder)
+
+    monkeypatch.setattr(tf.saved_model, "load", count)
+
+    publish()
+
+    assert len(loaded) == 1
+
+
 def test_a_version_has_a_twin_that_computes_its_golden_rows(publish: Publish) -> None:
     version_dir = publish()
     manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
@@ -175,7 +191,7 @@ def test_a_number_that_another_export_takes_first_is_passed_over(
     ("module", "step"),
     [
         (exporting, "save_model"),
-        (exporting, "_record_golden_rows"),
+        (exporting, "record_golden"),
         (exporting, "write_twin"),
         (publication, "_write_through"),
         (publication, "_write_last"),
