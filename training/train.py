@@ -23,7 +23,8 @@ from training.judging.evaluate import Evaluation, evaluate
 from training.network.model import build_model
 from training.publishing.export import export
 from training.publishing.publication import require_room
-from training.reporting.report import Run, write_report
+from training.reporting.report import write_report
+from training.reporting.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -371,10 +371,10 @@ def _sweep_table(sweep: "Sweep") -> Table:
 
 
 def _draw(sweep: "Sweep", path: Path) -> None:
-    from training.reporting import plots  # noqa: PLC0415
+    from training.reporting import canvas, plots  # noqa: PLC0415
 
     try:
-        plots.png(plots.sweep(sweep), path)
+        canvas.png(plots.sweep(sweep), path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}).") from None
 
