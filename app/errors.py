@@ -5,6 +5,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── InvalidArgument       400 the request asks for what cannot be had, or in a way that its protocol does not know
 ├── Unauthorized          401 the admin key is missing or wrong
 ├── NotFound              404 no such path, model or version
+├── NoSuchServable        404 the same, in the words of TensorFlow Serving
 ├── MethodNotAllowed      405 the path exists, but not for this method
 ├── BodyTimeout           408 the body did not arrive in time
 ├── Conflict              409 the change does not fit what serves
@@ -13,23 +14,26 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── UnsupportedMediaType  415 the body is declared to be neither plain JSON nor npy
 ├── UnsupportedEncoding   415 the body is encoded in a way the service does not read
 ├── InvalidRequest        422 the body or the query breaks the contract; says where
+├── TooManyRequests       429 this caller asks too often
 ├── InternalError         500 a fault of the service's own
+├── Unimplemented         501 the service leaves out this part of a protocol
 ├── PredictionFailed      500 the model failed on a valid window
 ├── ModelNotReady         503 loading, or draining before a stop
 ├── QueueFull             503 too many windows wait already
 └── DeadlinePassed        504 the forecast was not ready in time
-StartupError                  stops the service before it serves
+VersionError                  keeps a version from serving, or the service from starting
 ├── ArtifactError             a model version on disk cannot be trusted
-├── EngineNotInstalled        the package that an engine runs on is not there
-└── SettingsError             a setting cannot be used
+└── EngineNotInstalled        the package that an engine runs on is not there
+SettingsError                 a setting cannot be used; keeps the service from starting
 
 The status stands on the class and comes from the standard library, so nothing here needs a web framework.
-Constructors take facts and write the sentence; no sentence repeats what the caller sent. A protocol whose texts and
-statuses are given adds errors of its own, as `app.api.tfserving` does.
+Constructors take facts and write the sentence. No sentence repeats what the caller sent.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
@@ -67,6 +71,16 @@ class ServiceError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    @classmethod
+    def slug(cls) -> str:
+        """Returns the error's name as URNs and metrics have it: `queue-full`."""
+        return _slug(cls.__name__)
+
+
+@cache
+def _slug(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
 class MalformedBody(ServiceError):
@@ -111,6 +125,13 @@ class NotFound(ServiceError):
         self, what: str = "path", remedy: str = "README lists the paths; so does GET /docs, where it is on."
     ) -> None:
         super().__init__(f"No such {what}. {remedy}")
+
+
+class NoSuchServable(ServiceError):
+    """No such model or version, in the words of TensorFlow Serving."""
+
+    status = HTTPStatus.NOT_FOUND
+    title = "Not found"
 
 
 class MethodNotAllowed(ServiceError):
@@ -205,6 +226,21 @@ class InvalidRequest(ServiceError):
         self.errors = tuple(errors[:MAX_LOCATED_ERRORS])
 
 
+class TooManyRequests(ServiceError):
+    """This caller asks too often.
+
+    Args:
+        retry_seconds: When the caller may try again.
+    """
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many requests"
+
+    def __init__(self, retry_seconds: int = 1) -> None:
+        super().__init__(f"Too many requests; try again in {retry_seconds} s.")
+        self.headers = {"Retry-After": str(retry_seconds)}
+
+
 class InternalError(ServiceError):
     """A fault of the service's own."""
 
@@ -213,6 +249,21 @@ class InternalError(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("The service failed; its log says why, under this request id.")
+
+
+class Unimplemented(ServiceError):
+    """The service leaves out this part of a protocol.
+
+    Args:
+        part: The name of the part.
+        remedy: What to use instead, as a sentence.
+    """
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    title = "Not implemented"
+
+    def __init__(self, part: str, remedy: str) -> None:
+        super().__init__(f"{part} is not implemented: {remedy}")
 
 
 class PredictionFailed(ServiceError):
@@ -257,11 +308,17 @@ class DeadlinePassed(ServiceError):
         super().__init__(f"The forecast was not ready within {seconds:g} seconds.")
 
 
-class StartupError(Exception):
-    """The service cannot start. The message is one sentence that names the remedy."""
+class VersionError(Exception):
+    """A version cannot serve. The message is one sentence that names the remedy.
+
+    Attributes:
+        problem: What is wrong, without the place and the remedy.
+    """
+
+    problem: str
 
 
-class ArtifactError(StartupError):
+class ArtifactError(VersionError):
     """A model version on disk cannot be trusted.
 
     Args:
@@ -275,7 +332,7 @@ class ArtifactError(StartupError):
         self.problem = problem
 
 
-class EngineNotInstalled(StartupError):
+class EngineNotInstalled(VersionError):
     """The package that an engine runs on is not installed.
 
     Args:
@@ -290,5 +347,5 @@ class EngineNotInstalled(StartupError):
         super().__init__(f"The {engine} engine needs {package}, which is not installed; {remedy}.")
 
 
-class SettingsError(StartupError):
-    """A setting cannot be used."""
+class SettingsError(Exception):
+    """A setting cannot be used, so the service cannot start. The message is one sentence that shows a valid value."""

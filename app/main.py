@@ -1,43 +1,77 @@
 """The one module that wires: settings in, an ASGI application out."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import admin, docs, health, native, open_inference, tfserving
+from app.api import admin, docs, health, models, native, open_inference, tfserving
 from app.api.direct import Front
-from app.api.middleware import ExchangeMiddleware
-from app.api.problems import add_problem_handlers
-from app.serving.service import Service
+from app.api.forecasting import Forecasting, Gate
+from app.api.middleware import FrameworkExchanges, direct
+from app.api.problems import add_problem_handlers, plain_answer
+from app.process.lifecycle import STARTUP_FAILURE, exit_now
+from app.serving.loading import LoadVersion
+from app.serving.service import OnFatal, Service, stay
 from app.settings import Settings
 from app.telemetry.logs import configure_logs
 
 DESCRIPTION = "Forecasts from a stacked LSTM: a window of rows in, the rows that follow out, both in raw units."
 
+SWITCH_SECONDS = 0.0005
+"""How long the event loop may keep Python's lock when the engine's thread wants it, a tenth of the default. Under load
+the loop never rests, and the engine needs the lock twice a call: it would wait for milliseconds each time."""
 
-def create_app(settings: Settings | None = None) -> Front:
-    """Builds the application; its lifespan starts the service.
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    gates: Sequence[Gate] = (),
+    on_fatal: OnFatal = stay,
+    load_version: LoadVersion | None = None,
+) -> Front:
+    """Builds the application. It has no effect on the process: not on its logging, its signals or its exit.
+
+    The application's lifespan starts the service. An application that mounts this one enters `Front.running` in its
+    own lifespan.
 
     Args:
         settings: The service's settings; read from the environment unless given.
+        gates: What every request for forecasts passes first. A gate raises a `ServiceError` to refuse a request.
+        on_fatal: Told of an error after which the service cannot go on. By default the service stays, not ready.
+        load_version: Makes of a version's folder something that can forecast; by default as the settings say.
 
     Raises:
         SettingsError: The environment holds a setting that cannot be used.
     """
     settings = settings or Settings.read()
-    configure_logs(settings.log_level)
-    service = Service(settings)
+    service = Service(settings, on_fatal, load_version)
+    forecasting = Forecasting(service, gates)
+    predictions = [route(forecasting, settings.max_batch_windows) for route in (native.Predict, native.PredictBatch)]
+    v1 = tfserving.TFServing(service, forecasting)
+    v2 = open_inference.OpenInference(service, forecasting)
+    app = _framework(service)
+    app.openapi = partial(docs.describe, app, service, predictions, (v1, v2))  # type: ignore[method-assign]
+    for_v1 = direct(v1.answer, service, plain_answer, "tfserving")
+    for_v2 = direct(v2.answer, service, plain_answer, "inference")
+    routes = {route.path: direct(route.answer, service) for route in predictions}
+    return Front(service, app, {**routes, "/v2": for_v2}, {"/v1/": for_v1, "/v2/": for_v2})
+
+
+def _framework(service: Service) -> FastAPI:
+    """Builds the framework's part: what is not asked often."""
+    settings = service.settings
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, float]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         if settings.workers > 1:
-            # The workers share a port: one that accepts while it loads would answer 503 in place of one that is ready.
+            # The workers share a port: a worker that accepts while it loads would answer 503 in place of a ready one.
             await service.wait_until_ready()
-        yield {"receive_timeout_seconds": settings.receive_timeout_seconds}
+        yield
         service.stop()
 
     app = FastAPI(
@@ -51,21 +85,25 @@ def create_app(settings: Settings | None = None) -> Front:
         openapi_url="/openapi.json" if settings.docs else None,
         generate_unique_id_function=lambda route: route.name,
     )
-    predictions = (native.Predict(service), native.PredictBatch(service))
-    v1, v2 = tfserving.TFServing(service), open_inference.Inference(service)
     app.state.service = service
-    app.openapi = partial(docs.describe, app, service, predictions, (v1, v2))  # type: ignore[method-assign]
-    app.include_router(native.router)
+    app.include_router(models.router)
     app.include_router(health.router)
     if settings.admin_key is not None:
         app.include_router(admin.router)
     if settings.docs:
         app.include_router(docs.router)
     add_problem_handlers(app)
-    app.add_middleware(ExchangeMiddleware, lifecycle=service.lifecycle)
-    lifecycle = service.lifecycle
-    root = settings.root_path
-    for_v1 = ExchangeMiddleware(v1, lifecycle, tfserving.answer_error, "tfserving")
-    for_v2 = ExchangeMiddleware(v2, lifecycle, open_inference.answer_error, "inference")
-    direct = {root + route.path: ExchangeMiddleware(route, lifecycle) for route in predictions}
-    return Front(app, {**direct, f"{root}/v2": for_v2}, {f"{root}/v1/": for_v1, f"{root}/v2/": for_v2})
+    app.add_middleware(FrameworkExchanges, service=service)
+    return app
+
+
+def own_process() -> Front:
+    """Builds the application for a process of its own: `python -m app`, or one of its workers.
+
+    Raises:
+        SettingsError: The environment holds a setting that cannot be used.
+    """
+    settings = Settings.read()
+    configure_logs(settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return create_app(settings, on_fatal=lambda _: exit_now(STARTUP_FAILURE))

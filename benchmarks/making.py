@@ -39,7 +39,7 @@ def _dataset(shape: Shape) -> Dataset:
     targets = random.uniform(0, 1, (DATA_ROWS, shape.horizon, 1)).astype(np.float32)
     part = Part(windows, targets, windows[:, :, :1])
     names = tuple(f"feature_{number}" for number in range(shape.features))
-    return Dataset(names, names[:1], part, part, part, columns=names)
+    return Dataset(names, names[:1], part, part, part)
 
 
 def _weights(network: keras.Model) -> dict[str, np.ndarray]:

@@ -29,9 +29,12 @@ def free_port() -> int:
 
 
 def environment(variables: Mapping[str, str], root: Path) -> dict[str, str]:
-    """This process's environment without settings of the service, plus the given ones, with `root` on Python's path."""
+    """This process's environment without settings of the service, plus the given ones, with `root` on Python's path.
+
+    It keeps ONNX Runtime from reporting to its maker, in the processes of others too.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("WINDOWCAST_")}
-    return {**inherited, "PYTHONPATH": str(root), **variables}
+    return {**inherited, "ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(root), **variables}
 
 
 class ProcessGroup:

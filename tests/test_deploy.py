@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from app.serving.repository import State
+from app.serving.states import State
 from app.telemetry.metrics import Outcome
 from tests.app.telemetry.test_metrics import samples_of
 from tests.promql import BadQuery, Labels, check

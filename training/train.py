@@ -1,6 +1,6 @@
 """The journey from a dataset to a published version, as a run of named steps."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def _before(config: TrainingConfig, dataset: Dataset, console: Console) -> tuple
         noticed.append(f"--learning-rate auto is {sweep.chosen:g}: {sweep.reason}")
     for sentence in noticed:
         note(console, sentence)
-    return config, replace(dataset, notices=(*dataset.notices, *noticed)), sweep
+    return config, dataset.with_notices(*noticed), sweep
 
 
 def _after(model: keras.Model, history: History, dataset: Dataset, console: Console) -> Dataset:
@@ -88,7 +88,7 @@ def _after(model: keras.Model, history: History, dataset: Dataset, console: Cons
     for sentence in noticed:
         note(console, sentence)
     incidents = [incident.sentence for incident in history.incidents]
-    return replace(dataset, notices=(*dataset.notices, *incidents, *noticed))
+    return dataset.with_notices(*incidents, *noticed)
 
 
 def _tell_fit(history: History, console: Console) -> None:

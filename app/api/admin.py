@@ -8,23 +8,21 @@ import hmac
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from app.api.body import read_body
-from app.api.direct import HEADERS
-from app.api.native import ModelName, RunningService
+from app.api.dependencies import LabelName, ModelName, RunningService
+from app.api.direct import by_name
 from app.api.problems import invalid_body
 from app.errors import ArtifactError, Conflict, MalformedBody, NotFound, Unauthorized
-from app.serving.policies import LABEL_PATTERN, LatestCount, Policy, VersionList, VersionNumber
-from app.serving.repository import State
+from app.serving.policies import LatestCount, Policy, VersionList, VersionNumber
 from app.serving.service import Service
+from app.serving.states import State
 from app.version.folders import versions
 
 MAX_BODY_BYTES = 2**16
-
-LabelName = Annotated[str, Path(pattern=LABEL_PATTERN)]
 
 
 class Choice(BaseModel):
@@ -92,7 +90,7 @@ router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(check_
 
 async def _read(request: Request, service: Service, model: type[Body]) -> Body:
     body = await read_body(
-        request.scope["state"][HEADERS],
+        by_name(request.scope["headers"]),
         request.receive,
         max_bytes=MAX_BODY_BYTES,
         timeout_seconds=service.settings.receive_timeout_seconds,
@@ -114,7 +112,7 @@ def _json_body(model: type[BaseModel]) -> dict[str, Any]:
 async def list_states(service: RunningService) -> list[ModelState]:
     """Tells of every model what is wanted, and what is."""
     service.check_ready()
-    return [_state(service, name) for name in service.repository.statuses()]
+    return [_state(service, name) for name in service.repository.statuses.all()]
 
 
 @router.get("/models/{name}/state")
@@ -145,7 +143,7 @@ async def set_label(request: Request, service: RunningService, name: ModelName, 
     """Has a label stand for a version, which must serve already."""
     _check_known(service, name)
     target = await _read(request, service, LabelTarget)
-    model = service.repository.model(name)
+    model = service.catalogue.model(name)
     if model is None or target.version not in model.versions:
         raise Conflict("A label may stand only for a version that serves; choose it by the policy first.")
     return await _change(service, name, lambda policy: policy.with_label(label, target.version))
@@ -170,7 +168,7 @@ def _check_choice(service: Service, name: str, chosen: list[int]) -> None:
     """A slip of the hand must not keep the service from its next start."""
     if not chosen and name == service.settings.model:
         raise Conflict("The default model must serve; choose at least one of its versions.")
-    model = service.repository.model(name)
+    model = service.catalogue.model(name)
     there = {*versions(service.settings.models_dir / name), *(model.versions if model else ())}
     if chosen and not there.intersection(chosen):
         raise Conflict("None of these versions exists; GET /admin/models/NAME/state lists those that are known.")
@@ -186,19 +184,19 @@ async def _change(service: Service, name: str, edit: Callable[[Policy], Policy])
 
 def _check_known(service: Service, name: str) -> None:
     service.check_ready()
-    if name not in service.repository.statuses():
+    if name not in service.repository.statuses.all():
         raise NotFound("model", "GET /admin/models lists them.")
 
 
 def _state(service: Service, name: str) -> ModelState:
     repository = service.repository
-    model = repository.model(name)
+    model = service.catalogue.model(name)
     return ModelState(
         name=name,
         policy=repository.policies.of(name),
         labels=dict(model.labels) if model else {},
         versions=[
             VersionState(version=version, state=status.state, reason=status.reason)
-            for version, status in repository.statuses()[name].items()
+            for version, status in sorted(repository.statuses.of(name).items())
         ],
     )

@@ -1,31 +1,30 @@
-"""Routes that are answered in front of the web framework, for requests where its own share of the time would count.
+"""Routes that are answered in front of the web framework, for requests where the framework's share of the time counts.
 
-They speak ASGI themselves. `Front` finds them by their path; everything else goes to the framework. What a caller sees
-is the same either way: the same headers, log lines, metrics and problems, from the same `ExchangeMiddleware`.
+A direct route is a coroutine from a `Request` to an `Answer`. `Front` finds the route by its path; everything else goes
+to the framework. A caller sees the same either way: the same headers, log lines, metrics and problems, all of them from
+`app.api.middleware`.
 """
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import ClassVar
 
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.body import read_body
-from app.errors import MethodNotAllowed
+from app.exchange import Exchange
+from app.process.lifecycle import Lifecycle
 from app.process.protocol import BODY_IS_HERE
+from app.serving.service import Service
 from app.settings import Settings
 
-HEADERS = "headers"
-"""Key in a scope's state for the request's headers `by_name`."""
-
-DECODING, ENCODING = "decoding_seconds", "encoding_seconds"
-"""Keys in a scope's state for the seconds from body to windows, and from forecasts to body."""
+Header = tuple[bytes, bytes]
 
 
-def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers by name; those that come several times are one list (RFC 9110, section 5.3)."""
+def by_name(headers: Sequence[Header]) -> dict[bytes, bytes]:
+    """Returns headers by name; a name that comes several times has its values as one list (RFC 9110, section 5.3)."""
     named = dict(headers)
     if len(named) < len(headers):
         named = {name: b", ".join(value for other, value in headers if other == name) for name in named}
@@ -33,90 +32,118 @@ def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 class Request:
-    """One request to a direct route."""
-
-    __slots__ = ("_receive", "headers", "scope")
-
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.scope = scope
-        self.headers: Mapping[bytes, bytes] = scope["state"][HEADERS]
-        self._receive = receive
-
-    async def body(self, settings: Settings) -> bytes:
-        """The whole body; see `read_body`."""
-        return await read_body(
-            self.headers,
-            self._receive,
-            max_bytes=settings.max_body_bytes,
-            timeout_seconds=settings.receive_timeout_seconds,
-            is_here=self.scope["state"].get(BODY_IS_HERE, False),
-        )
-
-    def note(self, stage: str, started: float) -> None:
-        """Notes the seconds that a stage, `DECODING` or `ENCODING`, took since `started` by `time.perf_counter`."""
-        self.scope["state"][stage] = time.perf_counter() - started
-
-
-async def send_answer(send: Send, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    """Sends an answer as a whole.
+    """One HTTP request to a direct route.
 
     Args:
-        send: The request's ASGI `send`.
-        body: Of the answer.
-        headers: What they say of it, but for its length, which is put to them.
+        scope: The request's ASGI scope.
+        receive: The request's ASGI `receive`.
+        exchange: What becomes of the request.
+        headers: The request's headers `by_name`.
+        settings: The service's settings, which bound the body.
+
+    Attributes:
+        body: The whole body, once it is read.
     """
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+
+    __slots__ = ("_settings", "body", "exchange", "headers", "receive", "scope")
+
+    def __init__(
+        self, scope: Scope, receive: Receive, exchange: Exchange, headers: Mapping[bytes, bytes], settings: Settings
+    ) -> None:
+        self.scope = scope
+        self.exchange = exchange
+        self.headers = headers
+        self.body = b""
+        self.receive = receive
+        self._settings = settings
+
+    async def read(self) -> None:
+        """Reads the whole body; see `read_body`."""
+        self.body = await read_body(
+            self.headers,
+            self.receive,
+            max_bytes=self._settings.max_body_bytes,
+            timeout_seconds=self._settings.receive_timeout_seconds,
+            is_here=BODY_IS_HERE in self.scope.get("extensions", ()),
+        )
 
 
-class DirectRoute(ABC):
-    """A route that takes POST requests and answers each with one body."""
+@dataclass(slots=True)
+class Answer:
+    """What a route answers with, be it forecasts or an error.
 
-    path: ClassVar[str]
+    Attributes:
+        body: The whole body.
+        headers: What they say of the body, without its length.
+        status: The HTTP status.
+    """
 
-    @abstractmethod
-    async def answer(self, request: Request) -> tuple[bytes, bytes]:
-        """Answers a request.
+    body: bytes
+    headers: list[Header] = field(default_factory=list)
+    status: int = HTTPStatus.OK.value
 
-        Returns:
-            The body of the answer, and its media type.
+    async def send(self, send: Send) -> None:
+        """Sends the answer as a whole."""
+        headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body})
 
-        Raises:
-            ServiceError: There is a problem to answer instead.
-        """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
-        scope["route"] = self
-        if scope["method"] != "POST":
-            raise MethodNotAllowed("POST")
-        body, media_type = await self.answer(Request(scope, receive))
-        await send_answer(send, body, [(b"content-type", media_type)])
+def route_path(scope: Scope) -> str:
+    """Returns the path below the place that the application is published under, or mounted at."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 class Front:
-    """Sends each request to the direct route of its path, to the protocol that has its paths, or else to the framework.
+    """The whole application: sends each request to the direct route of its path, or else to the framework.
 
     Args:
+        service: The service behind all routes.
         app: The framework's application.
-        routes: Direct routes by their whole path.
-        protocols: Applications by the first part of the paths that are theirs, which ends with a slash; in whatever
-            case, since TensorFlow Serving does not look at it either.
+        routes: Direct routes by their path.
+        protocols: Direct routes by the first part of the paths that are theirs, which ends with a slash. Upper and
+            lower case are the same there, as they are for TensorFlow Serving.
     """
 
-    def __init__(self, app: ASGIApp, routes: Mapping[str, ASGIApp], protocols: Mapping[str, ASGIApp]) -> None:
+    def __init__(
+        self, service: Service, app: FastAPI, routes: Mapping[str, ASGIApp], protocols: Mapping[str, ASGIApp]
+    ) -> None:
+        self.service = service
         self.app = app
-        self.routes = routes
-        self.protocols = protocols
+        self._routes = routes
+        self._protocols = protocols
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Where the service stands."""
+        return self.service.lifecycle
+
+    def flush(self) -> None:
+        """Writes down what happened last."""
+        self.service.flush()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Runs the service for the length of a `with` block.
+
+        An application that mounts this one enters it in its own lifespan: frameworks run no lifespan of mounted
+        applications.
+        """
+        async with self.app.router.lifespan_context(self.app):
+            yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection."""
-        path = scope.get("path", "")
-        await (self.routes.get(path) or self._protocol_of(path))(scope, receive, send)
+        await self._handler_of(scope)(scope, receive, send)
 
-    def _protocol_of(self, path: str) -> ASGIApp:
-        for prefix, protocol in self.protocols.items():
+    def _handler_of(self, scope: Scope) -> ASGIApp:
+        if scope["type"] != "http":
+            return self.app
+        path = route_path(scope)
+        if (route := self._routes.get(path)) is not None:
+            return route
+        for prefix, protocol in self._protocols.items():
             if path[: len(prefix)].lower() == prefix.lower():
                 return protocol
         return self.app

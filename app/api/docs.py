@@ -26,7 +26,6 @@ from app.api.schemas import About, ErrorAnswer
 from app.api.tfserving import metadata_of
 from app.arrays import Array
 from app.payloads.open_inference import DATATYPE, LENGTH_HEADER
-from app.process.lifecycle import Phase
 from app.serving.loading import LoadedVersion
 from app.serving.policies import LABEL_PATTERN
 from app.serving.service import Service
@@ -139,8 +138,8 @@ def describe(
             operations[route.method.lower()] = _protocol_operation(protocol.title, route, about)
     titles = [protocol.title for protocol in protocols]
     document["tags"] = [{"name": tag} for tag in ("forecast", "models", *titles)]  # in that order, and others behind
-    if service.lifecycle.phase is not Phase.LOADING:
-        loaded = service.repository.get().loaded
+    if service.catalogue.model(service.catalogue.default) is not None:
+        loaded = service.catalogue.find().loaded
         _show_model(schemas, loaded)
         _show_names(document, loaded)
     return document

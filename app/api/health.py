@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
-from app.api.native import RunningService
+from app.api.dependencies import RunningService
 from app.process.lifecycle import Phase
 from app.telemetry.metrics import exposition
 
@@ -47,14 +47,19 @@ async def healthz(service: RunningService) -> Response:
     """The same as `/readyz`, with the versions that serve and the models that could not be loaded."""
     phase = service.lifecycle.phase
     repository = service.repository
-    versions = {name: model.latest.version for name, model in repository.models().items()}
-    content = {"status": phase, "models": versions, "failures": repository.failures(), "trouble": repository.trouble}
+    content = {
+        "status": phase,
+        "models": {name: model.latest.version for name, model in service.catalogue.models().items()},
+        "failures": repository.statuses.failures(),
+        "trouble": repository.trouble,
+    }
     return JSONResponse(content, _status_code(phase))
 
 
 @router.get("/metrics", include_in_schema=True)
-async def metrics() -> Response:
+async def metrics(service: RunningService) -> Response:
     """Counters and histograms in Prometheus' text format."""
+    service.flush()
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,243 +1,163 @@
-"""What every exchange gets, whatever its route: a request id, a log line, a count, and an end to keep-alive in a drain.
+"""What every HTTP exchange gets, whatever its route: an id, a log line, a count, and an end to keep-alive in a drain.
 
 Written against ASGI itself: Starlette's `BaseHTTPMiddleware` costs a task and a stream per request.
 """
 
 import asyncio
-import logging
-import os
-import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from itertools import count
-from typing import Any
-from urllib.parse import quote
+from typing import TypeAlias
 
-import structlog
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.direct import DECODING, ENCODING, HEADERS, by_name
-from app.api.problems import problem_response, slug_of
+from app.api.direct import Answer, Request, by_name
+from app.api.problems import problem_answer
 from app.errors import InternalError, ModelNotReady, ServiceError
-from app.process.lifecycle import Lifecycle, Phase
-from app.process.protocol import CLIENT_HAS_LEFT, CLOSE
-from app.serving.repository import ServedVersion
-from app.telemetry.journal import Journal
-from app.telemetry.logs import RequestLog
-from app.telemetry.metrics import CLIENT_LEFT, Outcome, Requests, count_requests, grouped
+from app.exchange import Exchange
+from app.process.answer import CLOSE
+from app.process.lifecycle import Phase
+from app.process.protocol import CLIENT_HAS_LEFT
+from app.serving.service import Service
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import CLIENT_LEFT
 
-log = structlog.get_logger()
+log = get_logger()
 
-SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 QUIET_ROUTES = {
     *("/livez", "/readyz", "/healthz", "/metrics"),
     *("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready"),
 }
-MAX_PATH_CHARACTERS = 200
-"""Longest part of a path that is logged."""
-AnswerError = Callable[[ServiceError, str], Response]
-
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
+AnswerError: TypeAlias = Callable[[ServiceError, str], Answer]
+"""Makes the answer to an error, given the request's id."""
 
-class Exchange:
-    """One request and what becomes of it.
-
-    Args:
-        scope: The request's ASGI scope; handlers leave the version that answers in `scope["state"]["served"]`.
-        send: The request's ASGI `send`.
-        lifecycle: Tells whether the connection should end with the answer.
-        protocol: What it is counted as.
-    """
-
-    __slots__ = (
-        "_lifecycle",
-        "_send",
-        "_started",
-        "answered_by",
-        "ended",
-        "error",
-        "protocol",
-        "request_id",
-        "scope",
-        "seconds",
-        "status",
-    )
-
-    def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle, protocol: str) -> None:
-        self._started = time.perf_counter()
-        self.scope = scope
-        self.protocol = protocol
-        self.status = 0
-        self.error: type[ServiceError] | None = None
-        """What it was answered with, or what broke its answer off."""
-        self.answered_by: tuple[str, int] | None = None
-        """Model and version, once it has ended."""
-        self.seconds = 0.0
-        self.ended = 0.0
-        self._send = send
-        self._lifecycle = lifecycle
-        state = scope["state"]
-        headers = state[HEADERS] = by_name(scope["headers"])
-        self.request_id = state["request_id"] = _request_id(headers)
-
-    @property
-    def route(self) -> str:
-        """The path of the route, of which there are few."""
-        return str(getattr(self.scope.get("route"), "path", "none"))
-
-    async def send(self, message: Message) -> None:
-        """Passes a part of the answer on, its head with what every answer has."""
-        if message["type"] == "http.response.start":
-            self.status = int(message["status"])
-            served: ServedVersion | None = self.scope["state"].get("served")
-            message["headers"] = [
-                *message["headers"],
-                (b"x-request-id", self.request_id.encode()),
-                NO_SNIFFING,
-                *(_version_headers(served.name, served.version) if served is not None else ()),
-                *((CLOSE,) if self._lifecycle.phase is Phase.DRAINING else ()),  # now, not when the request began
-            ]
-        await self._send(message)
-
-    def end(self) -> None:
-        """Stops the clock, and lets go of the version: the server may keep the scope until the next request."""
-        self.seconds = time.perf_counter() - self._started
-        self.ended = time.time()
-        served: ServedVersion | None = self.scope["state"].pop("served", None)
-        if served is not None:
-            self.answered_by = served.name, served.version
-
-    def facts(self) -> dict[str, Any]:
-        """What the log tells of it."""
-        facts: dict[str, Any] = {
-            "request_id": self.request_id,
-            "method": self.scope["method"],
-            "path": _shown(self.scope["path"][:MAX_PATH_CHARACTERS]),
-            "status": self.status,
-            "milliseconds": round(self.seconds * 1000, 3),
-        }
-        if self.answered_by is not None:
-            facts["model"], facts["version"] = self.answered_by
-        return facts
+Handle: TypeAlias = Callable[[Request, Send], Awaitable[None]]
 
 
-def _write_down(exchanges: list[Exchange]) -> None:
-    """Logs exchanges and counts them; probes are logged for debugging only."""
-    told = [(_level(exchange), exchange) for exchange in exchanges]
-    request_log.write((level, exchange.ended, exchange.facts()) for level, exchange in told if request_log.is_on(level))
-    for (protocol, route, answered_by, status, error), group in grouped(
-        (_kind(exchange), exchange) for exchange in exchanges
-    ):
-        model, version = answered_by or ("", "")
-        states = [exchange.scope["state"] for exchange in group]
-        count_requests(
-            Requests(
-                protocol=protocol,
-                route=route,
-                model=model,
-                version=str(version),
-                outcome=Outcome.of(status if error is None else error.status),
-                status=status,
-                reason=slug_of(error) if error is not None else None,
-                seconds=[exchange.seconds for exchange in group],
-                decoding=[state[DECODING] for state in states if DECODING in state],
-                encoding=[state[ENCODING] for state in states if ENCODING in state],
-                ended=group[-1].ended,
-            )
-        )
-
-
-def _kind(exchange: Exchange) -> tuple[str, str, tuple[str, int] | None, int, type[ServiceError] | None]:
-    """What exchanges have in common that are counted together."""
-    return exchange.protocol, exchange.route, exchange.answered_by, exchange.status, exchange.error
-
-
-def _level(exchange: Exchange) -> int:
-    return logging.DEBUG if exchange.route in QUIET_ROUTES else logging.INFO
-
-
-request_log = RequestLog()
-journal = Journal(_write_down)
-
-
-class ExchangeMiddleware:
-    """Wraps every HTTP exchange in an `Exchange`, and answers whatever goes wrong in it.
+class Exchanges:
+    """Makes an exchange of every HTTP request, and answers whatever goes wrong in it.
 
     Args:
-        app: The application.
-        lifecycle: Of the process.
-        answer_error: Makes the answer to an error, given the request's id; a problem unless the protocol has its own.
+        handle: Answers a request.
+        service: The service, which logs and counts the exchanges.
+        answer_error: The protocol's form of an error.
         protocol: What the exchanges are counted as.
     """
 
     def __init__(
         self,
-        app: ASGIApp,
-        lifecycle: Lifecycle,
-        answer_error: AnswerError = problem_response,
+        handle: Handle,
+        service: Service,
+        answer_error: AnswerError = problem_answer,
         protocol: str = "native",
     ) -> None:
-        self.app = app
-        self.lifecycle = lifecycle
-        self.answer_error = answer_error
-        self.protocol = protocol
+        self._handle = handle
+        self._service = service
+        self._answer_error = answer_error
+        self._protocol = protocol
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        scope.setdefault("state", {})
-        exchange = Exchange(scope, send, self.lifecycle, self.protocol)
+        """Handles one HTTP request."""
+        headers = by_name(scope["headers"])
+        given = headers.get(b"x-request-id")
+        request_id = None if given is None else given.decode("latin-1")
+        exchange = Exchange(self._protocol, request_id=request_id, method=scope["method"], path=scope["path"])
+        request = Request(scope, receive, exchange, headers, self._service.settings)
+        dispatch = _Dispatch(exchange, send, self._service).send
         try:
-            await self.app(scope, receive, exchange.send)
+            await self._handle(request, dispatch)
         except ServiceError as error:
-            await self._answer(error, exchange, receive)
+            await self._answer(error, exchange, dispatch)
         except ClientDisconnect:
             exchange.status = CLIENT_LEFT
         except asyncio.CancelledError as stop:
             if stop.args == (CLIENT_HAS_LEFT,):
                 exchange.status = CLIENT_LEFT
             elif not exchange.status:  # the time for the stop is over
-                await self._answer(ModelNotReady("the service stops"), exchange, receive)
+                await self._answer(ModelNotReady("the service stops"), exchange, dispatch)
         except Exception:
             log.exception("unexpected error", request_id=exchange.request_id)
             if exchange.status:  # the head is out: all that is left is to break the connection
                 exchange.error = InternalError
                 raise
-            await self._answer(InternalError(), exchange, receive)
+            await self._answer(InternalError(), exchange, dispatch)
         finally:
             exchange.end()
-            journal.add(exchange)
+            exchange.is_quiet = exchange.route in QUIET_ROUTES
+            self._service.exchanges.add(exchange)
 
-    async def _answer(self, error: ServiceError, exchange: Exchange, receive: Receive) -> None:
+    async def _answer(self, error: ServiceError, exchange: Exchange, send: Send) -> None:
         exchange.error = type(error)
-        await self.answer_error(error, exchange.request_id)(exchange.scope, receive, exchange.send)
+        await self._answer_error(error, exchange.request_id).send(send)
+
+
+class _Dispatch:
+    """Sends an answer on, its head with what every answer has."""
+
+    __slots__ = ("_exchange", "_send", "_service")
+
+    def __init__(self, exchange: Exchange, send: Send, service: Service) -> None:
+        self._exchange = exchange
+        self._send = send
+        self._service = service
+
+    async def send(self, message: Message) -> None:
+        """Takes the ASGI messages of the answer."""
+        if message["type"] == "http.response.start":
+            exchange = self._exchange
+            exchange.status = int(message["status"])
+            is_draining = self._service.lifecycle.phase is Phase.DRAINING  # now, not when the request began
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", exchange.request_id.encode()),
+                NO_SNIFFING,
+                *(_version_headers(*exchange.answered_by) if exchange.answered_by is not None else ()),
+                *((CLOSE,) if is_draining else ()),
+            ]
+        await self._send(message)
+
+
+def direct(
+    answer: Callable[[Request], Awaitable[Answer]],
+    service: Service,
+    answer_error: AnswerError = problem_answer,
+    protocol: str = "native",
+) -> Exchanges:
+    """Wraps a direct route."""
+
+    async def handle(request: Request, send: Send) -> None:
+        await (await answer(request)).send(send)
+
+    return Exchanges(handle, service, answer_error, protocol)
+
+
+class FrameworkExchanges:
+    """The same as a middleware of the framework, inside its handler of errors.
+
+    Args:
+        app: The framework's application.
+        service: The service.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._exchanges = Exchanges(self._handle, service)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one ASGI connection. Passes on what is not HTTP."""
+        await (self._exchanges if scope["type"] == "http" else self._app)(scope, receive, send)
+
+    async def _handle(self, request: Request, send: Send) -> None:
+        scope = request.scope
+        try:
+            await self._app(scope, request.receive, send)
+        finally:  # the framework leaves the route that it found
+            if (route := scope.get("route")) is not None:
+                request.exchange.route = route.path
 
 
 @lru_cache
 def _version_headers(model: str, version: int) -> tuple[tuple[bytes, bytes], ...]:
     return (b"x-windowcast-model", model.encode()), (b"x-windowcast-version", b"%d" % version)
-
-
-@lru_cache
-def _shown(path: str) -> str:
-    """A path as it may stand in a log, on a terminal too."""
-    return quote(path)
-
-
-_ID_PREFIX = os.urandom(10).hex()
-"""Tells the request ids of this process from those of all others."""
-_ID_NUMBERS = count(1)
-
-
-def _request_id(headers: Mapping[bytes, bytes]) -> str:
-    """The caller's X-Request-ID if it is sane, else a new one."""
-    given = headers.get(b"x-request-id")
-    if given is not None and SANE_REQUEST_ID.fullmatch(given):
-        return given.decode("ascii")
-    return f"{_ID_PREFIX}{next(_ID_NUMBERS):012x}"

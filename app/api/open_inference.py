@@ -7,36 +7,24 @@ went wrong with the service is 500, what it has no room for or is not ready for 
 Versions are loaded and let go of by policy only, and a window is forecast by itself, so that there are no sequences.
 """
 
-import asyncio
 import re
-import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
-from prometheus_client.samples import Sample
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from app import __version__
 from app.api import schemas
 from app.api.body import deflate, inflatable_bytes, inflate, wanted_encoding
-from app.api.direct import DECODING, ENCODING, Request, send_answer
+from app.api.dependencies import find
+from app.api.direct import Answer, Request, route_path
+from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About
+from app.api.triton import PLATFORM, configured_tensors, index_entry, statistics, version_policy
 from app.arrays import Array
-from app.errors import (
-    DeadlinePassed,
-    InternalError,
-    InvalidArgument,
-    MethodNotAllowed,
-    ModelNotReady,
-    NotFound,
-    PredictionFailed,
-    ServiceError,
-)
+from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
 from app.payloads.open_inference import (
     DATATYPE,
     LENGTH_HEADER,
@@ -46,32 +34,20 @@ from app.payloads.open_inference import (
     write_answer,
 )
 from app.process.lifecycle import Phase
-from app.serving.policies import Policy
-from app.serving.repository import ServedVersion, State, Status
+from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.service import Service
-from app.telemetry.metrics import registry
+from app.serving.states import State
+from app.settings import Settings
+from app.telemetry.figures import Figures, figures_by_version
 from app.version.manifest import VERSION_PATTERN
 from app.version.signature import Layout
 
 PREFIX = "/v2"
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics")
-PLATFORM = "tensorflow_savedmodel"
-"""What a version is on disk, whatever computes it."""
 
-STATES = {State.AVAILABLE: "READY", State.LOADING: "LOADING"}
-NOT_SERVING = "UNAVAILABLE"
-
-REQUESTS = "windowcast_request_seconds"
-NOTHING = {"count": 0, "ns": 0}
 
 JSON, BYTES = b"application/json", b"application/octet-stream"
-
-MAX_ERROR_CHARACTERS = 600
-"""Longest error told; JSON may make six bytes of a character."""
-
-Answer: TypeAlias = tuple[bytes, list[tuple[bytes, bytes]]]
-"""The body of an answer, and the headers that tell what it is."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +84,66 @@ STATS = About("Tells the figures of the model's versions that serve.", schemas.M
 INDEX = About("Tells where every version stands.", schemas.RepositoryIndex, schemas.IndexRequest)
 
 
-class Inference:
-    """Every path of the protocol.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an answer should hold, and how it should be encoded.
+
+    Attributes:
+        infer: The request's document.
+        encoding: The content encoding that the request prefers, if any.
+    """
+
+    infer: InferRequest
+    encoding: bytes | None
+
+
+class InferDialect(Dialect[Request, Wanted, Answer]):
+    """One `infer`, as the protocol has it.
+
+    Args:
+        model: The model that the path names.
+        version: The version that the path names, if any.
+        settings: The service's settings.
+    """
+
+    def __init__(self, model: str, version: str | None, settings: Settings) -> None:
+        self._model = model
+        self._version = version
+        self._settings = settings
+
+    def select(self, _: Request, catalogue: Catalogue) -> ServedVersion:
+        """Finds the version that the path names."""
+        return find(catalogue, self._model, _number(self._version))
+
+    def decode(self, asked: Request, served: ServedVersion) -> Decoded[Wanted]:
+        """Reads the tensors. What else the request asks for goes to the encoder."""
+        settings, signature = self._settings, served.loaded.signature
+        body = inflate(asked.headers, asked.body, inflatable_bytes(settings, signature.inputs.window_numbers))
+        reader = InferRequestReader(served.name, signature, settings.max_batch_windows)
+        infer = reader.read(body, asked.headers.get(LENGTH_HEADER.lower().encode()))
+        wanted = Wanted(infer, wanted_encoding(asked.headers))
+        return Decoded(infer.windows, context=wanted, timeout_seconds=infer.timeout_seconds)
+
+    def encode(self, served: ServedVersion, forecasts: Array, context: Wanted) -> Answer:
+        """Writes the tensors that were asked for, in the encoding that the request prefers."""
+        body, document_bytes = write_answer(
+            served.name, served.version, served.loaded.signature, context.infer, forecasts
+        )
+        headers = [(b"content-type", JSON if document_bytes is None else BYTES)]
+        if document_bytes is not None:
+            headers.append((LENGTH_HEADER.encode(), b"%d" % document_bytes))
+        if context.encoding is not None:
+            body = deflate(context.encoding, body)
+            headers.append((b"content-encoding", context.encoding))
+        return Answer(body, headers)
+
+
+class OpenInference:
+    """The protocol, as a direct route.
 
     Args:
         service: The running service.
+        forecasting: The pipeline.
 
     Attributes:
         routes: Of all its paths.
@@ -120,8 +151,9 @@ class Inference:
 
     title = "Open Inference Protocol"
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, forecasting: Forecasting) -> None:
         self._service = service
+        self._forecasting = forecasting
         models = f"{PREFIX}/models"
         every_form = f"{models}/{{model}}", f"{models}/{{model}}/versions/{{version}}"
         self.routes = (
@@ -139,14 +171,17 @@ class Inference:
             Route("POST", f"{PREFIX}/repository/models/{{model}}/unload", self._refuse_control, None),
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
-        route, names = self._route_of(scope["path"].removeprefix(self._service.settings.root_path))
-        scope["route"] = route
-        if scope["method"] != route.method:
+    async def answer(self, request: Request) -> Answer:
+        """Answers a request.
+
+        Raises:
+            ServiceError: There is an error to answer instead.
+        """
+        route, names = self._route_of(route_path(request.scope))
+        request.exchange.route = route.path
+        if request.scope["method"] != route.method:
             raise MethodNotAllowed(route.method)
-        body, headers = await route.answer(Request(scope, receive), **names)
-        await send_answer(send, body, headers)
+        return await route.answer(request, **names)
 
     def _route_of(self, path: str) -> tuple[Route, dict[str, str]]:
         path = PREFIX if path == f"{PREFIX}/" else path
@@ -156,40 +191,11 @@ class Inference:
         raise NotFound
 
     def _resolve(self, model: str, version: str | None) -> ServedVersion:
-        return self._service.resolve(model, _number(version))
+        self._service.check_ready()
+        return find(self._service.catalogue, model, _number(version))
 
     async def _infer(self, request: Request, model: str, version: str | None = None) -> Answer:
-        served = self._resolve(model, version)
-        request.scope["state"]["served"] = served
-        served.batcher.refuse_if_full()
-        asked = await self._read(request, served)
-        forecasts = await self._forecast(served, asked)
-        started = time.perf_counter()
-        answer = _write(request, served, asked, forecasts)
-        request.note(ENCODING, started)
-        return answer
-
-    async def _read(self, request: Request, served: ServedVersion) -> InferRequest:
-        settings = self._service.settings
-        body = await request.body(settings)
-        started = time.perf_counter()
-        signature = served.loaded.signature
-        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.window_numbers))
-        reader = InferRequestReader(served.name, signature, settings.max_batch_windows)
-        asked = reader.read(body, request.headers.get(LENGTH_HEADER.lower().encode()))
-        request.note(DECODING, started)
-        return asked
-
-    async def _forecast(self, served: ServedVersion, asked: InferRequest) -> Array:
-        """The forecasts, unless the caller's own time for them is over; the service's may be over before."""
-        seconds = asked.timeout_seconds
-        if seconds is None:
-            return await served.batcher.submit(asked.windows)
-        try:
-            async with asyncio.timeout(seconds):
-                return await served.batcher.submit(asked.windows)
-        except TimeoutError:
-            raise DeadlinePassed(seconds) from None
+        return await self._forecasting.answer(request, InferDialect(model, version, self._service.settings))
 
     async def _live(self, _: Request) -> Answer:
         return _json({"live": True})
@@ -209,7 +215,7 @@ class Inference:
         try:
             self._resolve(model, version)
         except NotFound:
-            known = self._service.repository.statuses().get(model, {})
+            known = self._service.repository.statuses.all().get(model, {})
             if known and (version is None or _number(version) in known):
                 raise ModelNotReady("it does not serve; POST /v2/repository/index says why") from None
             raise
@@ -237,41 +243,44 @@ class Inference:
             {
                 "name": model,
                 "platform": PLATFORM,
-                "version_policy": _version_policy(self._service.repository.policies.of(model)),
+                "version_policy": version_policy(self._service.repository.policies.of(model)),
                 "max_batch_size": self._service.settings.max_batch_windows,
-                "input": _configured(signature.inputs),
-                "output": _configured(signature.outputs),
+                "input": configured_tensors(signature.inputs),
+                "output": configured_tensors(signature.outputs),
                 "dynamic_batching": {"max_queue_delay_microseconds": 0},
             }
         )
 
     async def _stats(self, _: Request, model: str | None = None, version: str | None = None) -> Answer:
         serving = self._all_serving() if model is None else self._serving(model, version)
-        samples = _samples()
-        return _json({"model_stats": [_statistics(served, samples) for served in serving]})
+        self._service.flush()
+        figures = figures_by_version()
+        nothing = Figures()
+        stats = [statistics(served, figures.get((served.name, served.version), nothing)) for served in serving]
+        return _json({"model_stats": stats})
 
     def _serving(self, model: str, version: str | None) -> list[ServedVersion]:
         """The versions that a path means, ascending: the one it names, or all that serve."""
         self._service.check_ready()
-        found = self._service.repository.model(model)
+        found = self._service.catalogue.model(model)
         if version is not None or found is None:
             return [self._resolve(model, version)]
         return [*found.versions.values()]
 
     def _all_serving(self) -> list[ServedVersion]:
         self._service.check_ready()
-        return [served for model in self._service.repository.models().values() for served in model.versions.values()]
+        return [served for model in self._service.catalogue.models().values() for served in model.versions.values()]
 
     async def _index(self, request: Request) -> Answer:
-        settings = self._service.settings
-        body = inflate(request.headers, await request.body(settings), inflatable_bytes(settings, 0))
+        await request.read()
+        body = inflate(request.headers, request.body, inflatable_bytes(self._service.settings, 0))
         only_ready = parse_document(body).get("ready", False) if body else False
         if not isinstance(only_ready, bool):
             raise InvalidArgument("expected ready to be true or false")
         return _json(
             [
-                _indexed(name, version, status)
-                for name, statuses in self._service.repository.statuses().items()
+                index_entry(name, version, status)
+                for name, statuses in self._service.repository.statuses.all().items()
                 for version, status in statuses.items()
                 if status.state is State.AVAILABLE or not only_ready
             ]
@@ -283,15 +292,6 @@ class Inference:
         )
 
 
-def answer_error(error: ServiceError, request_id: str) -> Response:
-    """The error as the protocol has it; one of the service's own tells the request id under which the log says more."""
-    text = error.detail
-    if isinstance(error, InternalError | PredictionFailed):
-        text = f"{text} Request id: {request_id}"
-    body = orjson.dumps({"error": text[:MAX_ERROR_CHARACTERS]})
-    return Response(body, error.status, error.headers, JSON.decode())
-
-
 def _number(version: str | None) -> int | None:
     """A version as it stands in a path; one that no version can have is 0, which none has."""
     if version is None:
@@ -299,85 +299,9 @@ def _number(version: str | None) -> int | None:
     return int(version) if re.fullmatch(VERSION_PATTERN, version) else 0
 
 
-def _write(request: Request, served: ServedVersion, asked: InferRequest, forecasts: Array) -> Answer:
-    body, document_bytes = write_answer(served.name, served.version, served.loaded.signature, asked, forecasts)
-    headers = [(b"content-type", JSON if document_bytes is None else BYTES)]
-    if document_bytes is not None:
-        headers.append((LENGTH_HEADER.encode(), b"%d" % document_bytes))
-    encoding = wanted_encoding(request.headers)
-    if encoding is not None:
-        body = deflate(encoding, body)
-        headers.append((b"content-encoding", encoding))
-    return body, headers
-
-
 def _json(content: object) -> Answer:
-    return orjson.dumps(content), [(b"content-type", JSON)]
+    return Answer(orjson.dumps(content), [(b"content-type", JSON)])
 
 
 def _described(layout: Layout) -> list[dict[str, Any]]:
     return [{"name": tensor.name, "datatype": DATATYPE, "shape": [-1, *tensor.shape]} for tensor in layout.tensors]
-
-
-def _configured(layout: Layout) -> list[dict[str, Any]]:
-    """The tensors as a configuration has them, without the batch."""
-    return [{"name": tensor.name, "data_type": f"TYPE_{DATATYPE}", "dims": tensor.shape} for tensor in layout.tensors]
-
-
-def _version_policy(policy: Policy) -> dict[str, Any]:
-    if policy.versions is not None:
-        return {"specific": {"versions": policy.versions}}
-    return {"latest": {"num_versions": policy.latest or 1}}
-
-
-def _indexed(name: str, version: int, status: Status) -> dict[str, str]:
-    state = STATES.get(status.state, NOT_SERVING)
-    reason = status.reason or ("" if status.state in STATES else status.state.value)
-    return {"name": name, "version": str(version), "state": state, "reason": reason}
-
-
-def _samples() -> dict[tuple[str, str], list[Sample]]:
-    """What the workers have counted, by model and version; of histograms the sums, and how many values they are of."""
-    samples = defaultdict(list)
-    for metric in registry().collect():
-        for sample in metric.samples:
-            if {"model", "version"} <= sample.labels.keys() and not sample.name.endswith("_bucket"):
-                samples[sample.labels["model"], sample.labels["version"]].append(sample)
-    return samples
-
-
-def _statistics(served: ServedVersion, samples: Mapping[tuple[str, str], Sequence[Sample]]) -> dict[str, Any]:
-    """The figures of a version. Times in the engine are counted by call, all others by request."""
-    own = samples.get((served.name, str(served.version)), ())
-    requests = [sample for sample in own if sample.name.startswith(REQUESTS)]
-    success = [sample for sample in requests if sample.labels["outcome"] == "ok"]
-    fail = [sample for sample in requests if sample.labels["outcome"] != "ok"]
-    return {
-        "name": served.name,
-        "version": str(served.version),
-        "last_inference": round(1000 * _total(own, "windowcast_last_prediction_timestamp_seconds")),
-        "inference_count": round(_total(own, "windowcast_batch_windows_sum")),
-        "execution_count": round(_total(own, "windowcast_batch_windows_count")),
-        "inference_stats": {
-            "success": _duration(success, REQUESTS),
-            "fail": _duration(fail, REQUESTS),
-            "queue": _duration(own, "windowcast_queue_seconds"),
-            "compute_input": _duration(own, "windowcast_decoding_seconds"),
-            "compute_infer": _duration(own, "windowcast_engine_seconds"),
-            "compute_output": _duration(own, "windowcast_encoding_seconds"),
-            "cache_hit": NOTHING,
-            "cache_miss": NOTHING,
-        },
-        "response_stats": {},
-        "batch_stats": [],
-        "memory_usage": [],
-    }
-
-
-def _duration(samples: Sequence[Sample], metric: str) -> dict[str, int]:
-    """How often something was timed, and how long it took altogether."""
-    return {"count": round(_total(samples, f"{metric}_count")), "ns": round(1e9 * _total(samples, f"{metric}_sum"))}
-
-
-def _total(samples: Sequence[Sample], name: str) -> float:
-    return sum(sample.value for sample in samples if sample.name == name)

@@ -1,6 +1,8 @@
-"""Errors as RFC 9457 problem details: one shape for ours, the framework's and request validation's alike."""
+"""Errors as answers: RFC 9457 problem details on the native routes, `{"error": ...}` in the drop-in protocols.
 
-import re
+The service's own errors, the framework's and those of request validation have one shape.
+"""
+
 from typing import Annotated, NoReturn
 
 import orjson
@@ -8,8 +10,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
+from app.api.direct import Answer
 from app.errors import (
     InternalError,
     InvalidRequest,
@@ -23,6 +25,9 @@ from app.errors import (
 MEDIA_TYPE = "application/problem+json"
 MAX_BYTES = 4096
 MAX_MESSAGE_CHARACTERS = 600
+
+MAX_ERROR_CHARACTERS = 600
+"""Longest text of a plain error. JSON may make six bytes of a character, and the answer has less than 4 KiB."""
 
 
 class ProblemError(BaseModel):
@@ -45,10 +50,10 @@ class Problem(BaseModel):
     request_id: str | None = None
 
 
-def problem_response(error: ServiceError, request_id: str) -> Response:
-    """The error as problem+json of at most `MAX_BYTES`; an internal one tells its request id and nothing else."""
+def problem_answer(error: ServiceError, request_id: str) -> Answer:
+    """Returns the error as problem+json of at most `MAX_BYTES`. A fault of ours tells its request id only."""
     problem: dict[str, object] = {
-        "type": f"urn:windowcast:{slug_of(type(error))}",
+        "type": f"urn:windowcast:{error.slug()}",
         "title": error.title,
         "status": error.status.value,
     }
@@ -56,7 +61,20 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         problem["request_id"] = request_id
     else:
         problem["detail"] = error.detail
-    return Response(_bounded(problem, error.errors), error.status, error.headers, MEDIA_TYPE)
+    return _answer(error, MEDIA_TYPE, _bounded(problem, error.errors))
+
+
+def plain_answer(error: ServiceError, request_id: str) -> Answer:
+    """Returns the error as TensorFlow Serving and the Open Inference Protocol have it. A fault of ours tells its id."""
+    text = error.detail
+    if isinstance(error, InternalError | PredictionFailed):
+        text = f"{text} Request id: {request_id}"
+    return _answer(error, "application/json", orjson.dumps({"error": text[:MAX_ERROR_CHARACTERS]}))
+
+
+def _answer(error: ServiceError, media_type: str, body: bytes) -> Answer:
+    headers = {"content-type": media_type, **{name.lower(): value for name, value in error.headers.items()}}
+    return Answer(body, [(name.encode(), value.encode()) for name, value in headers.items()], error.status.value)
 
 
 def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> bytes:
@@ -67,11 +85,6 @@ def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> by
     while len(body := orjson.dumps({**problem, "errors": located})) > MAX_BYTES and len(located) > 1:
         located.pop()
     return body
-
-
-def slug_of(error: type[ServiceError]) -> str:
-    """An error's name as it stands in URNs and labels: `queue-full`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
 
 def invalid_body(error: ValidationError, takes: str, contract: str = "the model's contract") -> ServiceError:
@@ -120,6 +133,6 @@ async def _handle_invalid_query(_: Request, error: Exception) -> NoReturn:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Turns the framework's own errors into ours, which are left to `ExchangeMiddleware`."""
+    """Turns the framework's own errors into ours, which `app.api.middleware` answers."""
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(RequestValidationError, _handle_invalid_query)

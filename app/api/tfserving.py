@@ -20,30 +20,27 @@ Paths, bodies, statuses and the texts of errors are TensorFlow Serving's, but fo
 """
 
 import re
-import time
 from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from app.api.body import inflatable_bytes, inflate
-from app.api.direct import DECODING, ENCODING, Request, send_answer
+from app.api.direct import Answer, Header, Request
+from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
-from app.errors import InternalError, InvalidArgument, PredictionFailed, ServiceError
-from app.payloads.tfserving import BodyReader, shown, write_answer
+from app.arrays import Array
+from app.errors import InvalidArgument, NoSuchServable, Unimplemented
+from app.payloads.tfserving import BodyReader, Orientation, shown, write_answer
+from app.serving.catalogue import Catalogue, Miss, ServedVersion
 from app.serving.loading import LoadedVersion
-from app.serving.repository import ServedModel, ServedVersion, State, Status
 from app.serving.service import Service
+from app.serving.states import State, Status
+from app.settings import Settings
 
-MEDIA_TYPE = "application/json"
-
-MAX_ERROR_CHARACTERS = 640
-"""Longest text of an error: whatever its characters, the answer has less than 4 KiB."""
+CONTENT_TYPE: list[Header] = [(b"content-type", b"application/json")]
 
 MAX_PATH_CHARACTERS = 200
 """Longest part of a caller's path that an error tells back."""
@@ -66,32 +63,6 @@ STATES = {
     State.FAILED: "END",
     State.ENDED: "END",
 }
-
-
-class NoSuchServable(ServiceError):
-    """No such model or version."""
-
-    status = HTTPStatus.NOT_FOUND
-    title = "Not found"
-
-
-class Unimplemented(ServiceError):
-    """A part of the API that is not for forecasts."""
-
-    status = HTTPStatus.NOT_IMPLEMENTED
-    title = "Not implemented"
-
-    def __init__(self, verb: str) -> None:
-        super().__init__(f"{verb} is not implemented: it takes tf.Example, not windows. Send tensors to :predict.")
-
-
-def answer_error(error: ServiceError, request_id: str) -> Response:
-    """The error as TensorFlow Serving has it; an internal one tells the request's id."""
-    text = error.detail
-    if isinstance(error, InternalError | PredictionFailed):
-        text = f"{text} The request's id is {request_id}."
-    body = orjson.dumps({"error": text[:MAX_ERROR_CHARACTERS]})
-    return Response(body, error.status, error.headers, MEDIA_TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,98 +159,119 @@ def _numeric(digits: str) -> int:
     return int(significant)
 
 
+class PredictDialect(Dialect[Request, Orientation, Answer]):
+    """One `:predict`, as the API has it.
+
+    Args:
+        target: What the path asks for.
+        settings: The service's settings.
+    """
+
+    def __init__(self, target: Target, settings: Settings) -> None:
+        self._target = target
+        self._settings = settings
+
+    def select(self, _: Request, catalogue: Catalogue) -> ServedVersion:
+        """Finds the version that the path names."""
+        return _select(self._target, catalogue)
+
+    def decode(self, asked: Request, served: ServedVersion) -> Decoded[Orientation]:
+        """Reads rows or columns."""
+        settings, inputs = self._settings, served.loaded.signature.inputs
+        reader = BodyReader(inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
+        body = inflate(asked.headers, asked.body, inflatable_bytes(settings, inputs.window_numbers))
+        orientation, windows = reader.read(body)
+        return Decoded(windows, context=orientation, allow_nan=settings.allow_nan)
+
+    def encode(self, served: ServedVersion, forecasts: Array, context: Orientation) -> Answer:
+        """Writes rows for rows, and columns for columns."""
+        return Answer(write_answer(context, served.loaded.signature.outputs, forecasts), CONTENT_TYPE)
+
+
 class TFServing:
-    """The API, as an ASGI application.
+    """The API, as a direct route.
 
     Args:
         service: The running service.
+        forecasting: The pipeline.
     """
 
     title = "TensorFlow Serving"
     routes = tuple(ROUTES.values())
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, forecasting: Forecasting) -> None:
         self._service = service
-        self._root_characters = len(service.settings.root_path)
+        self._forecasting = forecasting
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
-        body = await self._answer(Request(scope, receive))
-        await send_answer(send, body, [(b"content-type", MEDIA_TYPE.encode())])
+    async def answer(self, request: Request) -> Answer:
+        """Answers a request.
 
-    async def _answer(self, request: Request) -> bytes:
+        Raises:
+            ServiceError: There is an error to answer instead.
+        """
         scope = request.scope
-        path = scope["raw_path"].decode("ascii")[self._root_characters :]
+        path = scope["raw_path"].decode("ascii").removeprefix(scope.get("root_path", ""))
         if scope["method"] == "GET" and path.lower() == MODELS_PATH:
-            scope["route"] = MODELS_ROUTE
+            request.exchange.route = MODELS_PATH
             return self._list_models()
         target = (_target if len(path) <= MAX_PATH_CHARACTERS else Target.of)(scope["method"], path)
-        scope["route"] = target.route
+        request.exchange.route = target.route.path
         match target.action:
             case "":
                 return self._tell_status(target)
             case "metadata":
-                return orjson.dumps(metadata_of(self._select(target).loaded))
+                self._service.check_ready()
+                return _json(metadata_of(_select(target, self._service.catalogue).loaded))
             case "predict":
-                return await self._predict(request, self._select(target))
+                return await self._forecasting.answer(request, PredictDialect(target, self._service.settings))
             case _:
-                raise Unimplemented(target.action)
+                raise Unimplemented(target.action, "it takes tf.Example, not windows. Send tensors to :predict.")
 
-    def _list_models(self) -> bytes:
+    def _list_models(self) -> Answer:
         self._service.check_ready()
-        return orjson.dumps({"models": list(self._service.repository.models())})
+        return _json({"models": list(self._service.catalogue.models())})
 
-    def _tell_status(self, target: Target) -> bytes:
-        """Where the versions stand, the highest first, or the one that is asked for; while they are loaded, too."""
+    def _tell_status(self, target: Target) -> Answer:
+        """Tells where the versions stand, the highest first, or the named version; while they are loaded, too."""
         name = shown(target.model)
-        version = self._version(target, self._service.repository.model(target.model))
-        statuses = self._service.repository.statuses().get(target.model)
+        version = target.version if target.label is None else self._labelled(target)
+        statuses = self._service.repository.statuses.of(target.model)
         if not statuses:
             self._service.check_ready()
             raise NoSuchServable(f"Could not find any versions of model {name}")
         if version is not None and version not in statuses:
             raise NoSuchServable(f"Could not find version {version} of model {name}")
         wanted = [version] if version is not None else sorted(statuses, reverse=True)
-        return orjson.dumps({"model_version_status": [_status(number, statuses[number]) for number in wanted]})
+        return _json({"model_version_status": [_status(number, statuses[number]) for number in wanted]})
 
-    def _version(self, target: Target, model: ServedModel | None) -> int | None:
-        """The version that is asked for, by its label if need be; None for the latest."""
-        if target.label is None:
-            return target.version
-        version = model.labels.get(target.label) if model else None
+    def _labelled(self, target: Target) -> int:
+        """Returns the version that a label stands for."""
+        model = self._service.catalogue.model(target.model)
+        version = model.labels.get(target.label or "") if model else None
         if version is None:
             self._service.check_ready()
-            raise InvalidArgument(f"Unrecognized servable version label: {shown(target.label)}")
+            raise _no_such_label(target)
         return version
 
-    def _select(self, target: Target) -> ServedVersion:
-        """The version that is asked for."""
-        self._service.check_ready()
-        model = self._service.repository.model(target.model)
-        version = self._version(target, model)
-        served = None if model is None else model.latest if version is None else model.versions.get(version)
-        if served is None:
-            name = shown(target.model)
-            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise NoSuchServable(f"Servable not found for request: {wanted}")
-        return served
 
-    async def _predict(self, request: Request, served: ServedVersion) -> bytes:
-        request.scope["state"]["served"] = served  # whatever the answer, its headers and the metrics name the version
-        settings = self._service.settings
-        served.batcher.refuse_if_full()
-        body = await request.body(settings)
-        started = time.perf_counter()
-        signature = served.loaded.signature
-        reader = BodyReader(signature.inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
-        body = inflate(request.headers, body, inflatable_bytes(settings, signature.inputs.window_numbers))
-        orientation, windows = reader.read(body)
-        request.note(DECODING, started)
-        forecasts = await served.batcher.submit(windows, allow_nan=settings.allow_nan)
-        started = time.perf_counter()
-        written = write_answer(orientation, signature.outputs, forecasts)
-        request.note(ENCODING, started)
-        return written
+def _select(target: Target, catalogue: Catalogue) -> ServedVersion:
+    """Finds the version that a path names, with a miss in TensorFlow Serving's words."""
+    try:
+        return catalogue.find(target.model, target.version, target.label)
+    except Miss:
+        if target.label is not None:
+            raise _no_such_label(target) from None
+        name, version = shown(target.model), target.version
+        wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        raise NoSuchServable(f"Servable not found for request: {wanted}") from None
+
+
+def _no_such_label(target: Target) -> InvalidArgument:
+    return InvalidArgument(f"Unrecognized servable version label: {shown(target.label or '')}")
+
+
+def _json(content: object) -> Answer:
+    return Answer(orjson.dumps(content), CONTENT_TYPE)
 
 
 def _status(version: int, status: Status) -> dict[str, object]:

@@ -17,6 +17,8 @@ from app.errors import ArtifactError, EngineNotInstalled
 from app.version.golden import probe_windows
 from app.version.manifest import TWIN_FILE, Contract
 
+# ONNX Runtime reports to its maker from the moment it is imported, unless this says otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 try:
     import onnxruntime
 except ModuleNotFoundError as error:

@@ -4,15 +4,16 @@ Without them one client can hold memory with endless headers, or connections wit
 """
 
 import asyncio
-from collections.abc import Callable
-from math import inf
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.process.answer import Answer
+from app.process.clock import Clock
 
 BODY_IS_HERE = "body_is_here"
-"""Key in a scope's state under which the server says that the body has arrived as a whole."""
+"""The extension, in an ASGI scope, by which the server says that the whole body has arrived."""
 
 CLIENT_HAS_LEFT = "the client has left"
 """The word with which the server cancels a request whose answer nobody would read."""
@@ -21,134 +22,22 @@ MAX_HEAD_BYTES = 64 * 1024
 """Longest request line and headers together."""
 
 MAX_PIPELINED = 64
-"""Most requests of one connection that wait for the answer to an earlier one; no more is read then."""
+"""Most requests of one connection that wait for the answer to an earlier request. Then no more is read."""
 
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
-CLOSE = (b"connection", b"close")
 
 LAST_REQUEST_SECONDS = 0.5
 """What a client on an idle connection has left for a request that it may have sent already, when the server stops."""
-
-
-class Answer:
-    """Sends head and body of an answer in one write where uvicorn takes two, each of which is a call to the kernel.
-
-    Args:
-        cycle: uvicorn's side of the exchange; it sends whatever is not a single body of a known length.
-    """
-
-    __slots__ = ("_cycle", "_head", "_send")
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._send = cycle.send
-        self._head: Any = None
-
-    async def send(self, message: Any) -> None:
-        """Takes the ASGI messages of the answer."""
-        if message["type"] == "http.response.start" and self._head is None:
-            self._head = message
-            return
-        head, self._head = self._head, None
-        body = message.get("body", b"")
-        if head is None or message.get("more_body") or not self._is_plain(head, body):
-            if head is not None:
-                await self._send(head)
-            await self._send(message)
-            return
-        cycle = self._cycle
-        if cycle.flow.write_paused and not cycle.disconnected:
-            await cycle.flow.drain()
-        if not cycle.disconnected:
-            cycle.transport.write(self._render(head) + body)
-            self._complete()
-
-    def _is_plain(self, head: Any, body: bytes) -> bool:
-        """Whether the answer is a body of the length that its head says."""
-        length = (b"content-length", b"%d" % len(body))
-        return self._cycle.scope["method"] != "HEAD" and length in head["headers"]
-
-    def _render(self, head: Any) -> bytes:
-        cycle = self._cycle
-        headers = [*cycle.default_headers, *head["headers"]]
-        if cycle.waiting_for_100_continue:  # the client was not told to send its body, and may or may not
-            cycle.keep_alive = False
-        if CLOSE in headers:
-            cycle.keep_alive = False
-        elif not cycle.keep_alive:
-            headers.append(CLOSE)
-        lines = [b"%s: %s\r\n" % header for header in headers]
-        rendered = b"%s%s\r\n" % (STATUS_LINE[head["status"]], b"".join(lines))
-        if rendered.count(b"\n") != len(lines) + 2:
-            raise ValueError("a header holds a line break")
-        return rendered
-
-    def _complete(self) -> None:
-        cycle = self._cycle
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
-
-
-class Clock:
-    """A deadline that is moved at next to no cost: its timer looks, when it goes off, whether it is time already.
-
-    Args:
-        loop: The event loop.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._due = inf
-        self._act: Callable[[], None] = lambda: None
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a deadline."""
-        return self._due < inf
-
-    def set(self, seconds: float, act: Callable[[], None]) -> None:
-        """Has something done after that time, in place of what was to be done before."""
-        self._due = self._loop.time() + seconds
-        self._act = act
-        if self._timer is not None and self._timer.when() > self._due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._due, self._look)
-
-    def stop(self) -> None:
-        """There is no deadline any more."""
-        self._due = inf
-
-    def close(self) -> None:
-        """Lets go of the timer, and of all that hangs on it."""
-        self.stop()
-        self._act = lambda: None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._due <= self._loop.time():
-            self.stop()
-            self._act()
-        elif self.is_running:
-            self._timer = self._loop.call_at(self._due, self._look)
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose request head is too long (431) or too slow (408), or whose body outstays its answer.
 
     It also closes one that is idle, whose client does not read its answers, or that asks ahead too often. The
-    lifespan's state tells how slow is too slow: the longest time from the connection, or from the first byte of a
+    config tells how slow is too slow: the longest time from the connection, or from the first byte of a
     further request on it, to the end of the head; from an early answer to the end of the body; and for the client to
     read anything of its answer. Nothing is ever written before the answer to an earlier request.
     """
@@ -169,7 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
         super().connection_made(transport)
-        self._patience_seconds: float = self.app_state["receive_timeout_seconds"]
+        self._patience_seconds: float = self.config.receive_timeout_seconds  # type: ignore[attr-defined]
         self._clock = Clock(self.loop)
         self._write_clock = Clock(self.loop)
         self._await_head()
@@ -234,7 +123,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The body is complete, be it read or passed over."""
         if self._upgrade_head is not None or self._is_over():
             return
-        self.scope["state"][BODY_IS_HERE] = True
+        self.scope["extensions"] = {BODY_IS_HERE: {}}
         super().on_message_complete()
         if self.cycle.response_complete:  # it was answered before its body had come
             self.cycle.more_body = False

@@ -1,49 +1,100 @@
-"""uvicorn's server with a stop that loses no connection which was already open for the client."""
+"""uvicorn's server with a drain before its stop, and a stop that loses no connection.
+
+The first SIGTERM starts the drain: readiness turns away new traffic while requests are still answered, each with
+`Connection: close`, so that load balancers and keep-alive clients leave in peace. A second signal, or Ctrl-C, skips the
+rest of the drain. While the service loads it answers nothing but probes, so a signal ends the process at once.
+"""
 
 import asyncio
-import contextlib
-import ctypes
+import signal
 import socket
-import struct
-import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
-from app.process.lifecycle import exit_now
+from app.process.backlog import HANDSHAKE_SECONDS, close_when_empty, ignore_new_clients
+from app.process.lifecycle import Lifecycle, Phase, exit_now
+from app.telemetry.logs import get_logger
 
-HANDSHAKE_SECONDS = 0.1
-"""What a client that was half connected when the door closed has left to finish, and we to accept it."""
+log = get_logger()
+
+
+class Config(uvicorn.Config):
+    """uvicorn's settings, and ours of a connection and of the stop.
+
+    Args:
+        drain_seconds: Time between SIGTERM and the close of the listener.
+        receive_timeout_seconds: Longest time that a client may take to send a head or a body, or to read an answer.
+        **options: As uvicorn takes them.
+    """
+
+    def __init__(self, *, drain_seconds: float, receive_timeout_seconds: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.drain_seconds = drain_seconds
+        self.receive_timeout_seconds = receive_timeout_seconds
+
+
+class Application(Protocol):
+    """What the server needs of its application, besides ASGI."""
+
+    lifecycle: Lifecycle
+
+    def flush(self) -> None:
+        """Writes down what happened last."""
 
 
 class Server(uvicorn.Server):
-    """Takes in the connections that wait in the kernel's backlog before it stops; closing the listener resets them.
+    """Serves one application.
 
     Args:
-        config: As uvicorn takes it.
-        is_last: Tells whether the port closes with this server, rather than being served by other processes.
+        config: The settings.
+        is_last: Tells whether the port closes with this server. Other processes may go on serving it.
     """
 
-    def __init__(self, config: uvicorn.Config, is_last: Callable[[], bool] = lambda: True) -> None:
+    config: Config
+
+    def __init__(self, config: Config, is_last: Callable[[], bool] = lambda: True) -> None:
         super().__init__(config)
         self._is_last = is_last
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts as uvicorn does, then takes over the signals."""
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Ends a process that does not serve yet at once, be it that it imports or that it loads."""
+        """Ends a process that does not serve yet at once: it imports or loads."""
         if not self.started:
             exit_now(0)
         super().handle_exit(sig, frame)
 
+    def _on_signal(self, number: int) -> None:
+        application: Application = self.config.loaded_app
+        lifecycle = application.lifecycle
+        if lifecycle.phase is Phase.LOADING:
+            # The thread that loads a model cannot be interrupted, and waiting for it would look like a hang.
+            application.flush()
+            exit_now(0)
+        is_first = lifecycle.phase is Phase.READY
+        lifecycle.drain()
+        if is_first and number == signal.SIGTERM and self.config.drain_seconds:
+            log.info("draining", seconds=self.config.drain_seconds)
+            asyncio.get_running_loop().call_later(self.config.drain_seconds, self.handle_exit, number, None)
+        else:
+            self.handle_exit(number, None)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Shuts the door, closes the listener when its backlog is empty, then lets uvicorn end the connections."""
+        """Turns new clients away, accepts all that wait, closes the listener, then lets uvicorn end the connections."""
         listeners = [socket.fromfd(s.fileno(), s.family, s.type) for server in self.servers for s in server.sockets]
         if self._is_last():
             for listener in listeners:
-                _ignore_new_clients(listener)
+                ignore_new_clients(listener)
             await asyncio.sleep(HANDSHAKE_SECONDS)
         for server in self.servers:
             server.close()
@@ -51,7 +102,7 @@ class Server(uvicorn.Server):
             sock.close()
         # From here on only the duplicates hold the port. Where new clients could not be turned away above, next to
         # nothing passes between the last accept and the close.
-        waiting = [connection for listener in listeners for connection in _close_when_empty(listener)]
+        waiting = [connection for listener in listeners for connection in close_when_empty(listener)]
         loop = asyncio.get_running_loop()
         for connection in waiting:
             await loop.connect_accepted_socket(self._protocol, connection)
@@ -64,44 +115,10 @@ class Server(uvicorn.Server):
         return protocol
 
 
-def _ignore_new_clients(listener: socket.socket) -> None:
-    """Lets Linux drop requests for a connection; their senders ask again within a second, and are refused by then.
-
-    Without it a client can be connected by the kernel after the last `accept`, and be reset by the close.
-    """
-    if sys.platform != "linux":
-        return
-    program = ctypes.create_string_buffer(struct.pack("HBBI" * len(_DROP_SYN), *sum(_DROP_SYN, ())))
-    option = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-    with contextlib.suppress(OSError):  # a kernel, or a sandbox in its place, may lack it
-        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
-
-
-_SO_ATTACH_FILTER = 26
-_DROP_SYN = (
-    (0x30, 0, 0, 13),  # load the byte with TCP's flags
-    (0x45, 0, 1, 0x02),  # unless SYN is set, skip the next line
-    (0x06, 0, 0, 0),  # drop the packet
-    (0x06, 0, 0, 0xFFFFFFFF),  # let it pass
-)
-"""A classic BPF program: (operation, jump if true, jump if false, operand) a line. Source: Linux' networking/filter."""
-
-
-def _close_when_empty(listener: socket.socket) -> list[socket.socket]:
-    connections = []
-    listener.setblocking(False)
-    with listener:
-        while True:
-            try:
-                connections.append(listener.accept()[0])
-            except OSError:
-                return connections
-
-
 class Worker(Process):
     """uvicorn's worker process with the server above.
 
-    Its supervisor sets `port_closes` before it stops all workers, as opposed to replacing one.
+    Its supervisor sets `port_closes` before it stops all workers, and leaves it alone when it replaces one worker.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -112,5 +129,5 @@ class Worker(Process):
     def server(self) -> uvicorn.Server:
         """Made on first use, in the worker."""
         if self._server is None:
-            self._server = Server(self.config, is_last=self.port_closes.is_set)
+            self._server = Server(self.config, is_last=self.port_closes.is_set)  # type: ignore[arg-type]  # ours
         return self._server

@@ -20,13 +20,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-import structlog
 
 from app.arrays import Array
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
+from app.exchange import Stage, Stages
+from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Batch
 
-log = structlog.get_logger()
+log = get_logger()
 
 Predict = Callable[[Array], Array]
 
@@ -36,13 +37,22 @@ NO_WINDOWS = np.empty(0, np.float32)
 class Job:
     """Windows of one request (batch, steps, features), and the future of their forecasts."""
 
-    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "submitted", "windows")
+    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "stages", "submitted", "windows")
 
-    def __init__(self, windows: Array, deadline: float, forecasts: asyncio.Future[Array], *, allow_nan: bool) -> None:
+    def __init__(
+        self,
+        windows: Array,
+        deadline: float,
+        forecasts: asyncio.Future[Array],
+        stages: Stages | None,
+        *,
+        allow_nan: bool,
+    ) -> None:
         self.windows = windows
         self.size = len(windows)
         self.deadline = deadline
         self.forecasts = forecasts
+        self.stages = stages
         self.allow_nan = allow_nan
         self.is_queued = True
         self.submitted = time.perf_counter()
@@ -106,21 +116,22 @@ class Batcher:
         """Windows that wait, without those that are being computed."""
         return self._queued_windows
 
-    def refuse_if_full(self, count: int = 1) -> None:
-        """Tells whether a job of that many windows would be taken, before anything is done for it.
+    def check_room(self, count: int = 1) -> None:
+        """Checks that the queue has room for that many windows, before anything is done for them.
 
         Raises:
-            QueueFull: It would not.
+            QueueFull: The queue has no room.
         """
         if self._queued_windows and self._queued_windows + count > self._limits.queue_windows:
             raise QueueFull(self._limits.queue_windows)
 
-    async def submit(self, windows: Array, *, allow_nan: bool = False) -> Array:
+    async def submit(self, windows: Array, *, allow_nan: bool = False, stages: Stages | None = None) -> Array:
         """Waits for the forecasts of these windows.
 
         Args:
             windows: Shape (batch, steps, features), raw units.
             allow_nan: Whether forecasts may be given that are not finite.
+            stages: Takes the times of the stages `queue` and `compute`.
 
         Returns:
             Shape (batch, horizon, targets), raw units; not to be written to.
@@ -130,9 +141,9 @@ class Batcher:
             DeadlinePassed: The forecasts were not ready in time.
             PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
         """
-        self.refuse_if_full(len(windows))
+        self.check_room(len(windows))
         loop = asyncio.get_running_loop()
-        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), allow_nan=allow_nan)
+        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), stages, allow_nan=allow_nan)
         self._queue.append(job)
         self._queued_windows += job.size
         if self._work is None:
@@ -220,8 +231,12 @@ class Batcher:
         windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
         started = time.perf_counter()
         forecasts = self._predict_all(windows)
-        seconds = time.perf_counter() - started
-        return wanted, forecasts, Batch(len(windows), seconds, [started - job.submitted for job in wanted])
+        ended = time.perf_counter()
+        for job in wanted:
+            if job.stages is not None:
+                job.stages[Stage.QUEUE] = job.submitted, started
+                job.stages[Stage.COMPUTE] = started, ended
+        return wanted, forecasts, Batch(len(windows), ended - started, [started - job.submitted for job in wanted])
 
     def _predict_all(self, windows: Array) -> Array:
         forecasts = self._predict(windows)

@@ -4,14 +4,17 @@ A version can serve only when its checksums hold, its engine is warm, and its go
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from app.engines.choice import load_engine, load_foreign
 from app.engines.engine import Engine, EngineName
+from app.process.cores import cores_per_worker
+from app.settings import Settings
 from app.version.folders import GRAPH_FILE, check_whole
 from app.version.golden import Golden
 from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
@@ -39,6 +42,20 @@ class LoadedVersion:
     def contract(self) -> Contract:
         """What windows it takes and what forecasts it gives."""
         return self.manifest.contract
+
+
+LoadVersion: TypeAlias = Callable[[Path], LoadedVersion]
+"""Makes of a version's folder something that can forecast; raises `VersionError` where it cannot."""
+
+
+def loader_of(settings: Settings) -> LoadVersion:
+    """Returns the `load_version` that a service with these settings uses."""
+    return partial(
+        load_version,
+        engine=settings.engine,
+        max_windows=settings.max_batch_windows,
+        threads=cores_per_worker(settings.workers),
+    )
 
 
 def load_version(version_dir: Path, engine: EngineName, max_windows: int, threads: int = 1) -> LoadedVersion:

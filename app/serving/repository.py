@@ -1,39 +1,31 @@
-"""The versions that serve: chosen by policy, loaded beside those that serve already, swapped in, and let go of.
-
-    pending ──> loading ──> available ──> unloading ──> ended
-                   └──────> failed (tried again a few times, and whenever its folder changes)
+"""Decides which versions serve: follows folders and policies, loads versions, swaps them in, and releases them.
 
 What serves follows from three things: the folders, the policies, and what is loaded already. A version that cannot be
-loaded is passed over for the next lower one, so a model serves as long as any of its versions is sound. A folder that
-is deleted changes nothing; going back to a lower version is a change of policy.
+loaded is passed over for the next lower version, so a model serves as long as one of its versions is sound. A deleted
+folder changes nothing. The way back to a lower version is a change of policy.
 
-Versions are loaded and swapped in one thread, the loader's. Others look things up meanwhile: what they see is never
-changed, only replaced as a whole.
+One thread, the loader's, loads and swaps versions. Other threads look them up in the catalogue.
 """
 
-import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 
-import structlog
-
-from app.errors import ArtifactError, NotFound, StartupError
-from app.process.cores import cores_per_worker
+from app.errors import ArtifactError, VersionError
 from app.serving.batching import Batcher
-from app.serving.loading import LoadedVersion, load_version
+from app.serving.catalogue import Catalogue, ServedVersion
+from app.serving.loading import LoadedVersion, LoadVersion
 from app.serving.policies import Policy, PolicyFile
+from app.serving.states import State, Status, Statuses
 from app.settings import Settings
-from app.telemetry.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS, VERSION_STATE
+from app.telemetry.logs import get_logger
+from app.telemetry.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS
 from app.version.folders import GRAPH_FILE, Stamp, check_whole, is_still, model_names, stamp_of, versions
-from app.version.manifest import MANIFEST_FILE, Contract
+from app.version.manifest import MANIFEST_FILE
 
-log = structlog.get_logger()
+log = get_logger()
 
 LOAD_ATTEMPTS = 3
 """How often a version is tried before its folder has to change."""
@@ -45,88 +37,30 @@ START_POLL_SECONDS = 0.1
 MAX_NAMES_SHOWN = 8
 
 
-class State(StrEnum):
-    """Where a version stands."""
-
-    PENDING = "pending"
-    LOADING = "loading"
-    AVAILABLE = "available"
-    UNLOADING = "unloading"
-    FAILED = "failed"
-    ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where a version stands, and why.
-
-    Attributes:
-        state: Where it stands.
-        reason: Why it is pending or failed, without paths of the machine.
-        attempts: How often its folder was tried as it is.
-        stamp: Its folder when it was last tried.
-        error: What went wrong then.
-    """
-
-    state: State
-    reason: str = ""
-    attempts: int = 0
-    stamp: Stamp = ()
-    error: StartupError | None = None
-
-
-class ServedVersion:
-    """A version that serves, and the queue in front of its engine."""
-
-    __slots__ = ("__weakref__", "batcher", "contract", "loaded", "name", "version")
-
-    def __init__(self, loaded: LoadedVersion, batcher: Batcher) -> None:
-        self.loaded = loaded
-        self.batcher = batcher
-        self.name = loaded.name
-        self.version = loaded.version
-        self.contract: Contract = loaded.contract
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """The versions of a model that serve; never none.
-
-    Attributes:
-        versions: By number, ascending.
-        labels: Which version a label stands for.
-    """
-
-    versions: Mapping[int, ServedVersion]
-    labels: Mapping[str, int]
-
-    @property
-    def latest(self) -> ServedVersion:
-        """The version that answers where none is asked for."""
-        return self.versions[max(self.versions)]
-
-
 class Repository:
     """The models under `models_dir`.
 
     Args:
         settings: The service's settings.
         make_batcher: Makes the queue for a version that is about to serve.
+        load_version: Makes of a version's folder something that can forecast.
     """
 
-    def __init__(self, settings: Settings, make_batcher: Callable[[LoadedVersion], Batcher]) -> None:
+    def __init__(
+        self, settings: Settings, make_batcher: Callable[[LoadedVersion], Batcher], load_version: LoadVersion
+    ) -> None:
         self._settings = settings
         self._make_batcher = make_batcher
-        self._models: dict[str, ServedModel] = {}
-        self._statuses: dict[str, dict[int, Status]] = {}
-        self._noting = threading.Lock()
+        self._load_version = load_version
+        self.catalogue = Catalogue(settings.model)
+        self.statuses = Statuses()
         self._ended: deque[tuple[str, int]] = deque()
-        """Versions that are gone, and are not noted as such yet."""
+        """Versions that are gone, but not noted as ended."""
         self.policies = PolicyFile(settings.policies_file)
         self.has_garbage = False
         """Whether versions are gone whose memory may need to be collected."""
         self.trouble: list[str] = []
-        """Why the models or their policies cannot be looked at, if that is so; what serves goes on serving."""
+        """Why the models or their policies cannot be looked at. What serves goes on serving."""
 
     def load(self) -> None:
         """Loads what the policies say; blocks for as long as that takes.
@@ -142,11 +76,11 @@ class Repository:
             self.trouble = self._refresh_models()
             if not self._has_passed_over_fresh_ones() or time.monotonic() >= end:
                 break
-        if self._settings.model not in self._models:
+        if self.catalogue.model(self._settings.model) is None:
             raise self._why_not(self._settings.model)
 
     def refresh(self, *, at_once: bool = False) -> None:
-        """Looks at policies and folders again, loads what is new, and lets go of what is not wanted any more.
+        """Looks at policies and folders again, loads what is new, and releases what is not wanted any more.
 
         Args:
             at_once: Whether to follow the policies even if somebody may be writing them.
@@ -179,12 +113,12 @@ class Repository:
 
     def _has_passed_over_fresh_ones(self) -> bool:
         """Whether a version was written while others were loaded."""
-        everything = (status for statuses in self._statuses.values() for status in statuses.values())
+        everything = (status for statuses in self.statuses.all().values() for status in statuses.values())
         return any(status.state is State.PENDING and status.error is None for status in everything)
 
-    def _why_not(self, name: str) -> StartupError:
+    def _why_not(self, name: str) -> VersionError:
         """What keeps a model from being served: the policy, or the trouble with its highest version."""
-        statuses, chosen = self._statuses.get(name, {}), self.policies.of(name).versions
+        statuses, chosen = self.statuses.of(name), self.policies.of(name).versions
         if not statuses and chosen is None:
             return no_version(self._settings.models_dir, name)
         error = statuses[max(statuses)].error if statuses else None
@@ -197,7 +131,7 @@ class Repository:
         return error or ArtifactError(folder, "could not be loaded", "the log says why; export the version again")
 
     def _refresh_models(self) -> list[str]:
-        """Looks at every model; what one has to suffer is none of the others' business.
+        """Looks at every model; one model's trouble does not touch the others.
 
         Returns:
             What kept a model from being looked at, and what an operator may not have meant.
@@ -206,7 +140,7 @@ class Repository:
             ArtifactError: The folder of all models cannot be listed.
         """
         default, trouble = self._settings.model, []
-        names = {default, *model_names(self._settings.models_dir), *self._models}
+        names = {default, *model_names(self._settings.models_dir), *self.catalogue.models()}
         trouble += [
             f"{self.policies.path.name}: there is no model {name}." for name in sorted(self.policies.names() - names)
         ]
@@ -221,7 +155,7 @@ class Repository:
         return trouble
 
     def _refresh_model(self, name: str) -> list[str]:
-        model = self._models.get(name)
+        model = self.catalogue.model(name)
         serving = dict(model.versions) if model else {}
         policy = self.policies.of(name)
         wanted = self._load_wanted(name, policy, serving)
@@ -230,7 +164,7 @@ class Repository:
         labels = _labels(policy, wanted, model.labels if model else {})
         self._publish(name, wanted, labels)
         for version in serving.keys() - wanted.keys():
-            self._let_go(serving[version])
+            self._release(serving[version])
         return [
             *(
                 f"{name}/{version} serves, but its folder is gone: it could not be loaded again."
@@ -258,7 +192,7 @@ class Repository:
             served = self._serve(name, version, serving.get(version))
             if served is not None:
                 wanted[version] = served
-        self._forget(name, {*candidates, *there})
+        self.statuses.forget(name, {*candidates, *there})
         return dict(sorted(wanted.items()))
 
     def _serve(self, name: str, version: int, served: ServedVersion | None) -> ServedVersion | None:
@@ -273,20 +207,20 @@ class Repository:
 
     def _load(self, name: str, version: int) -> ServedVersion | None:
         folder = self._folder(name, version)
-        before = self._statuses.get(name, {}).get(version, Status(State.PENDING))
+        before = self.statuses.of(name).get(version, Status(State.PENDING))
         try:
             stamp = stamp_of(folder)
             if stamp == before.stamp and before.attempts >= LOAD_ATTEMPTS:
                 return None
             if stamp and not is_still(stamp):
-                self._note(name, version, Status(State.PENDING, "somebody writes into its folder"))
+                self.statuses.note(name, version, Status(State.PENDING, "somebody writes into its folder"))
                 return None
             check_whole(folder)
         except ArtifactError as obstacle:
             self._wait(name, version, obstacle, before)
             return None
         attempts = before.attempts if stamp == before.stamp else 0
-        self._note(name, version, Status(State.LOADING))
+        self.statuses.note(name, version, Status(State.LOADING))
         LOADS.labels(name).inc()
         try:
             return self._try_to_load(folder)
@@ -295,8 +229,7 @@ class Repository:
             return None
 
     def _try_to_load(self, folder: Path) -> ServedVersion:
-        settings = self._settings
-        loaded = load_version(folder, settings.engine, settings.max_batch_windows, cores_per_worker(settings.workers))
+        loaded = self._load_version(folder)
         served = ServedVersion(loaded, self._make_batcher(loaded))
         LOAD_SECONDS.labels(loaded.name).observe(loaded.load_seconds)
         log.info(
@@ -313,10 +246,10 @@ class Repository:
         status = Status(State.PENDING, self._shown(obstacle), error=without_trace(obstacle))
         if status.reason != before.reason:
             log.warning("version not served", reason=str(obstacle), model=name, version=version)
-            self._note(name, version, status)
+            self.statuses.note(name, version, status)
 
     def _fail(self, name: str, version: int, error: Exception, attempts: int, stamp: Stamp) -> None:
-        expected = error if isinstance(error, StartupError) else None
+        expected = error if isinstance(error, VersionError) else None
         reason = self._shown(error) if expected else f"it could not be loaded ({type(error).__name__})"
         log.warning(
             "version not served",
@@ -328,7 +261,7 @@ class Repository:
         )
         LOAD_FAILURES.labels(name).inc()
         kept = without_trace(expected) if expected else None
-        self._note(name, version, Status(State.FAILED, reason, attempts, stamp, kept))
+        self.statuses.note(name, version, Status(State.FAILED, reason, attempts, stamp, kept))
 
     def _shown(self, error: Exception) -> str:
         """The error without places of this machine, for those who ask over HTTP."""
@@ -338,19 +271,16 @@ class Repository:
         return text
 
     def _publish(self, name: str, versions: Mapping[int, ServedVersion], labels: Mapping[str, int]) -> None:
-        if versions:
-            self._models[name] = ServedModel(MappingProxyType(dict(versions)), MappingProxyType(dict(labels)))
-        else:
-            self._models.pop(name, None)
+        self.catalogue.put(name, versions, labels)
         for version in versions:
-            if self._statuses[name][version].state is State.LOADING:
-                self._note(name, version, Status(State.AVAILABLE))
+            if self.statuses.of(name)[version].state is State.LOADING:
+                self.statuses.note(name, version, Status(State.AVAILABLE))
 
-    def _let_go(self, served: ServedVersion) -> None:
-        """Forgets a version; it is gone with its last request."""
+    def _release(self, served: ServedVersion) -> None:
+        """Forgets a version. Its memory is free after its last request."""
         name, version = served.name, served.version
-        self._note(name, version, Status(State.UNLOADING))
-        # Whatever runs when an object goes may interrupt anything, in any thread: it must not log, count or lock.
+        self.statuses.note(name, version, Status(State.UNLOADING))
+        # A finalizer may interrupt anything, in any thread: it must not log, count or lock.
         weakref.finalize(served.loaded.engine, self._ended.append, (name, version)).atexit = False
 
     def note_endings(self) -> None:
@@ -358,84 +288,14 @@ class Repository:
         while self._ended:
             name, version = self._ended.popleft()
             self.has_garbage = True
-            with self._noting:
-                if self._statuses[name][version].state is State.UNLOADING:  # and nobody wants it again
-                    self._set_status(name, version, Status(State.ENDED))
-                    log.info("version released", model=name, version=version)
-
-    def _note(self, name: str, version: int, status: Status) -> None:
-        with self._noting:
-            self._set_status(name, version, status)
-
-    def _set_status(self, name: str, version: int, status: Status) -> None:
-        statuses = self._statuses.get(name, {})
-        before = statuses.get(version)
-        self._statuses[name] = {**statuses, version: status}
-        if before is not None and before.state is not status.state:
-            VERSION_STATE.labels(name, str(version), before.state).set(0)
-        VERSION_STATE.labels(name, str(version), status.state).set(1)
-
-    def _forget(self, name: str, known: set[int]) -> None:
-        """Drops what is said of versions that failed or waited, and are neither on disk nor in a policy any more."""
-        with self._noting:
-            for version, status in self._statuses.get(name, {}).items():
-                if version not in known and status.state in {State.FAILED, State.PENDING}:
-                    VERSION_STATE.labels(name, str(version), status.state).set(0)
-                    self._statuses[name] = {v: s for v, s in self._statuses[name].items() if v != version}
+            if self.statuses.end(name, version):
+                log.info("version released", model=name, version=version)
 
     def _folder(self, name: str, version: int) -> Path:
         return self._settings.models_dir / name / str(version)
 
-    def models(self) -> dict[str, ServedModel]:
-        """The models that serve by name, the default one first."""
-        default = self._settings.model
-        return dict(sorted(self._models.copy().items(), key=lambda item: (item[0] != default, item[0])))
 
-    def model(self, name: str) -> ServedModel | None:
-        """A model that serves; None if there is no such."""
-        return self._models.get(name)
-
-    def statuses(self) -> dict[str, dict[int, Status]]:
-        """Where every version stands that serves, served, or was tried, by model and number."""
-        return {name: dict(sorted(statuses.items())) for name, statuses in sorted(self._statuses.copy().items())}
-
-    def failures(self) -> dict[str, str]:
-        """Why versions do not serve that should, by `NAME/VERSION`."""
-        return {
-            f"{name}/{version}": status.reason
-            for name, statuses in self.statuses().items()
-            for version, status in statuses.items()
-            if status.state in {State.FAILED, State.PENDING}
-        }
-
-    def get(self, name: str | None = None, version: int | None = None, label: str | None = None) -> ServedVersion:
-        """The version that answers for a model.
-
-        Args:
-            name: The model; None for the default one.
-            version: The version; None for the latest that serves.
-            label: The label, in place of a version.
-
-        Raises:
-            NotFound: No such model, version or label serves.
-        """
-        model = self._models.get(name or self._settings.model)
-        if model is None:
-            raise NotFound("model", f"GET /models lists the {len(self._models)} that serve.")
-        if label is not None:
-            version = model.labels.get(label)
-            if version is None:
-                raise NotFound("label of this model", f"It has {len(model.labels)}; GET /models/NAME lists them.")
-        if version is None:
-            return model.latest
-        served = model.versions.get(version)
-        if served is None:
-            serving = ", ".join(map(str, model.versions))
-            raise NotFound("version of this model", f"{serving} {'serve' if len(model.versions) > 1 else 'serves'}.")
-        return served
-
-
-def without_trace(error: StartupError) -> StartupError:
+def without_trace(error: VersionError) -> VersionError:
     """The error without the frames that it came through, which hold on to engines and versions."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

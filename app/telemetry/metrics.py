@@ -25,7 +25,6 @@ from prometheus_client import (
 from prometheus_client.registry import REGISTRY
 
 from app import __version__
-from app.telemetry.journal import flush_all
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -265,8 +264,7 @@ def _observe(histogram: Histogram, values: Sequence[float]) -> None:
 
 
 def registry() -> CollectorRegistry:
-    """The metrics of all workers; those of other workers may be `DELAY_SECONDS` old, their queues `QUEUES_SECONDS`."""
-    flush_all()
+    """Returns the metrics of all workers. Those of other workers lag by a moment, their queues by `QUEUES_SECONDS`."""
     count_queues()
     if MULTIPROCESS_DIR not in os.environ:
         return REGISTRY

@@ -9,9 +9,8 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
-import structlog
-
 from app.errors import ArtifactError
+from app.telemetry.logs import get_logger
 from app.version.golden import GOLDEN_FILE
 from app.version.manifest import (
     MANIFEST_FILE,
@@ -21,7 +20,7 @@ from app.version.manifest import (
     Manifest,
 )
 
-log = structlog.get_logger()
+log = get_logger()
 
 GRAPH_FILE = "saved_model.pb"
 TRITON_FOLDER = "model.savedmodel"

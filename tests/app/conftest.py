@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.version import folders
 from app.version.manifest import Contract
 from tests.servers import Server, running
 from tests.versions import contract_of, laborious, make_version
@@ -71,3 +72,9 @@ def strict_server(models_dir: Path) -> Iterator[Server]:
     with running(models_dir.parent, **limits) as server:
         server.wait_for("/readyz")
         yield server
+
+
+@pytest.fixture
+def settled_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has folders count as written whole at once."""
+    monkeypatch.setattr(folders, "SETTLING_SECONDS", 0)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.engines.engine import EngineName
-from app.errors import StartupError
+from app.errors import VersionError
 from app.version.golden import Golden
 from app.version.manifest import Manifest, Score
 from training.config import ReferenceTask, TrainingConfig, read_config, shown
@@ -327,9 +327,10 @@ def _prepared(config: Path | None, options: dict[str, Any]) -> tuple[TrainingCon
 
 
 def _tell(dataset: Dataset) -> None:
-    rows = f"{dataset.training_rows} to train, {dataset.validation_rows} to validate, {dataset.test_rows} to test"
-    tell(console, f"{dataset.source}: {dataset.rows} rows, {rows}")
-    for notice in dataset.notices:
+    data = dataset.provenance
+    parts = f"{data.training_rows} to train, {data.validation_rows} to validate, {data.test_rows} to test"
+    tell(console, f"{data.source}: {data.rows} rows, {parts}")
+    for notice in data.notices:
         note(console, notice)
 
 
@@ -444,6 +445,6 @@ def main() -> None:
     except TrainingError as error:
         error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(USAGE_ERROR)
-    except StartupError as error:
+    except VersionError as error:
         error_console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)

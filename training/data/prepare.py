@@ -20,6 +20,7 @@ from training.config import TrainingConfig
 from training.data import series
 from training.data.frequency import Times, counted, iso
 from training.data.period import find_period
+from training.data.provenance import Provenance
 from training.data.table import Table, check_variation, fill, require_columns, settle
 from training.data.windows import Dataset, Part, cut_judged, cut_training, require_rows, slide, split_rows
 from training.errors import ConfigError, DataError
@@ -50,11 +51,12 @@ def prepare(config: TrainingConfig) -> Dataset:
         if twice:
             raise ConfigError(f"{flag} names '{twice}' twice; expected every column once")
     dataset = _prepare_samples(config) if config.series == "multiplication" else _prepare_table(config)
-    foreign = next((name for name in config.measured_in if name not in dataset.columns), None)
+    columns = dataset.provenance.columns
+    foreign = next((name for name in config.measured_in if name not in columns), None)
     if foreign:
         raise ConfigError(
             f"--measured-in gives a unit for '{foreign}', which is neither feature nor target; expected some of "
-            + ", ".join(dataset.columns)
+            + ", ".join(columns)
         )
     _require_learnable(dataset)
     return replace(dataset, units={**dataset.units, **config.measured_in})
@@ -66,7 +68,7 @@ def _require_learnable(dataset: Dataset) -> None:
     for name, low, high in zip(dataset.target_names, targets.min((0, 1)), targets.max((0, 1)), strict=True):
         if low == high:
             raise DataError(
-                f"{dataset.source}: target '{name}' is {low:g} wherever a training window is followed by it "
+                f"{dataset.provenance.source}: target '{name}' is {low:g} wherever a training window is followed by it "
                 f"({counted(len(targets), 'window')}), so there is nothing to learn; bring more training rows, or "
                 "choose a shorter --window, a smaller --stride or another --target"
             )
@@ -98,17 +100,19 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
         series=outputs[:validation],
         period=period,
         units=table.units,
-        source=table.source,
         frequency=table.frequency,
-        notices=table.notices,
-        rows=rows,
-        columns=table.columns,
-        first_time=None if table.times is None else iso(table.times[0]),
-        last_time=None if table.times is None else iso(table.times[-1]),
-        sha256=_sha256(table.values),
-        training_rows=validation,
-        validation_rows=test - validation,
-        test_rows=rows - test,
+        provenance=Provenance(
+            source=table.source,
+            sha256=_sha256(table.values),
+            rows=rows,
+            columns=table.columns,
+            first_time=None if table.times is None else iso(table.times[0]),
+            last_time=None if table.times is None else iso(table.times[-1]),
+            training_rows=validation,
+            validation_rows=test - validation,
+            test_rows=rows - test,
+            notices=table.notices,
+        ),
     )
 
 
@@ -151,13 +155,15 @@ def _prepare_samples(config: TrainingConfig) -> Dataset:
         train=whole.between(0, validation),
         validation=whole.between(validation, test),
         test=whole.between(test, rows),
-        source=samples.source,
-        rows=rows,
-        columns=(*features, *samples.target_names),
-        sha256=_sha256(np.concatenate([windows.reshape(rows, -1), samples.targets], axis=1)),
-        training_rows=validation,
-        validation_rows=test - validation,
-        test_rows=rows - test,
+        provenance=Provenance(
+            source=samples.source,
+            sha256=_sha256(np.concatenate([windows.reshape(rows, -1), samples.targets], axis=1)),
+            rows=rows,
+            columns=(*features, *samples.target_names),
+            training_rows=validation,
+            validation_rows=test - validation,
+            test_rows=rows - test,
+        ),
     )
 
 

@@ -68,7 +68,7 @@ class Table:
         times = None if self.times is None else self.times[rows]
         return replace(self, values=self.values[rows], places=self.places[rows], times=times)
 
-    def with_notice(self, *sentences: str) -> "Table":
+    def with_notices(self, *sentences: str) -> "Table":
         """The same table with more to say."""
         return replace(self, notices=self.notices + sentences)
 
@@ -110,7 +110,7 @@ def fill(table: Table, missing: Missing, edges: Edges) -> Table:
             f"{table.source}: column '{name}' has no value on {table.where(0)}, the first row in order, so there is "
             "none to carry forward; begin later, or pass --missing drop"
         )
-    return replace(table, values=values).with_notice(_filled_sentence(gaps, missing, edges))
+    return replace(table, values=values).with_notices(_filled_sentence(gaps, missing, edges))
 
 
 def check_variation(table: Table, targets: Sequence[str], training_rows: int) -> Table:
@@ -131,7 +131,7 @@ def check_variation(table: Table, targets: Sequence[str], training_rows: int) ->
                 f"{table.source}: target '{name}' is {value:g} in all {training_rows} training rows, so there is "
                 "nothing to learn; choose another --target, or a --split whose training part sees it change"
             )
-    return table.with_notice(*map(never_changes, constant))
+    return table.with_notices(*map(never_changes, constant))
 
 
 def never_changes(feature: str) -> str:
@@ -182,7 +182,7 @@ def _drop(table: Table, gaps: NDArray[np.bool_]) -> Table:
     sentence = (
         f"{count} of {table.rows} with a missing value left out, the first on {table.where(int(np.argmax(dropped)))}"
     )
-    return table.take(np.flatnonzero(~dropped)).with_notice(sentence)
+    return table.take(np.flatnonzero(~dropped)).with_notices(sentence)
 
 
 def _in_order(table: Table) -> Table:
@@ -192,7 +192,7 @@ def _in_order(table: Table) -> Table:
     if late.any():
         first = table.where(int(np.argmax(late)) + 1)
         table = table.take(np.argsort(table.times, kind="stable"))
-        table = table.with_notice(
+        table = table.with_notices(
             f"rows were not in time order and have been sorted; the first out of place is {first}"
         )
     _refuse_duplicates(table)
@@ -217,7 +217,7 @@ def _note_frequency(table: Table) -> Table:
         return table
     frequency = guess(table.times)
     notices = (frequency.notice,) if frequency.notice else ()
-    return replace(table, frequency=frequency.words).with_notice(*notices)
+    return replace(table, frequency=frequency.words).with_notices(*notices)
 
 
 def _draw_lines(values: NDArray[np.float64]) -> None:

@@ -13,7 +13,7 @@ window may reach back into an earlier part, as it would when served; its targets
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from training.config import Output
 from training.data.checks import check_names, check_part, check_parts
+from training.data.provenance import Provenance
 from training.errors import ConfigError, DataError
 
 PARTS = ("training", "validation", "test")
@@ -84,17 +85,8 @@ class Dataset:
             stands alone.
         period: Rows in a season; None where there is none.
         units: Units of measure by column, where they are known.
-        source: File name without its folder, or the name of a built-in series.
         frequency: Distance between two rows in words; None where it is unknown.
-        notices: Sentences on what was noticed or done, for the user to read.
-        rows: Number of rows, after cleaning.
-        columns: Names of the columns that `sha256` covers.
-        first_time: First time in ISO 8601, or a whole number as text; None where rows carry no time.
-        last_time: Last time, likewise.
-        sha256: Of the ordered, cleaned numbers as little-endian float64, row by row.
-        training_rows: Rows of the training part.
-        validation_rows: Rows of the validation part.
-        test_rows: Rows of the test part.
+        provenance: Which table the windows were cut from.
     """
 
     feature_names: tuple[str, ...]
@@ -105,17 +97,8 @@ class Dataset:
     series: Float32 = field(default_factory=lambda: np.empty((0, 1), np.float32))
     period: int | None = None
     units: dict[str, str] = field(default_factory=dict)
-    source: str = ""
     frequency: str | None = None
-    notices: tuple[str, ...] = ()
-    rows: int = 0
-    columns: tuple[str, ...] = ()
-    first_time: str | None = None
-    last_time: str | None = None
-    sha256: str = ""
-    training_rows: int = 0
-    validation_rows: int = 0
-    test_rows: int = 0
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         """Refuses names and parts that do not fit each other with a `ShapeError`."""
@@ -124,6 +107,10 @@ class Dataset:
         check_names("target_names", self.target_names, "targets", self.train.targets.shape)
         check_parts("windows", {name: part.windows.shape for name, part in parts.items()})
         check_parts("targets", {name: part.targets.shape for name, part in parts.items()})
+
+    def with_notices(self, *sentences: str) -> "Dataset":
+        """Returns the same data set with more notices in its provenance."""
+        return replace(self, provenance=self.provenance.with_notices(*sentences))
 
 
 def split_rows(split: Sequence[float], rows: int) -> Edges:

@@ -103,8 +103,9 @@ def _parts(config: TrainingConfig, dataset: Dataset) -> dict[str, tuple[Rows, Pa
     """Returns the parts by name, each with where its windows lie."""
     steps = dataset.train.windows.shape[1]
     alone = has_samples(config)
-    starts = (dataset.training_rows - steps, dataset.training_rows + dataset.validation_rows - steps)
-    later = starts if dataset.training_rows else (None, None)
+    training_rows, validation_rows = dataset.provenance.training_rows, dataset.provenance.validation_rows
+    starts = (training_rows - steps, training_rows + validation_rows - steps)
+    later = starts if training_rows else (None, None)
     return {
         "training": (Rows(config.stride, 0, "training", steps, alone), dataset.train),
         "validation": (Rows(1, later[0], "validation", steps, alone), dataset.validation),
@@ -119,7 +120,7 @@ def _check_finite(part: Part, rows: Rows, dataset: Dataset) -> None:
     names = dataset.target_names if found.is_target else dataset.feature_names
     step = found.step + (part.windows.shape[1] if found.is_target else 0)
     raise DataError(
-        f"{dataset.source or 'the data'}: column '{names[found.column]}' is {found.value} at "
+        f"{dataset.provenance.source or 'the data'}: column '{names[found.column]}' is {found.value} at "
         f"{rows.cell(found.window, step)}; a model needs finite numbers, so mend the cell, or leave it empty and "
         "choose a --missing"
     )
@@ -142,7 +143,7 @@ def _constant_columns(dataset: Dataset) -> Iterator[Finding]:
     windows = dataset.train.windows
     for name, low, high in zip(dataset.feature_names, windows.min((0, 1)), windows.max((0, 1)), strict=True):
         sentence = never_changes(name)
-        if low == high and sentence not in dataset.notices:
+        if low == high and sentence not in dataset.provenance.notices:
             yield Finding("constant column", sentence)
 
 

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
@@ -62,7 +63,7 @@ def export(
             created=datetime.now(UTC),
             contract=contract,
             config=config.model_dump(mode="json"),
-            data=_fingerprint(dataset),
+            data=DataFingerprint.model_validate(asdict(dataset.provenance)),
             versions=releases(),
             scores=tuple(scores),
             verdict=verdict,
@@ -103,21 +104,6 @@ def _try_twin(engine: Engine, model: keras.Model, contract: Contract, golden: Go
         return refusal.reason
     write_twin(twin, folder)
     return None
-
-
-def _fingerprint(dataset: Dataset) -> DataFingerprint:
-    return DataFingerprint(
-        source=dataset.source,
-        sha256=dataset.sha256,
-        rows=dataset.rows,
-        columns=dataset.columns,
-        first_time=dataset.first_time,
-        last_time=dataset.last_time,
-        training_rows=dataset.training_rows,
-        validation_rows=dataset.validation_rows,
-        test_rows=dataset.test_rows,
-        notices=dataset.notices,
-    )
 
 
 def releases() -> dict[str, str]:

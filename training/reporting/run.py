@@ -24,4 +24,4 @@ class Run:
     @property
     def first_test_row(self) -> int:
         """Row of the table at which the test part starts."""
-        return self.dataset.rows - self.dataset.test_rows
+        return self.dataset.provenance.rows - self.dataset.provenance.test_rows

@@ -269,7 +269,7 @@ def write(
     """
     rows = list(_rows(results))
     content = {
-        "source": dataset.source,
+        "source": dataset.provenance.source,
         "config": config.model_dump(mode="json"),
         "baseline": asdict(baseline),
         "candidates": [{**row, "errors": result.errors} for row, result in zip(rows, results, strict=True)],

@@ -327,8 +327,7 @@ def dataset_of(task: Task, data: Path | None = None) -> Dataset:
     if task.name == "multiplication":
         return prepare(config)
     table = _read(task, data)
-    dataset = cut(table.values.astype(np.float32), table.columns, task.judged, config.window)
-    return replace(dataset, source=table.source)
+    return cut(table.values.astype(np.float32), table.columns, task.judged, config.window)
 
 
 def cut(rows: Array, columns: tuple[str, ...], judged: int, window: int) -> Dataset:
@@ -341,10 +340,6 @@ def cut(rows: Array, columns: tuple[str, ...], judged: int, window: int) -> Data
         train=train,
         validation=train.between(0, 0),
         test=cut_judged(rows, rows, window, 1, start),
-        rows=len(rows),
-        columns=columns,
-        training_rows=start,
-        test_rows=judged,
         series=rows[:start],
     )
 
@@ -381,7 +376,7 @@ def baselines_of(task: Task, dataset: Dataset) -> tuple[tuple[Linear, ...], Part
     if task.name == "multiplication":
         return fit_baselines(dataset), dataset.test
     rows = np.concatenate([dataset.series, dataset.test.targets[:, 0]])
-    shorter = cut(rows, dataset.columns, task.judged, ORDER)
+    shorter = cut(rows, dataset.feature_names, task.judged, ORDER)
     fitted = [
         replace(each, name=RIDGE if each.name == AUTOREGRESSION else each.name) for each in fit_baselines(shorter)
     ]

@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.docs import DescribedProtocol, DescribedRoute
-from app.api.open_inference import Inference
+from app.api.forecasting import Forecasting
+from app.api.open_inference import OpenInference
 from app.api.schemas import ErrorAnswer, InferAnswer, PredictAnswer
 from app.api.tfserving import TFServing
 from app.serving.service import Service
@@ -137,7 +138,8 @@ def test_every_native_route_is_described(document: dict[str, Any]) -> None:
 def routes() -> list[tuple[str, DescribedRoute]]:
     """The routes of both protocols, and whose each is."""
     service = Service(Settings.read())
-    protocols: tuple[DescribedProtocol, ...] = TFServing(service), Inference(service)
+    forecasting = Forecasting(service)
+    protocols: tuple[DescribedProtocol, ...] = TFServing(service, forecasting), OpenInference(service, forecasting)
     return [(protocol.title, route) for protocol in protocols for route in protocol.routes]
 
 

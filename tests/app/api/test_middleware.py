@@ -1,27 +1,27 @@
 """What every exchange gets, whatever its route."""
 
 import asyncio
-import io
-import logging
 import re
-from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
+import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
-from structlog.testing import capture_logs
 
-from app.api.direct import ENCODING
-from app.api.middleware import ExchangeMiddleware, journal
+from app.api.direct import Request
+from app.api.middleware import Exchanges, FrameworkExchanges
 from app.errors import QueueFull
-from app.process.lifecycle import Lifecycle, Phase
+from app.exchange import Stage
+from app.process.lifecycle import Phase
 from app.process.protocol import CLIENT_HAS_LEFT
+from app.serving.service import Service
+from app.settings import Settings
 from app.telemetry.metrics import CLIENT_LEFT, registry
+from tests.logs import captured_logs
 
 NEW_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -53,9 +53,9 @@ Messages = list[dict[str, Any]]
 
 
 def exchange(
-    app: Any, path: str = "/predict", phase: Phase = Phase.READY, protocol: str = "native", **scope: Any
-) -> tuple[Messages, Messages]:
-    """What a wrapped application sends, and what is logged."""
+    app: Any, path: str = "/predict", phase: Phase = Phase.READY, protocol: str | None = None, **scope: Any
+) -> tuple[Messages, list[dict[str, Any]]]:
+    """Returns what a wrapped application, or a direct route of a protocol, sends, and what is logged."""
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -63,18 +63,24 @@ def exchange(
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    lifecycle = Lifecycle(0)
-    lifecycle.phase = phase
+    async def handle(request: Request, send: Send) -> None:
+        await app(request.scope, request.receive, send)
+
+    async def run() -> None:
+        wrapped = (
+            FrameworkExchanges(app, service) if protocol is None else Exchanges(handle, service, protocol=protocol)
+        )
+        await wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send)
+
+    service = Service(Settings())
+    service.lifecycle.phase = phase
     sent: Messages = []
-    logging.getLogger("app.requests").setLevel(logging.DEBUG)
-    journal.flush()
-    output = io.StringIO()
-    with redirect_stdout(output), capture_logs() as logged:
-        wrapped = ExchangeMiddleware(app, lifecycle, protocol=protocol)
-        asyncio.run(wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send))
-        journal.flush()
-    lines = [orjson.loads(line) for line in output.getvalue().splitlines()]
-    return sent, [*map(dict, logged), *(line for line in lines if line["event"] == "request")]
+    with captured_logs() as logged:
+        try:
+            asyncio.run(run())
+        finally:
+            service.flush()
+    return sent, logged
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,7 +110,7 @@ def test_a_service_error_is_the_problem_it_is() -> None:
     assert b"urn:windowcast:queue-full" in sent[1]["body"]
 
 
-def cancelled_with(*words: str) -> tuple[Messages, Messages]:
+def cancelled_with(*words: str) -> tuple[Messages, list[dict[str, Any]]]:
     async def wait(scope: Scope, receive: Receive, send: Send) -> None:
         raise asyncio.CancelledError(*words)
 
@@ -214,20 +220,25 @@ def test_an_exchange_is_counted_by_its_protocol_and_by_what_became_of_it(
     assert counted() == (requests + 1, timed + 1, refusals + (reason is not None))
 
 
-@dataclass(frozen=True)
-class Served:
-    """As much of a version as is counted."""
-
-    name: str = "counted"
-    version: int = 7
-
-
 @pytest.mark.parametrize(("app", "counts"), [(answer, True), (leave, False), (fail, False)])
 def test_forecasts_that_nobody_got_are_no_prediction(app: Any, counts: bool) -> None:
     def last() -> float:
         labels = {"model": "counted", "version": "7"}
         return registry().get_sample_value("windowcast_last_prediction_timestamp_seconds", labels) or 0
 
+    async def forecast_and_answer(request: Request, send: Send) -> None:
+        request.exchange.answered_by = "counted", 7
+        request.exchange.complete(Stage.ENCODE, time.perf_counter())
+        await app(request.scope, request.receive, send)
+
+    async def nothing(*_: Any) -> Any: ...
+
+    async def run() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        await Exchanges(forecast_and_answer, service)(scope, nothing, nothing)
+
+    service = Service(Settings())
     before = last()
-    exchange(app, state={"served": Served(), ENCODING: 0.001})
+    asyncio.run(run())
+    service.flush()
     assert (last() > before) == counts

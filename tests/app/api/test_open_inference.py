@@ -22,7 +22,7 @@ from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 from app import __version__
-from app.api.open_inference import answer_error
+from app.api.problems import plain_answer
 from app.arrays import Array
 from app.errors import InternalError, InvalidArgument, PredictionFailed, ServiceError
 from app.version.manifest import Contract
@@ -972,13 +972,13 @@ def test_what_is_wrong_with_several_inputs_is_said(foreign_server: Server) -> No
 
 @pytest.mark.parametrize("error", [InternalError(), PredictionFailed()])
 def test_an_error_of_the_service_tells_where_the_log_says_more(error: ServiceError) -> None:
-    answer = answer_error(error, "id-7")
-    assert answer.status_code == 500
-    assert json.loads(bytes(answer.body)) == {"error": f"{error.detail} Request id: id-7"}
+    answer = plain_answer(error, "id-7")
+    assert answer.status == 500
+    assert json.loads(answer.body) == {"error": f"{error.detail} Request id: id-7"}
 
 
 def test_an_error_is_never_long() -> None:
-    answer = answer_error(InvalidArgument("\0" * 10**5), "id-7")
+    answer = plain_answer(InvalidArgument("\0" * 10**5), "id-7")
     assert len(answer.body) <= MAX_ERROR_BYTES
 
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from tensorflow.core.protobuf import error_codes_pb2
 
-from app.api.tfserving import answer_error
+from app.api.problems import plain_answer
 from app.errors import InvalidArgument
 from app.telemetry.metrics import REQUESTS
 from app.version.manifest import Contract
@@ -603,7 +603,7 @@ def test_a_path_that_leads_nowhere_is_told_as_tensorflow_serving_tells_it(
 
 @pytest.mark.parametrize("character", ["x", "\0", '"', "\U0001f300"])
 def test_an_error_is_bounded_whatever_names_a_model_has(character: str) -> None:
-    body = bytes(answer_error(InvalidArgument(character * 10_000), "id").body)
+    body = plain_answer(InvalidArgument(character * 10_000), "id").body
     assert len(body) <= MAX_BYTES
     assert len(orjson.loads(body)["error"]) > 500
 

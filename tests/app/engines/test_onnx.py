@@ -1,6 +1,8 @@
 """The ONNX engine, on twins whose forecasts can be worked out in the head."""
 
 import importlib
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from app.arrays import Array
 from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, OnnxEngine
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.manifest import TWIN_FILE, Contract
-from tests.servers import ROOT, running
+from tests.servers import ROOT, environment, running
 from tests.versions import add_twin, contract_of, expected_forecasts, make_version, mean_twin, some_windows
 
 
@@ -158,6 +160,56 @@ def test_window_of_another_shape_is_an_error(twin: bytes, contract: Contract) ->
 
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.predict(np.zeros((1, 5, 2), np.float32))
+
+
+REPORT_SECONDS = 12
+"""ONNX Runtime looks up its maker's host nine seconds after it was imported."""
+
+
+def load_and_predict(version_dir: Path, *tracer: str, seconds: float = 0) -> list[str]:
+    """Forecasts by ONNX Runtime in a process of its own with a new home, and returns what the home has in the end.
+
+    Args:
+        version_dir: Folder with a twin; the home is made there.
+        tracer: Command that runs the process.
+        seconds: How long the process lives after the forecast.
+    """
+    home = version_dir / "home"
+    home.mkdir()
+    code = """
+import sys, time
+from pathlib import Path
+from app.engines.onnx import OnnxEngine
+from app.version.manifest import Contract
+version_dir, contract, seconds = sys.argv[1:]
+engine = OnnxEngine(Path(version_dir), Contract.model_validate_json(contract), 8, threads=2)
+engine.warm_up()
+time.sleep(float(seconds))
+"""
+    variables = environment(HOME=home, ORT_DISABLE_TELEMETRY="0")
+    variables.pop("XDG_CACHE_HOME", None)
+    program = [sys.executable, "-c", code, str(version_dir), contract_of().model_dump_json(), str(seconds)]
+    subprocess.run([*tracer, *program], env=variables, check=True)
+    return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
+
+
+def can_trace() -> bool:
+    """Whether this machine lets its users watch the system calls of a process."""
+    command = ["strace", "-o/dev/null", "true"]
+    return shutil.which("strace") is not None and subprocess.run(command, check=False).returncode == 0
+
+
+def test_onnxruntime_leaves_nothing_in_the_home_of_its_user(twin: Path, tmp_path: Path) -> None:
+    assert load_and_predict(tmp_path) == []
+
+
+@pytest.mark.skipif(not can_trace(), reason="needs strace")
+def test_onnxruntime_looks_up_no_host(twin: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    load_and_predict(tmp_path, "strace", "-f", "-qq", "-e", "trace=%network", "-o", str(trace), seconds=REPORT_SECONDS)
+
+    assert trace.read_text() == ""
 
 
 def test_missing_onnxruntime_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ import httpx
 import orjson
 import pytest
 
-from app.process.lifecycle import Lifecycle
 from app.serving.service import try_this
 from app.settings import Settings
 from app.telemetry.journal import DELAY_SECONDS
@@ -341,13 +340,6 @@ def test_two_workers_without_a_model_stop_with_the_same_exit_code(tmp_path: Path
     with running(tmp_path, workers=2) as server:
         assert server.wait() == 3
         assert "models/default: holds no version of a model" in server.output.read_text()
-
-
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    thread = in_background(Lifecycle(0).catch_signals)
-    thread.join()
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_host_in_the_command_to_try_is_one_that_can_be_reached(server: Server) -> None:

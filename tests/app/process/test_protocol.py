@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar, copy_context
 from typing import Any
 
 import orjson
@@ -16,10 +15,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from app.process.protocol import MAX_PIPELINED, BoundedProtocol
+from app.process.server import Config
 from tests.servers import HOST, PATIENCE_SECONDS, Server, free_port, is_closed, read_answer, wait_until
-
-PATIENCE = ContextVar("PATIENCE", default=5.0)
-"""The receive timeout of a server of this module's own."""
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -188,17 +185,24 @@ def test_slow_clients_do_not_slow_others(strict_server: Server) -> None:
             sock.close()
 
 
+def config_of(app: Any, patience_seconds: float = 5, **options: Any) -> Config:
+    return Config(
+        app=app,
+        http=BoundedProtocol,
+        log_config=None,
+        drain_seconds=0,
+        receive_timeout_seconds=patience_seconds,
+        **options,
+    )
+
+
 @contextmanager
 def serving(app: Any, keep_alive_seconds: int = 5, patience_seconds: float = 5) -> Iterator[int]:
     """An application of the test's own behind the protocol; gives its port."""
     port = free_port()
-    config = uvicorn.Config(
-        app, port=port, http=BoundedProtocol, lifespan="on", log_config=None, timeout_keep_alive=keep_alive_seconds
-    )
+    config = config_of(app, patience_seconds, port=port, lifespan="on", timeout_keep_alive=keep_alive_seconds)
     server = uvicorn.Server(config)
-    token = PATIENCE.set(patience_seconds)
-    thread = threading.Thread(target=copy_context().run, args=(server.run,))
-    PATIENCE.reset(token)
+    thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started)
     try:
@@ -237,7 +241,6 @@ def answering(*messages: dict[str, Any]) -> Any:
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
-            scope["state"]["receive_timeout_seconds"] = PATIENCE.get()
             await receive()
             await send({"type": "lifespan.shutdown.complete"})
         else:
@@ -404,10 +407,10 @@ class FullTransport(asyncio.Transport):
 
 def test_a_connection_is_dropped_only_if_nothing_at_all_is_read() -> None:
     async def converse() -> None:
-        config = uvicorn.Config(answering(start(LENGTH_2), body(b"ok")), http=BoundedProtocol, log_config=None)
+        config = config_of(answering(start(LENGTH_2), body(b"ok")), patience_seconds=0.05)
         config.load()
         transport = FullTransport()
-        protocol = BoundedProtocol(config, ServerState(), {"receive_timeout_seconds": 0.05})
+        protocol = BoundedProtocol(config, ServerState(), {})
         protocol.connection_made(transport)
         for _ in range(30):
             protocol.data_received(GET + b"\r\n")

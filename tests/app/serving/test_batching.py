@@ -330,11 +330,11 @@ async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
     await until(lambda: engine.calls == [1])
     left, expired = await submitted(batcher, windows_of(1), windows_of(2))
     with pytest.raises(QueueFull):
-        batcher.refuse_if_full()
+        batcher.check_room()
     left.cancel()
     await asyncio.sleep(0)
     assert batcher.queued_windows == 1
-    batcher.refuse_if_full()
+    batcher.check_room()
     assert await outcome(expired) is DeadlinePassed
     assert batcher.queued_windows == 0
     engine.gate.set()

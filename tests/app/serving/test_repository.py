@@ -1,4 +1,4 @@
-"""The versions that serve: chosen by policy, swapped in, let go of, or told why they do not."""
+"""Versions are chosen by policy, swapped in and released, or it is told why they do not serve."""
 
 import gc
 import os
@@ -12,20 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
-from app.errors import ArtifactError, NotFound
+from app.errors import ArtifactError
 from app.process import cores
 from app.serving.batching import Batcher, Limits
-from app.serving.loading import LoadedVersion
+from app.serving.catalogue import Miss, NoSuchLabel, NoSuchVersion
+from app.serving.loading import LoadedVersion, loader_of
 from app.serving.repository import LOAD_ATTEMPTS, Repository
 from app.settings import Settings
 from app.telemetry.metrics import VERSION_STATE
 from app.version import folders
 from app.version.manifest import MANIFEST_FILE, Contract
 from tests.app.version.test_folders import flip, promise_other_shapes, record_wrong_golden_rows
+from tests.logs import captured_logs
 from tests.versions import (
     add_twin,
     mean_twin,
@@ -34,7 +35,8 @@ from tests.versions import (
 
 def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> Repository:
     """A repository whose versions are loaded and never asked."""
-    return Repository(Settings(models_dir=models_dir, model=model, max_batch_windows=1, **settings), idle_batcher)
+    given = Settings(models_dir=models_dir, model=model, max_batch_windows=1, **settings)
+    return Repository(given, idle_batcher, loader_of(given))
 
 
 def idle_batcher(loaded: LoadedVersion) -> Batcher:
@@ -57,7 +59,7 @@ def test_cores_are_shared_out_among_the_workers(
     for workers, share in ((1, "6 threads"), (2, "3 threads"), (5, "1 thread"), (64, "1 thread")):
         repository = repository_of(version_dir.parent.parent, workers=workers)
         repository.load()
-        assert repository.get().loaded.engine.remark == f"fused operators, {share}"
+        assert repository.catalogue.find().loaded.engine.remark == f"fused operators, {share}"
 
 
 def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
@@ -68,9 +70,9 @@ def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
     monkeypatch.delitem(sys.modules, "app.engines.tensorflow")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     repository = repository_of(version_dir.parent.parent)
-    with capture_logs() as logged:
+    with captured_logs() as logged:
         repository.load()
-    assert list(repository.models()) == ["default"]
+    assert list(repository.catalogue.models()) == ["default"]
     [line] = [line for line in logged if line["event"] == "version not served"]
     assert "TensorFlow is not installed" in line["reason"]
     assert not line["exc_info"]
@@ -79,17 +81,17 @@ def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
 def test_the_latest_version_of_every_model_is_loaded(models_dir: Path) -> None:
     repository = repository_of(models_dir, "flat")
     repository.load()
-    assert [(name, model.latest.version) for name, model in repository.models().items()] == [
+    assert [(name, model.latest.version) for name, model in repository.catalogue.models().items()] == [
         ("flat", 1),
         ("default", 2),
         ("slow", 1),
     ]
-    assert repository.failures().keys() == {"broken/1"}
-    assert repository.get().name == "flat"
-    assert repository.get("default", 2).version == 2
+    assert repository.statuses.failures().keys() == {"broken/1"}
+    assert repository.catalogue.find().name == "flat"
+    assert repository.catalogue.find("default", 2).version == 2
     for name, version in (("default", 1), ("broken", None), ("nothing", None)):
-        with pytest.raises(NotFound):
-            repository.get(name, version)
+        with pytest.raises(Miss):
+            repository.catalogue.find(name, version)
 
 
 def test_the_default_model_must_load(models_dir: Path) -> None:
@@ -101,10 +103,10 @@ def test_a_damaged_model_does_not_keep_the_default_one_from_serving(version_dir:
     for name, damage in (("a", flip), ("b", record_wrong_golden_rows), ("c", promise_other_shapes)):
         damage(Path(shutil.copytree(version_dir, tmp_path / "models" / name / "1")))
     repository = repository_of(tmp_path / "models")
-    with capture_logs() as logged:
+    with captured_logs() as logged:
         repository.load()
-    assert list(repository.models()) == ["default"]
-    assert repository.failures().keys() == {"a/1", "b/1", "c/1"}
+    assert list(repository.catalogue.models()) == ["default"]
+    assert repository.statuses.failures().keys() == {"a/1", "b/1", "c/1"}
     assert [line["model"] for line in logged if line["event"] == "version not served"] == ["a", "b", "c"]
 
 
@@ -119,10 +121,10 @@ def test_no_trouble_with_another_model_keeps_the_default_one_from_serving(
     shutil.copytree(version_dir, tmp_path / "models" / "other" / "1")
     monkeypatch.setattr(TensorFlowEngine, "warm_up", refuse)
     repository = repository_of(tmp_path / "models")
-    with capture_logs() as logged:
+    with captured_logs() as logged:
         repository.load()
-    assert list(repository.models()) == ["default"]
-    assert repository.failures().keys() == {"other/1"}
+    assert list(repository.catalogue.models()) == ["default"]
+    assert repository.statuses.failures().keys() == {"other/1"}
     [line] = [line for line in logged if line["event"] == "version not served"]
     assert (line["model"], line["reason"], line["exc_info"]) == ("other", trouble.__name__, True)
 
@@ -146,12 +148,12 @@ class Shelf:
         self.repository.refresh(at_once=True)
 
     def serving(self, name: str = "default") -> list[int]:
-        model = self.repository.model(name)
+        model = self.repository.catalogue.model(name)
         return list(model.versions) if model else []
 
     def states(self, name: str = "default") -> dict[int, str]:
         self.repository.note_endings()
-        return {version: str(status.state) for version, status in self.repository.statuses()[name].items()}
+        return {version: str(status.state) for version, status in self.repository.statuses.all()[name].items()}
 
 
 @pytest.fixture
@@ -166,11 +168,11 @@ def shelf(version_dir: Path, contract: Contract, tmp_path: Path, monkeypatch: py
 
 
 def test_a_new_version_takes_over_and_the_old_one_ends(shelf: Shelf) -> None:
-    old = shelf.repository.get()
+    old = shelf.repository.catalogue.find()
     engine = weakref.ref(old.loaded.engine)
     shelf.put(2)
     shelf.repository.refresh()
-    assert shelf.repository.get().version == 2
+    assert shelf.repository.catalogue.find().version == 2
     assert shelf.states() == {1: "unloading", 2: "available"}, "somebody still holds it"
     del old
     assert engine() is None
@@ -178,29 +180,29 @@ def test_a_new_version_takes_over_and_the_old_one_ends(shelf: Shelf) -> None:
 
 
 def test_what_serves_already_is_not_loaded_again(shelf: Shelf) -> None:
-    served = shelf.repository.get()
+    served = shelf.repository.catalogue.find()
     for _ in range(3):
         shelf.repository.refresh()
-    assert shelf.repository.get() is served
+    assert shelf.repository.catalogue.find() is served
 
 
 def test_a_model_that_appears_is_served(shelf: Shelf) -> None:
     shelf.put(4, "other")
     shelf.repository.refresh()
     assert shelf.serving("other") == [4]
-    assert list(shelf.repository.models()) == ["default", "other"]
+    assert list(shelf.repository.catalogue.models()) == ["default", "other"]
 
 
 def test_a_broken_version_disturbs_nothing_and_is_tried_a_few_times(shelf: Shelf) -> None:
     record_wrong_golden_rows(shelf.put(2))
-    with capture_logs() as logged:
+    with captured_logs() as logged:
         for _ in range(LOAD_ATTEMPTS + 3):
             shelf.repository.refresh()
             assert shelf.serving() == [1]
     assert shelf.states() == {1: "available", 2: "failed"}
     attempts = [line["attempt"] for line in logged if line["event"] == "version not served"]
     assert attempts == [f"{number} of {LOAD_ATTEMPTS}" for number in range(1, LOAD_ATTEMPTS + 1)]
-    reason = shelf.repository.failures()["default/2"]
+    reason = shelf.repository.statuses.failures()["default/2"]
     assert "does not reproduce the golden rows" in reason
     assert str(shelf.models_dir) not in reason
 
@@ -220,8 +222,8 @@ def test_a_broken_version_gives_way_to_the_next_lower_one_at_the_start(shelf: Sh
     shelf.put(2)
     repository = repository_of(shelf.models_dir)
     repository.load()
-    assert repository.get().version == 2
-    assert repository.failures().keys() == {"default/3"}
+    assert repository.catalogue.find().version == 2
+    assert repository.statuses.failures().keys() == {"default/3"}
 
 
 def test_a_version_is_not_touched_before_it_is_whole(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,11 +248,11 @@ def test_a_version_read_off_its_signature_is_loaded_anew_when_its_manifest_comes
     late = [MANIFEST_FILE, "assets.extra"]
     shutil.copytree(shelf.template, folder, ignore=shutil.ignore_patterns(*late))
     shelf.repository.refresh()
-    assert shelf.repository.get().loaded.is_foreign
+    assert shelf.repository.catalogue.find().loaded.is_foreign
     shutil.copytree(shelf.template / "assets.extra", folder / "assets.extra")
     shutil.copy(shelf.template / MANIFEST_FILE, folder)
     shelf.repository.refresh()
-    assert not shelf.repository.get().loaded.is_foreign
+    assert not shelf.repository.catalogue.find().loaded.is_foreign
     assert shelf.states() == {1: "ended", 2: "available"}
 
 
@@ -270,8 +272,8 @@ def test_the_latest_so_many_versions_serve(shelf: Shelf) -> None:
         shelf.put(version)
     shelf.decide("[default]\nlatest = 3\n")
     assert shelf.serving() == [2, 3, 10]
-    assert shelf.repository.get().version == 10
-    assert shelf.repository.get("default", 3).version == 3
+    assert shelf.repository.catalogue.find().version == 10
+    assert shelf.repository.catalogue.find("default", 3).version == 3
 
 
 def test_a_broken_one_does_not_count_among_the_latest(shelf: Shelf) -> None:
@@ -289,8 +291,9 @@ def test_going_back_is_a_change_of_policy(shelf: Shelf) -> None:
     assert shelf.states() == {1: "available", 2: "ended"}
     shelf.decide("[default]\nversions = [1, 2]\n")
     assert shelf.serving() == [1, 2]
-    with pytest.raises(NotFound, match=r"1, 2 serve\."):
-        shelf.repository.get("default", 3)
+    with pytest.raises(NoSuchVersion) as miss:
+        shelf.repository.catalogue.find("default", 3)
+    assert miss.value.serving == [1, 2]
 
 
 def test_what_serves_stays_where_nothing_that_is_wanted_can_be_had(shelf: Shelf) -> None:
@@ -298,7 +301,7 @@ def test_what_serves_stays_where_nothing_that_is_wanted_can_be_had(shelf: Shelf)
     shelf.decide("[default]\nversions = [2, 9]\n")
     assert shelf.serving() == [1]
     assert shelf.states() == {1: "available", 2: "failed", 9: "pending"}
-    assert "there is no such folder" in shelf.repository.failures()["default/9"]
+    assert "there is no such folder" in shelf.repository.statuses.failures()["default/9"]
     shelf.decide("")
     assert shelf.states().keys() == {1, 2}, "nobody wants 9 any more"
 
@@ -316,9 +319,9 @@ def test_an_empty_list_lets_a_model_rest(shelf: Shelf) -> None:
 def test_labels_point_at_versions_that_serve_only(shelf: Shelf) -> None:
     shelf.put(2)
     shelf.decide("[default]\nlatest = 2\nlabels = { stable = 1, canary = 2, next = 3 }\n")
-    get = shelf.repository.get
+    get = shelf.repository.catalogue.find
     assert (get(label="stable").version, get("default", None, "canary").version) == (1, 2)
-    with pytest.raises(NotFound, match="No such label of this model"):
+    with pytest.raises(NoSuchLabel):
         get(label="next")
     shelf.decide("[default]\nlatest = 2\nlabels = { stable = 3 }\n")
     assert get(label="stable").version == 1, "where it was, until its version serves"
@@ -352,7 +355,7 @@ def test_policies_may_be_elsewhere(shelf: Shelf, tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text("[default]\nversions = [1]\n")
     repository = repository_of(shelf.models_dir, policies=tmp_path / "p.toml")
     repository.load()
-    assert repository.get().version == 1
+    assert repository.catalogue.find().version == 1
     (tmp_path / "p.toml").write_text("[default")
     repository.refresh(at_once=True)
     [trouble] = repository.trouble
@@ -361,10 +364,10 @@ def test_policies_may_be_elsewhere(shelf: Shelf, tmp_path: Path) -> None:
 
 def test_two_hundred_rolls_leave_nothing_behind(shelf: Shelf) -> None:
     shelf.put(2)
-    engines = weakref.WeakSet([shelf.repository.get().loaded.engine])
+    engines = weakref.WeakSet([shelf.repository.catalogue.find().loaded.engine])
     for turn in range(200):
         shelf.decide(f"[default]\nversions = [{1 + turn % 2}]  # {turn}\n")
-        engines.add(shelf.repository.get().loaded.engine)
+        engines.add(shelf.repository.catalogue.find().loaded.engine)
     assert len(engines) == 1
 
 
@@ -383,7 +386,7 @@ def test_a_version_that_comes_while_others_load_at_the_start_is_not_forgotten(
 
     monkeypatch.setattr(repository, "_refresh_models", refresh_beside_a_writer)
     repository.load()
-    assert repository.get().version == 2
+    assert repository.catalogue.find().version == 2
 
 
 def test_a_failed_version_leaves_no_engine_behind(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,17 +406,17 @@ def test_a_models_folder_that_vanishes_for_a_while_changes_nothing(shelf: Shelf)
     shelf.models_dir.rename(shelf.models_dir.with_name("away"))
     shelf.repository.refresh(at_once=True)
     assert shelf.serving() == [1, 2]
-    assert shelf.repository.get(label="stable").version == 1
+    assert shelf.repository.catalogue.find(label="stable").version == 1
     shelf.models_dir.with_name("away").rename(shelf.models_dir)
     shelf.repository.refresh(at_once=True)
     assert shelf.serving() == [1, 2]
 
 
 def test_a_version_may_end_while_anything_is_counted(shelf: Shelf) -> None:
-    served = shelf.repository.get()
+    served = shelf.repository.catalogue.find()
     shelf.put(2)
     shelf.repository.refresh()
-    with VERSION_STATE._lock, shelf.repository._noting:
+    with VERSION_STATE._lock, shelf.repository.statuses._changing:
         del served  # which would wait for itself if it were noted here
     assert shelf.states() == {1: "ended", 2: "available"}
 
@@ -430,7 +433,7 @@ def test_trouble_with_one_model_is_no_trouble_for_others(shelf: Shelf, monkeypat
 
     monkeypatch.setattr(Repository, "_refresh_model", refuse)
     shelf.repository.refresh()
-    assert list(shelf.repository.models()) == ["default", "z"]
+    assert list(shelf.repository.catalogue.models()) == ["default", "z"]
     assert shelf.repository.trouble == ["a: could not be looked at (PermissionError)."]
 
 
@@ -446,14 +449,14 @@ def test_a_folder_that_nobody_may_look_into_waits(shelf: Shelf, monkeypatch: pyt
     monkeypatch.setattr(Path, "rglob", refuse)
     shelf.repository.refresh()
     assert shelf.serving() == [1]
-    assert "cannot be looked at (Permission denied)" in shelf.repository.failures()["default/2"]
+    assert "cannot be looked at (Permission denied)" in shelf.repository.statuses.failures()["default/2"]
     assert repository_loads(shelf)
 
 
 def repository_loads(shelf: Shelf) -> bool:
     repository = repository_of(shelf.models_dir)
     repository.load()
-    return repository.get().version == 1
+    return repository.catalogue.find().version == 1
 
 
 def test_files_beside_the_shards_of_the_variables_are_passed_over(shelf: Shelf) -> None:
@@ -462,7 +465,7 @@ def test_files_beside_the_shards_of_the_variables_are_passed_over(shelf: Shelf) 
     shutil.rmtree(folder / "assets.extra")
     (folder / "variables" / "variables.data-00000-of-backup").touch()
     shelf.repository.refresh()
-    assert shelf.repository.get().loaded.is_foreign
+    assert shelf.repository.catalogue.find().loaded.is_foreign
 
 
 def test_a_policy_that_lets_nothing_serve_is_named_at_the_start(shelf: Shelf) -> None:
@@ -474,10 +477,10 @@ def test_a_policy_that_lets_nothing_serve_is_named_at_the_start(shelf: Shelf) ->
 
 def test_a_version_that_is_wanted_again_before_it_ended_serves(shelf: Shelf) -> None:
     shelf.put(2)
-    held = shelf.repository.get()
+    held = shelf.repository.catalogue.find()
     shelf.decide("[default]\nversions = [2]\n")
     shelf.decide("[default]\nversions = [1]  # again\n")
-    assert shelf.repository.get() is not held
+    assert shelf.repository.catalogue.find() is not held
     del held
     assert shelf.states() == {1: "available", 2: "ended"}
 

@@ -1,17 +1,13 @@
 """The service with the engine that serves by default: a fused twin, short calls on the event loop."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from app.arrays import Array
-from app.serving.service import INLINE_SECONDS, _inline_windows
 from app.version.manifest import Contract
 from tests.servers import Server, running
 from tests.versions import add_twin, expected_forecasts, make_version, mean_twin, some_windows
@@ -45,31 +41,3 @@ def test_a_twin_answers_the_same_alone_in_a_batch_and_in_any_company(twin_server
     alone, together = asyncio.run(ask_all())
     assert_allclose(alone, together, rtol=0, atol=1e-6)
     assert_allclose(together, expected_forecasts(windows, contract), rtol=0, atol=1e-6)
-
-
-class TimedEngine:
-    """Takes as long as it is told to."""
-
-    name, remark = "timed", ""
-
-    def __init__(self, seconds_per_row: float, *, is_steady: bool = True) -> None:
-        self.is_steady = is_steady
-        self._seconds_per_row = seconds_per_row
-
-    def warm_up(self) -> None: ...
-
-    def predict(self, windows: Array) -> Array:
-        end = time.perf_counter() + self._seconds_per_row * len(windows)
-        while time.perf_counter() < end:
-            pass
-        return np.zeros((len(windows), 2, 1), np.float32)
-
-
-def test_batches_are_computed_on_the_event_loop_up_to_the_largest_short_one(contract: Contract) -> None:
-    assert _inline_windows(TimedEngine(INLINE_SECONDS / 10), contract) in {4, 8}
-    assert _inline_windows(TimedEngine(2 * INLINE_SECONDS), contract) == 0
-    assert _inline_windows(TimedEngine(0), contract) == 256
-
-
-def test_an_engine_that_may_take_longer_another_time_never_holds_up_the_event_loop(contract: Contract) -> None:
-    assert _inline_windows(TimedEngine(0, is_steady=False), contract) == 0

@@ -23,7 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import __version__
 from app.api import tfserving
 from app.errors import ServiceError
-from app.serving.repository import LOAD_ATTEMPTS, State
+from app.serving.repository import LOAD_ATTEMPTS
+from app.serving.states import State
 from app.telemetry.journal import DELAY_SECONDS
 from app.telemetry.metrics import (
     CLIENT_LEFT,

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
-from structlog.testing import capture_logs
 
 from app.errors import ArtifactError
 from app.serving.loading import load_version
@@ -18,6 +17,7 @@ from app.version import folders
 from app.version.folders import check_whole, is_still, model_names, stamp_of, versions
 from app.version.golden import GOLDEN_FILE, Golden
 from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract
+from tests.logs import captured_logs
 from tests.versions import (
     SavedForecast,
     add_twin,
@@ -56,14 +56,14 @@ def test_versions_are_ordered_as_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("odd", ["0", "007", "-1", "1.5", "v1", "٣", "1" * 19, "1 ", "1\n", "latest"])
 def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> None:
     (tmp_path / odd).mkdir()
-    with capture_logs() as logged:
+    with captured_logs() as logged:
         assert versions(tmp_path) == []
     assert [(line["log_level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
 
 
 def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
     (tmp_path / ".building-3").mkdir()
-    with capture_logs() as logged:
+    with captured_logs() as logged:
         assert versions(tmp_path) == []
     assert logged == []
 

@@ -10,6 +10,7 @@ import pytest
 
 from training.config import Missing, TrainingConfig
 from training.data.prepare import prepare, read_table
+from training.data.provenance import Provenance
 from training.errors import ConfigError, DataError
 
 Write = Callable[[str | bytes], Path]
@@ -279,11 +280,19 @@ def test_a_file_becomes_a_dataset(csv: Write) -> None:
 
     dataset = prepare(config)
 
-    assert (dataset.feature_names, dataset.target_names, dataset.columns) == (("a",), ("a",), ("a",))
-    assert (dataset.source, dataset.frequency, dataset.notices) == ("table.csv", "1 day", ())
-    assert (dataset.rows, dataset.training_rows, dataset.validation_rows, dataset.test_rows) == (40, 20, 10, 10)
-    assert (dataset.first_time, dataset.last_time, dataset.units) == ("2024-01-01", "2024-02-09", {"a": "°C"})
-    assert dataset.sha256 == hashlib.sha256(values.astype("<f8").tobytes()).hexdigest()
+    assert (dataset.feature_names, dataset.target_names) == (("a",), ("a",))
+    assert (dataset.frequency, dataset.units) == ("1 day", {"a": "°C"})
+    assert dataset.provenance == Provenance(
+        source="table.csv",
+        sha256=hashlib.sha256(values.astype("<f8").tobytes()).hexdigest(),
+        rows=40,
+        columns=("a",),
+        first_time="2024-01-01",
+        last_time="2024-02-09",
+        training_rows=20,
+        validation_rows=10,
+        test_rows=10,
+    )
     assert [len(part.windows) for part in (dataset.train, dataset.validation, dataset.test)] == [16, 9, 9]
     for part in (dataset.train, dataset.validation, dataset.test):
         assert {part.windows.dtype, part.targets.dtype, part.history.dtype} == {np.dtype(np.float32)}
@@ -296,7 +305,8 @@ def test_the_target_need_not_be_a_feature(csv: Write) -> None:
 
     dataset = prepare(TrainingConfig(data=csv("a,b\n" + lines), target="b", features="a", window=3))
 
-    assert (dataset.feature_names, dataset.target_names, dataset.columns) == (("a",), ("b",), ("a", "b"))
+    assert (dataset.feature_names, dataset.target_names) == (("a",), ("b",))
+    assert dataset.provenance.columns == ("a", "b")
     np.testing.assert_array_equal(dataset.train.windows[0, :, 0], [0, 1, 2])
     np.testing.assert_array_equal(dataset.train.history[0, :, 0], [0, 10, 20])
     np.testing.assert_array_equal(dataset.train.targets[0, :, 0], [30])
@@ -327,8 +337,8 @@ def test_shuffled_rows_give_the_same_numbers_and_a_notice(csv: Write) -> None:
 
     in_order, sorted_back = dataset_of(lines), dataset_of(shuffled)
 
-    assert sorted_back.sha256 == in_order.sha256
-    assert "have been sorted" in sorted_back.notices[0]
+    assert sorted_back.provenance.sha256 == in_order.provenance.sha256
+    assert "have been sorted" in sorted_back.provenance.notices[0]
 
 
 @pytest.mark.parametrize(
@@ -365,8 +375,9 @@ def test_a_constant_target_is_refused(csv: Write) -> None:
 def test_a_built_in_series_needs_no_target() -> None:
     dataset = prepare(TrainingConfig(series="lesson", window=20, split=(1000, 1200)))
 
-    assert (dataset.source, dataset.columns, dataset.frequency) == ("lesson", ("lesson",), "1 step")
-    assert (dataset.first_time, dataset.last_time) == ("0", "1460")
+    data = dataset.provenance
+    assert (data.source, data.columns, dataset.frequency) == ("lesson", ("lesson",), "1 step")
+    assert (data.first_time, data.last_time) == ("0", "1460")
     assert (dataset.train.windows.shape, dataset.test.windows.shape) == ((980, 20, 1), (261, 20, 1))
 
 
@@ -374,7 +385,7 @@ def test_a_built_in_series_may_be_named_and_measured() -> None:
     dataset = prepare(TrainingConfig(series="co2", target="co2", features="co2", missing="interpolate"))
 
     assert (dataset.units, dataset.frequency) == ({"co2": "ppm"}, "1 week")
-    assert dataset.notices == ("59 missing values filled by --missing interpolate: 59 in training",)
+    assert dataset.provenance.notices == ("59 missing values filled by --missing interpolate: 59 in training",)
 
 
 def test_a_column_that_a_built_in_series_lacks_is_told() -> None:
@@ -392,7 +403,8 @@ def test_multiplication_samples_are_split_in_order(window: int) -> None:
     dataset = prepare(TrainingConfig(series="multiplication", window=window, split=(2048, 2560)))
 
     assert (dataset.feature_names, dataset.target_names) == (("marker", "value"), ("product",))
-    assert (dataset.rows, dataset.training_rows, dataset.validation_rows, dataset.test_rows) == (3000, 2048, 512, 440)
+    data = dataset.provenance
+    assert (data.rows, data.training_rows, data.validation_rows, data.test_rows) == (3000, 2048, 512, 440)
     assert dataset.test.windows.shape == (440, 100, 2)
     assert dataset.test.targets.shape == (440, 1, 1)
 
@@ -410,7 +422,7 @@ def test_multiplication_features_may_be_chosen() -> None:
     dataset = prepare(TrainingConfig(series="multiplication", features="value", target="product"))
 
     assert dataset.train.windows.shape == (2100, 100, 1)
-    assert dataset.columns == ("value", "product")
+    assert dataset.provenance.columns == ("value", "product")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.training.fitting.fits import SOUND, STEPS, fitted, with_value
 from tests.training.tiny import config_of, dataset_of, part_of, waves
+from training.data.provenance import Provenance
 from training.data.windows import Part
 from training.errors import ConfigError, DataError, TrainingError
 from training.fitting.examine import examine, examine_fitted
@@ -38,7 +39,7 @@ def test_a_value_that_is_not_finite_is_found_in_every_part() -> None:
 
     for name in ("validation", "test"):
         parts: dict[str, Any] = {name: bad}
-        dataset = replace(SOUND, **parts, training_rows=90, validation_rows=34)
+        dataset = replace(SOUND, **parts, provenance=Provenance(training_rows=90, validation_rows=34))
         first_row = {"validation": 90, "test": 124}[name] - STEPS
         with pytest.raises(DataError, match=rf"column 'b' is nan at row {first_row + 20} \(.*the {name} part"):
             examine(config_of(), dataset)
@@ -65,7 +66,7 @@ def test_a_constant_column_is_noted_once() -> None:
 
     assert finding.cause == "constant column"
     assert "feature 'b' never changes" in finding.sentence
-    assert examine(config_of(), replace(dataset, notices=(finding.sentence,))) == ()
+    assert examine(config_of(), dataset.with_notices(finding.sentence)) == ()
 
 
 def test_columns_that_nothing_scales_are_noted() -> None:
@@ -83,7 +84,7 @@ def test_columns_that_nothing_scales_are_noted() -> None:
 @pytest.mark.parametrize("part", ["train", "validation"])
 def test_an_extreme_value_is_noted_with_its_place(part: str) -> None:
     parts: dict[str, Any] = {part: with_value(-4e5, row=40)}
-    dataset = replace(SOUND, **parts, training_rows=90)
+    dataset = replace(SOUND, **parts, provenance=Provenance(training_rows=90))
 
     [finding] = examine(config_of(), dataset)
 
@@ -112,7 +113,7 @@ def test_a_loss_that_cannot_be_taken_is_refused_before_training(loss: Any, value
 
 
 def test_such_a_loss_is_refused_for_the_validation_rows_too() -> None:
-    dataset = replace(SOUND, validation=with_value(0.0, row=20, column=0), training_rows=90)
+    dataset = replace(SOUND, validation=with_value(0.0, row=20, column=0), provenance=Provenance(training_rows=90))
 
     with pytest.raises(ConfigError, match=r"at row 104 \(.*the validation part"):
         examine(config_of(loss="mape"), dataset)

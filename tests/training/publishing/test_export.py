@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,7 +94,7 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
     assert TrainingConfig.model_validate(manifest.config) == config.model_copy(
         update={"models_dir": version_dir.parent.parent}
     )
-    assert manifest.data.sha256 == dataset.sha256
+    assert manifest.data.model_dump() == asdict(dataset.provenance)
     assert (manifest.scores, manifest.verdict) == (SCORES, "It ties.")
     releases = {"python", "tensorflow", "keras", "numpy", "onnx", "onnxruntime", "windowcast"}
     assert releases <= set(manifest.versions)

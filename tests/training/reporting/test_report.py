@@ -22,6 +22,7 @@ from tests.training.reporting.made import evaluation_of
 from tests.training.tiny import config_of, waves
 from training.config import TrainingConfig
 from training.data.prepare import prepare
+from training.data.provenance import Provenance
 from training.data.windows import Dataset, Part, cut_training
 from training.fitting.history import Epoch, History
 from training.fitting.learning_rate import Sweep
@@ -324,7 +325,7 @@ def dataset_for(evaluation: Evaluation) -> Dataset:
     count = len(evaluation.actual)
     test = Part(np.zeros((count, 4, targets), np.float32), evaluation.actual, np.zeros((count, 4, targets), np.float32))
     names = evaluation.target_names
-    return Dataset(names, names, train, train, test, series=rows, rows=1000, test_rows=count)
+    return Dataset(names, names, train, train, test, series=rows, provenance=Provenance(rows=1000, test_rows=count))
 
 
 def test_same_run_gives_the_same_files(report: Report) -> None:

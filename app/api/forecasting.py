@@ -1,0 +1,120 @@
+"""The pipeline of the product, once for all protocols: from a request to its forecasts.
+
+    gates ──> select ──> read ──> decode ──> submit ──> encode
+
+A protocol brings a `Dialect`, which knows its names, bodies and errors. The pipeline knows the order, the limits and
+the times. Nothing here knows HTTP: a gRPC servicer or a test uses the pipeline with a request of its own.
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from app.arrays import Array
+from app.errors import DeadlinePassed
+from app.exchange import Exchange, Stage
+from app.serving.catalogue import Catalogue, ServedVersion
+from app.serving.service import Service
+
+Gate: TypeAlias = Callable[[Exchange], None]
+"""Raises a `ServiceError` where a request may not pass: before a model is looked up, and before the body is read."""
+
+
+class Asked(Protocol):
+    """A request in the form that its protocol has."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """What becomes of the request."""
+
+    async def read(self) -> None:
+        """Waits until the whole request is here. Does nothing where a request comes as a whole."""
+
+
+AskedT = TypeVar("AskedT", bound=Asked)
+ContextT = TypeVar("ContextT")
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(slots=True)
+class Decoded(Generic[ContextT]):
+    """What a request asks for.
+
+    Attributes:
+        windows: Shape (batch, steps, features), raw units.
+        context: What the encoder needs to know of the request: the outputs asked for, a last timestamp, a quantile.
+        allow_nan: Whether forecasts may be given that are not finite.
+        timeout_seconds: The caller's own limit on the time for the forecasts; None for none but the service's.
+    """
+
+    windows: Array
+    context: ContextT
+    allow_nan: bool = False
+    timeout_seconds: float | None = None
+
+
+class Dialect(ABC, Generic[AskedT, ContextT, AnswerT]):
+    """What a protocol knows of a forecast, and the pipeline does not. Every method may raise a `ServiceError`."""
+
+    @abstractmethod
+    def select(self, asked: AskedT, catalogue: Catalogue) -> ServedVersion:
+        """Finds the version that answers, by what is known before the body is read."""
+
+    @abstractmethod
+    def decode(self, asked: AskedT, served: ServedVersion) -> Decoded[ContextT]:
+        """Reads the windows out of the request."""
+
+    @abstractmethod
+    def encode(self, served: ServedVersion, forecasts: Array, context: ContextT) -> AnswerT:
+        """Writes the forecasts, of shape (batch, horizon, targets) in raw units, as an answer."""
+
+
+class Forecasting:
+    """The pipeline.
+
+    Args:
+        service: The service that computes.
+        gates: What a request passes first, in this order.
+    """
+
+    def __init__(self, service: Service, gates: Sequence[Gate] = ()) -> None:
+        self._service = service
+        self._gates = tuple(gates)
+
+    async def answer(self, asked: AskedT, dialect: Dialect[AskedT, ContextT, AnswerT]) -> AnswerT:
+        """Forecasts what a request asks for.
+
+        Raises:
+            ServiceError: A gate, the dialect, the queue or the engine refuses the request.
+        """
+        exchange = asked.exchange
+        self._service.check_ready()
+        for gate in self._gates:
+            gate(exchange)
+        served = dialect.select(asked, self._service.catalogue)
+        exchange.answered_by = served.name, served.version
+        served.batcher.check_room()
+        await asked.read()
+        started = time.perf_counter()
+        decoded = dialect.decode(asked, served)
+        exchange.complete(Stage.DECODE, started)
+        forecasts = await _submit(decoded, served, exchange)
+        started = time.perf_counter()
+        answer = dialect.encode(served, forecasts, decoded.context)
+        exchange.complete(Stage.ENCODE, started)
+        return answer
+
+
+async def _submit(decoded: Decoded[ContextT], served: ServedVersion, exchange: Exchange) -> Array:
+    """Waits for the forecasts, within the caller's own limit too; the service's limit may be shorter."""
+    forecasts = served.batcher.submit(decoded.windows, allow_nan=decoded.allow_nan, stages=exchange.stages)
+    if decoded.timeout_seconds is None:
+        return await forecasts
+    try:
+        async with asyncio.timeout(decoded.timeout_seconds):
+            return await forecasts
+    except TimeoutError:
+        raise DeadlinePassed(decoded.timeout_seconds) from None

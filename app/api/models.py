@@ -1,0 +1,119 @@
+"""What the models say about themselves: versions, tensors, contract, scores, verdict, engine."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from app.api.dependencies import ModelName, RunningService, VersionNumber, find
+from app.api.native import WindowRequest, dump
+from app.serving.catalogue import ServedModel, ServedVersion
+from app.serving.service import Service
+from app.version.manifest import Contract, DataFingerprint, Score
+from app.version.signature import Layout, Signature
+
+router = APIRouter(tags=["models"])
+
+
+class TensorDescription(BaseModel):
+    """A float32 tensor as `/v1` and `/v2` name it."""
+
+    name: str
+    shape: Annotated[tuple[int, ...], Field(description="Its sizes; -1 in front is the batch.", examples=[(-1, 8, 2)])]
+
+
+class SignatureDescription(BaseModel):
+    """What a model takes and gives under `/v1` and `/v2`."""
+
+    inputs: list[TensorDescription]
+    outputs: list[TensorDescription]
+
+    @classmethod
+    def of(cls, signature: Signature) -> Self:
+        """Describes a signature."""
+        return cls(inputs=_tensors(signature.inputs), outputs=_tensors(signature.outputs))
+
+
+def _tensors(layout: Layout) -> list[TensorDescription]:
+    return [TensorDescription(name=tensor.name, shape=(-1, *tensor.shape)) for tensor in layout.tensors]
+
+
+class ModelDescription(BaseModel):
+    """What a served model says about itself."""
+
+    name: str
+    version: int
+    versions: Annotated[list[int], Field(description="All that serve, ascending.")]
+    labels: Annotated[dict[str, int], Field(description="The version that each label stands for.")]
+    tensors: SignatureDescription
+    engine: str
+    engine_remark: str
+    created: datetime
+    contract: Contract
+    scores: tuple[Score, ...]
+    verdict: str
+    data: DataFingerprint
+
+    @classmethod
+    def of(cls, served: ServedVersion, model: ServedModel) -> Self:
+        """Describes a version that serves, as one of its model."""
+        loaded = served.loaded
+        manifest = loaded.manifest
+        return cls(
+            name=loaded.name,
+            version=loaded.version,
+            versions=list(model.versions),
+            labels=dict(model.labels),
+            tensors=SignatureDescription.of(loaded.signature),
+            engine=loaded.engine.name,
+            engine_remark=loaded.engine.remark,
+            created=manifest.created,
+            contract=manifest.contract,
+            scores=manifest.scores,
+            verdict=manifest.verdict,
+            data=manifest.data,
+        )
+
+
+class ModelList(BaseModel):
+    """The models that serve, the default one first, and those that could not be loaded."""
+
+    models: list[ModelDescription]
+    failures: dict[str, str]
+
+
+@router.get("/models")
+async def list_models(service: RunningService) -> ModelList:
+    """Lists the models that serve."""
+    service.check_ready()
+    described = [ModelDescription.of(model.latest, model) for model in service.catalogue.models().values()]
+    return ModelList(models=described, failures=service.repository.statuses.failures())
+
+
+@router.get("/models/{name}")
+async def describe_model(service: RunningService, name: ModelName) -> ModelDescription:
+    """Tells a model's versions, tensors, contract, scores, verdict and engine."""
+    return _describe(service, name, None)
+
+
+@router.get("/models/{name}/versions/{version}")
+async def describe_version(service: RunningService, name: ModelName, version: VersionNumber) -> ModelDescription:
+    """Tells the same of a version that serves."""
+    return _describe(service, name, version)
+
+
+@router.get("/models/{name}/example", response_model=WindowRequest)
+async def example(service: RunningService, name: ModelName) -> Response:
+    """Gives a body for `/predict` that works: a window recorded when the model was exported."""
+    service.check_ready()
+    window = find(service.catalogue, name).loaded.golden.windows[0]
+    return Response(dump({"window": window}), media_type="application/json")
+
+
+def _describe(service: Service, name: str, version: int | None) -> ModelDescription:
+    service.check_ready()
+    served = find(service.catalogue, name, version)
+    model = service.catalogue.model(name) or ServedModel({served.version: served}, {})  # none if it has just ended
+    return ModelDescription.of(served, model)

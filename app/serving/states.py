@@ -1,0 +1,97 @@
+"""Where every version stands, for probes, protocols and metrics.
+
+pending ──> loading ──> available ──> unloading ──> ended
+└──────> failed (tried again a few times, and whenever its folder changes)
+"""
+
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.errors import VersionError
+from app.telemetry.metrics import VERSION_STATE
+from app.version.folders import Stamp
+
+
+class State(StrEnum):
+    """Where a version stands."""
+
+    PENDING = "pending"
+    LOADING = "loading"
+    AVAILABLE = "available"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a version stands, and why.
+
+    Attributes:
+        state: Where the version stands.
+        reason: Why the version is pending or failed, without paths of the machine.
+        attempts: How often the folder was tried as it is.
+        stamp: The folder at the last try.
+        error: What went wrong at the last try.
+    """
+
+    state: State
+    reason: str = ""
+    attempts: int = 0
+    stamp: Stamp = ()
+    error: VersionError | None = None
+
+
+class Statuses:
+    """The status of each version that serves, served or was tried. Every change also goes into the metrics."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, dict[int, Status]] = {}
+        self._changing = threading.Lock()
+
+    def all(self) -> dict[str, dict[int, Status]]:
+        """Returns every status, by model and by version, both ascending."""
+        return {name: dict(sorted(statuses.items())) for name, statuses in sorted(self._statuses.copy().items())}
+
+    def of(self, name: str) -> dict[int, Status]:
+        """Returns the statuses of a model's versions."""
+        return self._statuses.get(name, {})
+
+    def failures(self) -> dict[str, str]:
+        """Returns why versions do not serve that should, by `NAME/VERSION`."""
+        return {
+            f"{name}/{version}": status.reason
+            for name, statuses in self.all().items()
+            for version, status in statuses.items()
+            if status.state in {State.FAILED, State.PENDING}
+        }
+
+    def note(self, name: str, version: int, status: Status) -> None:
+        """Sets a version's status."""
+        with self._changing:
+            self._set(name, version, status)
+
+    def end(self, name: str, version: int) -> bool:
+        """Notes that a version is gone, and tells whether it was leaving: it may be wanted again by now."""
+        with self._changing:
+            leaves = self._statuses[name][version].state is State.UNLOADING
+            if leaves:
+                self._set(name, version, Status(State.ENDED))
+            return leaves
+
+    def forget(self, name: str, known: set[int]) -> None:
+        """Drops the failed and pending versions that are neither on disk nor in a policy any more."""
+        with self._changing:
+            for version, status in self.of(name).items():
+                if version not in known and status.state in {State.FAILED, State.PENDING}:
+                    VERSION_STATE.labels(name, str(version), status.state).set(0)
+                    self._statuses[name] = {v: s for v, s in self._statuses[name].items() if v != version}
+
+    def _set(self, name: str, version: int, status: Status) -> None:
+        statuses = self.of(name)
+        before = statuses.get(version)
+        self._statuses[name] = {**statuses, version: status}
+        if before is not None and before.state is not status.state:
+            VERSION_STATE.labels(name, str(version), before.state).set(0)
+        VERSION_STATE.labels(name, str(version), status.state).set(1)
