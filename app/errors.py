@@ -1,30 +1,30 @@
-"""Everything that can go wrong, as one family.
+"""Every error of the service, as one family.
 
 ServiceError                  an answer that is not a forecast; carries its HTTP status
 ├── MalformedBody         400 the body is not what its Content-Type says
-├── InvalidArgument       400 the request asks for what cannot be had, or in a way that its protocol does not know
+├── InvalidArgument       400 an argument of the request is wrong, or unknown to the protocol
 ├── Unauthorized          401 the admin key is missing or wrong
 ├── NotFound              404 no such path, model or version
-├── NoSuchServable        404 the same, in the words of TensorFlow Serving
-├── MethodNotAllowed      405 the path exists, but not for this method
+├── NoSuchServable        404 no such model or version, in the words of TensorFlow Serving
+├── MethodNotAllowed      405 the path takes another method
 ├── BodyTimeout           408 the body did not arrive in time
 ├── Conflict              409 the change does not fit what serves
-├── BodyTooLarge          413 more bytes than the service takes
-├── BatchTooLarge         413 more windows than the service takes in one request
-├── UnsupportedMediaType  415 the body is declared to be neither plain JSON nor npy
-├── UnsupportedEncoding   415 the body is encoded in a way the service does not read
-├── InvalidRequest        422 the body or the query breaks the contract; says where
+├── BodyTooLarge          413 the body has more bytes than the service takes
+├── BatchTooLarge         413 the request has more windows than the service takes
+├── UnsupportedMediaType  415 the declared type of the body is neither plain JSON nor npy
+├── UnsupportedEncoding   415 the service does not read this encoding of a body
+├── InvalidRequest        422 the body or the query breaks the contract, and `errors` says where
 ├── TooManyRequests       429 this caller asks too often
-├── InternalError         500 a fault of the service's own
-├── Unimplemented         501 the service leaves out this part of a protocol
+├── InternalError         500 the service failed
 ├── PredictionFailed      500 the model failed on a valid window
-├── ModelNotReady         503 loading, or draining before a stop
-├── QueueFull             503 too many windows wait already
+├── Unimplemented         501 the service leaves out this part of a protocol
+├── ModelNotReady         503 the service loads, drains or has failed
+├── QueueFull             503 too many windows wait
 └── DeadlinePassed        504 the forecast was not ready in time
-VersionError                  keeps a version from serving, or the service from starting
+VersionError                  a version cannot serve; for the default model, the service cannot start
 ├── ArtifactError             a model version on disk cannot be trusted
 └── EngineNotInstalled        the package that an engine runs on is not there
-SettingsError                 a setting cannot be used; keeps the service from starting
+SettingsError                 a setting cannot be used, and the service cannot start
 
 The status stands on the class and comes from the standard library, so nothing here needs a web framework.
 Constructors take facts and write the sentence. No sentence repeats what the caller sent.
@@ -63,9 +63,9 @@ class ServiceError(Exception):
 
     status: ClassVar[HTTPStatus]
     title: ClassVar[str]
-    """The error in two or three words; the standard library's phrases differ between releases of Python."""
+    """The error in two or three words. The phrases of the standard library differ between releases of Python."""
     headers: Mapping[str, str] = MappingProxyType({})
-    """What else the answer says in its head."""
+    """Further headers of the answer."""
     errors: tuple[LocatedError, ...] = ()
 
     def __init__(self, detail: str) -> None:
@@ -98,7 +98,7 @@ class MalformedBody(ServiceError):
 
 
 class InvalidArgument(ServiceError):
-    """The request asks for what cannot be had, or in a way that its protocol does not know."""
+    """An argument of the request is wrong, or unknown to the protocol."""
 
     status = HTTPStatus.BAD_REQUEST
     title = "Invalid argument"
@@ -135,7 +135,7 @@ class NoSuchServable(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The path exists, but not for this method."""
+    """The path takes another method."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
     title = "Method not allowed"
@@ -163,11 +163,11 @@ class Conflict(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """More bytes than the service takes.
+    """The body has more bytes than the service takes.
 
     Args:
         limit_bytes: Most bytes taken.
-        what: What has more, in words.
+        what: What is too large, in words.
     """
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -178,7 +178,7 @@ class BodyTooLarge(ServiceError):
 
 
 class BatchTooLarge(ServiceError):
-    """More windows than the service takes in one request."""
+    """The request has more windows than the service takes."""
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     title = "Batch too large"
@@ -188,7 +188,7 @@ class BatchTooLarge(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """The body is declared to be neither plain JSON nor npy."""
+    """The declared type of the body is neither plain JSON nor npy."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     title = "Unsupported media type"
@@ -200,7 +200,7 @@ class UnsupportedMediaType(ServiceError):
 
 
 class UnsupportedEncoding(ServiceError):
-    """The body is encoded in a way the service does not read."""
+    """The service does not read this encoding of a body."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     title = "Unsupported content encoding"
@@ -214,8 +214,8 @@ class InvalidRequest(ServiceError):
     """The body or the query breaks the contract.
 
     Args:
-        errors: Where and how; the first `MAX_LOCATED_ERRORS` are kept.
-        contract: What the request should fit.
+        errors: The mistakes; the first `MAX_LOCATED_ERRORS` are kept.
+        contract: What the request should match, in words.
     """
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -242,7 +242,7 @@ class TooManyRequests(ServiceError):
 
 
 class InternalError(ServiceError):
-    """A fault of the service's own."""
+    """The service failed."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     title = "Internal error"
@@ -277,7 +277,7 @@ class PredictionFailed(ServiceError):
 
 
 class ModelNotReady(ServiceError):
-    """The model is loading, or the service is draining before a stop."""
+    """The service loads, drains or has failed."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Not ready"
@@ -288,7 +288,7 @@ class ModelNotReady(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """Too many windows wait already."""
+    """Too many windows wait."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Queue full"

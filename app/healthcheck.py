@@ -8,7 +8,7 @@ TIMEOUT_SECONDS = 4
 
 
 def main() -> None:
-    """Asks /readyz on the loopback address; a plain connection, which no proxy of the environment can redirect."""
+    """Asks /readyz on the loopback address. No proxy of the environment can redirect the plain connection."""
     port = int(os.environ.get("WINDOWCAST_PORT", "8000"))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:

@@ -1,6 +1,6 @@
 """Every value the service can be given, from WINDOWCAST_* variables and from `.env`.
 
-The docstring under each field is its documentation: `python -m app --help` and the table in README show it.
+The docstring under each field is its documentation: `python -m app --help` and the reference pages show it.
 """
 
 import difflib
@@ -41,15 +41,15 @@ class Settings(BaseSettings):
     models_dir: Path = Path("models")
     """Folder that holds the models as NAME/VERSION."""
     model: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
-    """Model that `/predict` answers with unless the request names another."""
+    """Model that answers a request which names none."""
     policies: Path | None = None
-    """TOML file that says which versions serve, under which labels; `policies.toml` among the models unless given."""
+    """TOML file that says which versions serve, under which labels; by default `policies.toml` in `MODELS_DIR`."""
     watch_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
-    """How often to look for new versions and policies; 0 is never."""
+    """Seconds between two looks for new versions and policies; 0 for no looks."""
     admin_key: SecretStr | None = Field(default=None, examples=["a secret of 16 characters or more"])
-    """Key of at least 16 characters that opens `/admin`, where policies can be changed; without it `/admin` is off."""
+    """Key of at least 16 characters for `/admin`, where policies can be changed. Without a key there is no `/admin`."""
     engine: EngineName = "auto"
-    """What computes the forecasts: `onnx` the fused twin, `tensorflow` the SavedModel; `auto` the twin where it can."""
+    """What computes: `onnx` (the fused twin), `tensorflow` (the SavedModel) or `auto` (the twin if it is sound)."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     root_path: str = Field(default="", pattern=r"^(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*$", examples=["/forecast"])
     """Path under which a proxy in front publishes the service, for example `/forecast`."""
     workers: int = Field(default=1, ge=1, le=64)
-    """Processes that serve; each loads the models for itself."""
+    """Processes that serve. Each process loads the models for itself."""
     docs: bool = True
     """Whether to serve `/docs` and `/openapi.json`."""
 
@@ -73,18 +73,18 @@ class Settings(BaseSettings):
     max_batch_windows: int = Field(default=1024, ge=1, le=65536)
     """Most windows in one request."""
     max_queue_windows: int = Field(default=8192, ge=1)
-    """Most windows that may wait for a model; beyond it requests are refused with 503."""
+    """Most windows that may wait for a version. Further requests are refused with 503."""
     allow_nan: bool = False
-    """Whether `/v1` takes and gives NaN and Infinity, as TensorFlow Serving does; JSON knows no such numbers."""
+    """Whether `/v1` takes and gives NaN and Infinity, as TensorFlow Serving does. They are not JSON."""
     request_timeout_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
-    """Longest time from a request's last byte to its forecast; beyond it the answer is 504."""
+    """Longest time from a request's last byte to its forecast. After it the answer is 504."""
     receive_timeout_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Longest time a client may take to send a request's headers, and again to send its body."""
     drain_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """Time after SIGTERM during which requests are still taken while `/readyz` already answers 503."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe events that are logged; `info` logs a line per request."""
+    """Least severe events that are logged. `info` logs a line per request."""
 
     @field_validator("admin_key")
     @classmethod
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
             SettingsError: A value cannot be used, or a variable with our prefix is unknown.
         """
         try:
-            _refuse_unknown_variables(cls)
+            _check_variables(cls)
             return cls()
         except UnicodeDecodeError:
             raise SettingsError(f"{ENV_FILE} is not text in UTF-8.") from None
@@ -125,8 +125,8 @@ class Settings(BaseSettings):
             raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}; for example {example}.") from None
 
 
-def _refuse_unknown_variables(settings: type[Settings]) -> None:
-    """A misspelt setting is an error: the service would silently run with the default."""
+def _check_variables(settings: type[Settings]) -> None:
+    """Checks that every variable with our prefix is a setting. A misspelt setting would silently keep its default."""
     known = [f"{PREFIX}{field.upper()}" for field in settings.model_fields]
     given = [*os.environ, *dotenv_values(ENV_FILE)]
     for variable in given:

@@ -1,7 +1,7 @@
 """What an operator may change while the service runs: the versions that serve, and their labels.
 
-All of it is a change of the policies' file, which every worker follows; so a change survives a restart, and the file
-always says what is wanted. What became of it, the answer says. The routes exist only where an admin key is set.
+Every change is a change of the policies' file, which all workers follow. So a change survives a restart, and the file
+always says what is wanted. The answer says what came of the change. The routes exist only where an admin key is set.
 """
 
 import hmac
@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 2**16
 
 
 class Choice(BaseModel):
-    """Which versions are to serve: the `latest` so many, or those listed as `versions`."""
+    """Which versions should serve: the `latest` so many, or the listed `versions`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,7 +41,7 @@ class Choice(BaseModel):
 
 
 class LabelTarget(BaseModel):
-    """The version that a label is to stand for."""
+    """The version that a label should stand for."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -49,7 +49,7 @@ class LabelTarget(BaseModel):
 
 
 class VersionState(BaseModel):
-    """Where a version stands, and why it does not serve if it should."""
+    """Where a version stands, and why it does not serve although it should."""
 
     version: int
     state: State
@@ -57,7 +57,7 @@ class VersionState(BaseModel):
 
 
 class ModelState(BaseModel):
-    """What is wanted of a model, and what is."""
+    """What a model should serve, and what it serves."""
 
     name: str
     policy: Policy
@@ -74,10 +74,10 @@ bearer = HTTPBearer(auto_error=False, description="The value of WINDOWCAST_ADMIN
 async def check_key(
     service: RunningService, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> None:
-    """Lets a request pass that brings the admin key, as a bearer token.
+    """Checks that a request brings the admin key as a bearer token.
 
     Raises:
-        Unauthorized: It does not.
+        Unauthorized: The key is missing or wrong.
     """
     key = service.settings.admin_key
     given = credentials.credentials if credentials is not None else ""
@@ -104,27 +104,27 @@ async def _read(request: Request, service: Service, model: type[Body]) -> Body:
 
 
 def _json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """How OpenAPI describes a body that is read here."""
+    """Returns the description of a body for OpenAPI. The routes here read their bodies themselves."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
 @router.get("/models")
 async def list_states(service: RunningService) -> list[ModelState]:
-    """Tells of every model what is wanted, and what is."""
+    """Tells what every model should serve, and what it serves."""
     service.check_ready()
     return [_state(service, name) for name in service.repository.statuses.all()]
 
 
 @router.get("/models/{name}/state")
 async def model_state(service: RunningService, name: ModelName) -> ModelState:
-    """Tells of a model what is wanted, and what is."""
+    """Tells what a model should serve, and what it serves."""
     _check_known(service, name)
     return _state(service, name)
 
 
 @router.put("/models/{name}/policy", openapi_extra=_json_body(Choice))
 async def set_policy(request: Request, service: RunningService, name: ModelName) -> ModelState:
-    """Chooses the versions that are to serve, and waits until they do, or cannot; labels stay as they are."""
+    """Chooses the versions that should serve, and waits until they serve or fail. Labels stay as they are."""
     _check_known(service, name)
     choice = await _read(request, service, Choice)
     if choice.versions is not None:
@@ -140,7 +140,7 @@ async def set_policy(request: Request, service: RunningService, name: ModelName)
 
 @router.put("/models/{name}/labels/{label}", openapi_extra=_json_body(LabelTarget))
 async def set_label(request: Request, service: RunningService, name: ModelName, label: LabelName) -> ModelState:
-    """Has a label stand for a version, which must serve already."""
+    """Puts a label on a version, which must serve already."""
     _check_known(service, name)
     target = await _read(request, service, LabelTarget)
     model = service.catalogue.model(name)
@@ -158,14 +158,14 @@ async def remove_label(service: RunningService, name: ModelName, label: LabelNam
 
 @router.post("/refresh")
 async def refresh(service: RunningService) -> list[ModelState]:
-    """Looks for new versions and policies now, and waits until they serve, or cannot."""
+    """Looks for new versions and policies now, and waits until they serve or fail."""
     service.check_ready()
     await service.look_now()
     return await list_states(service)
 
 
 def _check_choice(service: Service, name: str, chosen: list[int]) -> None:
-    """A slip of the hand must not keep the service from its next start."""
+    """Checks that a choice leaves something to serve. A slip must not keep the service from its next start."""
     if not chosen and name == service.settings.model:
         raise Conflict("The default model must serve; choose at least one of its versions.")
     model = service.catalogue.model(name)

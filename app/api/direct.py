@@ -70,7 +70,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """What a route answers with, be it forecasts or an error.
+    """What a route answers with: forecasts, another document, or an error.
 
     Attributes:
         body: The whole body.

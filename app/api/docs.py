@@ -1,6 +1,6 @@
 """`/docs` with assets from an installed package, and an OpenAPI document that shows the served model's own shapes.
 
-Of `/v1` and `/v2` it shows every route that they say they have.
+The document shows every route of `/v1` and `/v2`.
 """
 
 import re
@@ -64,13 +64,13 @@ SCHEMA_REFERENCE = "#/components/schemas/{model}"
 
 @router.get("/")
 async def root(request: Request) -> Response:
-    """Leads a browser to the documentation."""
+    """Redirects a browser to the documentation."""
     return RedirectResponse(f"{_root_path(request)}/docs")
 
 
 @router.get("/docs")
 async def docs(request: Request) -> Response:
-    """The interactive documentation."""
+    """Shows the interactive documentation."""
     base = _root_path(request)
     return get_swagger_ui_html(
         openapi_url=f"{base}/openapi.json",
@@ -96,37 +96,37 @@ def _root_path(request: Request) -> str:
 
 
 class DescribedRoute(Protocol):
-    """A route that says what it does."""
+    """A route that can be described."""
 
     @property
     def method(self) -> str:
-        """The only method that it takes."""
+        """The only method that the route takes."""
 
     @property
     def path(self) -> str:
-        """The form of its paths, with names in braces."""
+        """The form of the route's paths, with names in braces."""
 
     @property
     def about(self) -> About | None:
-        """What to say of it; None if it refuses every request, which is nothing to document."""
+        """What the document says of the route; None for a route that refuses every request."""
 
 
 class DescribedProtocol(Protocol):
-    """A protocol that says what routes it has."""
+    """A protocol with routes that can be described."""
 
     @property
     def title(self) -> str:
-        """Its name."""
+        """The protocol's name."""
 
     @property
     def routes(self) -> Sequence[DescribedRoute]:
-        """All of its routes."""
+        """All routes of the protocol."""
 
 
 def describe(
     app: FastAPI, service: Service, predictions: Sequence[PredictionRoute], protocols: Sequence[DescribedProtocol]
 ) -> dict[str, Any]:
-    """The OpenAPI document, with the default model's shapes and examples once it is loaded."""
+    """Returns the OpenAPI document, with the default model's shapes and examples once the model is loaded."""
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     document["paths"] = {route.path: {"post": _operation(route)} for route in predictions} | document["paths"]
     schemas = document["components"]["schemas"]
@@ -137,7 +137,7 @@ def describe(
             operations = document["paths"].setdefault(route.path, {})
             operations[route.method.lower()] = _protocol_operation(protocol.title, route, about)
     titles = [protocol.title for protocol in protocols]
-    document["tags"] = [{"name": tag} for tag in ("forecast", "models", *titles)]  # in that order, and others behind
+    document["tags"] = [{"name": tag} for tag in ("forecast", "models", *titles)]  # in this order, other tags behind
     if service.catalogue.model(service.catalogue.default) is not None:
         loaded = service.catalogue.find().loaded
         _show_model(schemas, loaded)
@@ -146,7 +146,7 @@ def describe(
 
 
 def _documented(protocol: DescribedProtocol) -> Iterator[tuple[DescribedRoute, About]]:
-    """The routes of a protocol that do something, and what."""
+    """Yields the routes of a protocol that do something, and what they do."""
     return ((route, route.about) for route in protocol.routes if route.about is not None)
 
 
@@ -213,7 +213,7 @@ def _schemas(predictions: Sequence[PredictionRoute], protocols: Sequence[Describ
 
 
 def _show_problems(document: dict[str, Any]) -> None:
-    """Says that every error of what stands there is a problem, in place of the framework's own 422."""
+    """Describes every error as a problem, in place of the framework's own 422."""
     problem = {"schema": {"$ref": SCHEMA_REFERENCE.format(model=Problem.__name__)}}
     for path in document["paths"].values():
         for operation in path.values():
@@ -248,19 +248,19 @@ def _show_model(schemas: dict[str, Any], loaded: LoadedVersion) -> None:
 
 
 def _by_tensor(layout: Layout, tables: Array) -> dict[str, Array]:
-    """The tensors of a batch by name."""
+    """Returns the tensors of a batch by name."""
     return {spec.name: array for spec, array in zip(layout.tensors, layout.split(tables), strict=True)}
 
 
 def _as_rows(tensors: dict[str, Array]) -> list[Any]:
-    """A batch as `/v1` has it in rows: bare where there is one tensor, and else by name."""
+    """Returns a batch in the row format of `/v1`: bare where there is one tensor, otherwise by name."""
     plain = {name: _plain(array) for name, array in tensors.items()}
     rows = list(zip(*plain.values(), strict=True))
     return [row[0] if len(plain) == 1 else dict(zip(plain, row, strict=True)) for row in rows]
 
 
 def _as_tensors(tensors: dict[str, Array]) -> list[dict[str, Any]]:
-    """A batch as `/v2` has it."""
+    """Returns a batch in the format of `/v2`."""
     return [
         {"name": name, "shape": list(array.shape), "datatype": DATATYPE, "data": _plain(array.reshape(-1))}
         for name, array in tensors.items()
@@ -268,12 +268,12 @@ def _as_tensors(tensors: dict[str, Array]) -> list[dict[str, Any]]:
 
 
 def _plain(array: Array) -> Any:
-    """An array as lists of the shortest numbers that are the same float32."""
+    """Returns an array as lists of the shortest numbers that are the same float32."""
     return orjson.loads(orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _show_names(document: dict[str, Any], loaded: LoadedVersion) -> None:
-    """Has the paths ask for the default model, unless told otherwise."""
+    """Fills the default model into the paths as an example."""
     examples = {"model": loaded.name, "name": loaded.name, "version": loaded.version}
     for path in document["paths"].values():
         for operation in path.values():
@@ -283,7 +283,7 @@ def _show_names(document: dict[str, Any], loaded: LoadedVersion) -> None:
 
 
 def _show_shapes(node: object, contract: Contract) -> None:
-    """Fills the contract's sizes and names into every part of a schema that `x-axis` marks."""
+    """Fills the contract's sizes and names into every part of a schema with an `x-axis`."""
     if isinstance(node, list):
         for part in node:
             _show_shapes(part, contract)

@@ -1,4 +1,4 @@
-"""What operators ask: is the process alive, is it ready, what does it count."""
+"""Probes and metrics: whether the process is alive, whether it is ready, and what it counts."""
 
 from http import HTTPStatus
 
@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"])
 
 
 class Status(BaseModel):
-    """Where the process stands."""
+    """Where the service stands."""
 
     status: str
 
 
 class Health(BaseModel):
-    """Where the process stands, and which model versions serve."""
+    """Where the service stands, and which versions serve."""
 
     status: str
     models: dict[str, int]
@@ -31,20 +31,20 @@ class Health(BaseModel):
 
 @router.get("/livez")
 async def livez() -> Status:
-    """200 as long as the event loop turns."""
+    """Answers 200 as long as the event loop turns."""
     return Status(status="alive")
 
 
 @router.get("/readyz", response_model=Status, responses={503: {"model": Status}})
 async def readyz(service: RunningService) -> Response:
-    """200 when forecasts are served and will be for a while; 503 while loading and while draining."""
+    """Answers 200 while forecasts are served, and 503 while the service loads, drains or has failed."""
     phase = service.lifecycle.phase
     return JSONResponse({"status": phase}, _status_code(phase))
 
 
 @router.get("/healthz", response_model=Health, responses={503: {"model": Health}})
 async def healthz(service: RunningService) -> Response:
-    """The same as `/readyz`, with the versions that serve and the models that could not be loaded."""
+    """Answers as `/readyz` does, with the versions that serve and the versions that could not be loaded."""
     phase = service.lifecycle.phase
     repository = service.repository
     content = {
@@ -58,7 +58,7 @@ async def healthz(service: RunningService) -> Response:
 
 @router.get("/metrics", include_in_schema=True)
 async def metrics(service: RunningService) -> Response:
-    """Counters and histograms in Prometheus' text format."""
+    """Gives counters and histograms in Prometheus' text format."""
     service.flush()
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,4 +1,4 @@
-"""What the models say about themselves: versions, tensors, contract, scores, verdict, engine."""
+"""Descriptions of the models: versions, tensors, contract, scores, verdict, engine."""
 
 from datetime import datetime
 from typing import Annotated, Self
@@ -41,7 +41,7 @@ def _tensors(layout: Layout) -> list[TensorDescription]:
 
 
 class ModelDescription(BaseModel):
-    """What a served model says about itself."""
+    """The description of a model that serves."""
 
     name: str
     version: int
@@ -58,7 +58,7 @@ class ModelDescription(BaseModel):
 
     @classmethod
     def of(cls, served: ServedVersion, model: ServedModel) -> Self:
-        """Describes a version that serves, as one of its model."""
+        """Describes a version that serves, and the other versions of its model."""
         loaded = served.loaded
         manifest = loaded.manifest
         return cls(
@@ -78,7 +78,7 @@ class ModelDescription(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that serve, the default one first, and those that could not be loaded."""
+    """The models that serve, the default model first, and the failures of versions."""
 
     models: list[ModelDescription]
     failures: dict[str, str]
@@ -100,7 +100,7 @@ async def describe_model(service: RunningService, name: ModelName) -> ModelDescr
 
 @router.get("/models/{name}/versions/{version}")
 async def describe_version(service: RunningService, name: ModelName, version: VersionNumber) -> ModelDescription:
-    """Tells the same of a version that serves."""
+    """Tells the same of one version."""
     return _describe(service, name, version)
 
 
@@ -115,5 +115,7 @@ async def example(service: RunningService, name: ModelName) -> Response:
 def _describe(service: Service, name: str, version: int | None) -> ModelDescription:
     service.check_ready()
     served = find(service.catalogue, name, version)
-    model = service.catalogue.model(name) or ServedModel({served.version: served}, {})  # none if it has just ended
+    model = service.catalogue.model(name) or ServedModel(
+        {served.version: served}, {}
+    )  # the model may have ended a moment ago
     return ModelDescription.of(served, model)

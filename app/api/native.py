@@ -50,13 +50,13 @@ class WindowRequest(BaseModel):
 
     @property
     def windows(self) -> Array:
-        """The window as a batch of one: (1, steps, features)."""
+        """The window as a batch of one, of shape (1, steps, features)."""
         window = self.window if self.window is not None else self.records
         return window[None]  # type: ignore[index]
 
 
 class BatchRequest(BaseModel):
-    """Windows that are forecast together."""
+    """Several windows."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -73,7 +73,7 @@ class ForecastResponse(BaseModel):
 
 
 class BatchResponse(BaseModel):
-    """The forecasts for the windows of a batch, in their order and in the targets' units."""
+    """The forecasts for several windows, in their order and in the targets' units."""
 
     model: str
     version: int
@@ -82,7 +82,7 @@ class BatchResponse(BaseModel):
 
 
 class Selection(BaseModel):
-    """The query of a prediction: which model is asked."""
+    """The query of a prediction: which model and version answer."""
 
     model: Annotated[str | None, Field(pattern=NAME_PATTERN, description="Another model than the default one.")] = None
     version: Annotated[int | None, Field(ge=1, description="The version that must answer.")] = None
@@ -123,7 +123,7 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         """Answers a request.
 
         Raises:
-            ServiceError: There is a problem to answer instead.
+            ServiceError: The request gets no forecast.
         """
         request.exchange.route = self.path
         if request.scope["method"] != "POST":
@@ -159,7 +159,7 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
 
     @abstractmethod
     def _answer_part(self, forecasts: Array) -> Array:
-        """Returns what the answer holds of the forecasts (batch, horizon, targets)."""
+        """Returns the part of the forecasts (batch, horizon, targets) that the answer holds."""
 
     def _write_json(self, served: ServedVersion, part: Array) -> bytes:
         head = _json_head(served.name, served.version, served.contract.target_names)
@@ -167,7 +167,7 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
 
 
 class Predict(PredictionRoute):
-    """One window in, the rows that follow it out."""
+    """One window in, its forecast out."""
 
     path = "/predict"
     summary = "Forecasts the rows that follow one window."
@@ -190,7 +190,7 @@ class Predict(PredictionRoute):
 
 
 class PredictBatch(PredictionRoute):
-    """Windows in, the rows that follow each of them out."""
+    """Several windows in, a forecast for each out."""
 
     path = "/predict/batch"
     summary = "Forecasts the rows that follow each of several windows."
@@ -234,7 +234,7 @@ def _read_query(query: bytes) -> Selection:
 
 
 def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:
-    if isinstance(content, dict) and len(content) > MAX_FIELDS:  # pydantic would list every single one
+    if isinstance(content, dict) and len(content) > MAX_FIELDS:  # pydantic would list all of them
         raise InvalidRequest([LocatedError("", f"unknown fields; this takes {takes}")])
     try:
         return model.model_validate(content, context=contract)
@@ -251,7 +251,7 @@ def _check_count(content: object, limit_windows: int, contract: Contract) -> Non
 
 @lru_cache
 def _json_head(model: str, version: int, targets: tuple[str, ...]) -> bytes:
-    """The start of every JSON answer of a version."""
+    """Returns the start of every JSON answer of a version."""
     return orjson.dumps({"model": model, "version": version, "targets": targets})[:-1] + b","
 
 

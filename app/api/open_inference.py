@@ -1,10 +1,10 @@
 """The Open Inference Protocol under `/v2`, with the extensions of it that Triton's own clients rely on.
 
-Whatever is wrong with a request is 400, but for 404 where nothing is there, 405 where a path takes another method, 408
-where the body came too slowly, 413 where it is too large, and 415 where it is encoded in a way that is not read. What
-went wrong with the service is 500, what it has no room for or is not ready for 503, what it had no time for 504.
+A wrong request is answered with 400. The exceptions: 404 for an unknown path, model or version, 405 for a wrong method,
+408 for a slow body, 413 for a large body, 415 for an unknown encoding. A fault of the service is 500, a lack of room or
+readiness 503, a lack of time 504.
 
-Versions are loaded and let go of by policy only, and a window is forecast by itself, so that there are no sequences.
+Only policies load and release versions. Every window is forecast by itself, so there are no sequences.
 """
 
 import re
@@ -52,13 +52,13 @@ JSON, BYTES = b"application/json", b"application/octet-stream"
 
 @dataclass(frozen=True)
 class Route:
-    """Paths of one form, and what answers there.
+    """Paths of one form, and the function that answers them.
 
     Attributes:
-        method: The only method that they take.
-        path: Their form, with names in braces for what differs.
-        answer: Answers a request, given what stands in place of the names.
-        about: What the documentation says of them; None where every request is refused.
+        method: The only method that the paths take.
+        path: The form of the paths, with names in braces.
+        answer: Answers a request, given the values of the names.
+        about: What the documentation says of the route; None where every request is refused.
     """
 
     method: str
@@ -68,7 +68,7 @@ class Route:
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        """The form as an expression that matches the paths."""
+        """The regular expression that matches the paths."""
         return re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.path))
 
 
@@ -86,7 +86,7 @@ INDEX = About("Tells where every version stands.", schemas.RepositoryIndex, sche
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an answer should hold, and how it should be encoded.
+    """What an answer should hold, and its encoding.
 
     Attributes:
         infer: The request's document.
@@ -98,7 +98,7 @@ class Wanted:
 
 
 class InferDialect(Dialect[Request, Wanted, Answer]):
-    """One `infer`, as the protocol has it.
+    """The dialect of one `infer`.
 
     Args:
         model: The model that the path names.
@@ -125,7 +125,7 @@ class InferDialect(Dialect[Request, Wanted, Answer]):
         return Decoded(infer.windows, context=wanted, timeout_seconds=infer.timeout_seconds)
 
     def encode(self, served: ServedVersion, forecasts: Array, context: Wanted) -> Answer:
-        """Writes the tensors that were asked for, in the encoding that the request prefers."""
+        """Writes the tensors that the request asks for, in the encoding that it prefers."""
         body, document_bytes = write_answer(
             served.name, served.version, served.loaded.signature, context.infer, forecasts
         )
@@ -146,7 +146,7 @@ class OpenInference:
         forecasting: The pipeline.
 
     Attributes:
-        routes: Of all its paths.
+        routes: The routes of all paths.
     """
 
     title = "Open Inference Protocol"
@@ -175,7 +175,7 @@ class OpenInference:
         """Answers a request.
 
         Raises:
-            ServiceError: There is an error to answer instead.
+            ServiceError: The request gets no answer but an error.
         """
         route, names = self._route_of(route_path(request.scope))
         request.exchange.route = route.path
@@ -205,7 +205,7 @@ class OpenInference:
         return _json({"ready": True})
 
     def _check_phase(self) -> None:
-        """Refuses to be called ready while loading, and from the moment on that a stop was asked for."""
+        """Checks that the service is ready: loaded, and not asked to stop."""
         self._service.check_ready()
         if self._service.lifecycle.phase is not Phase.READY:
             raise ModelNotReady("the service stops")
@@ -260,7 +260,7 @@ class OpenInference:
         return _json({"model_stats": stats})
 
     def _serving(self, model: str, version: str | None) -> list[ServedVersion]:
-        """The versions that a path means, ascending: the one it names, or all that serve."""
+        """Returns the version that a path names, or all versions of the model that serve, ascending."""
         self._service.check_ready()
         found = self._service.catalogue.model(model)
         if version is not None or found is None:
@@ -293,7 +293,7 @@ class OpenInference:
 
 
 def _number(version: str | None) -> int | None:
-    """A version as it stands in a path; one that no version can have is 0, which none has."""
+    """Returns the number of a version in a path; 0, which no version has, for anything that is no number."""
     if version is None:
         return None
     return int(version) if re.fullmatch(VERSION_PATTERN, version) else 0

@@ -78,7 +78,7 @@ def _answer(error: ServiceError, media_type: str, body: bytes) -> Answer:
 
 
 def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> bytes:
-    """The problem with as many of its located errors as fit."""
+    """Writes the problem with as many of its located errors as fit."""
     if not errors:
         return orjson.dumps(problem)
     located = [{"pointer": error.pointer, "message": error.message[:MAX_MESSAGE_CHARACTERS]} for error in errors]
@@ -88,18 +88,18 @@ def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> by
 
 
 def invalid_body(error: ValidationError, takes: str, contract: str = "the model's contract") -> ServiceError:
-    """What is wrong with a JSON body that pydantic refused.
+    """Returns the error for a JSON body that pydantic refused.
 
     Args:
         error: Pydantic's finding.
         takes: The fields that the body may have, in words.
-        contract: What the body should fit.
+        contract: What the body should match, in words.
     """
     findings = error.errors(include_input=False, include_url=False, include_context=False)
     located = []
     for finding in findings:
         match finding["type"]:
-            case "extra_forbidden":  # its name is the caller's text, and is not repeated
+            case "extra_forbidden":  # the field's name is the caller's text, and is not repeated
                 located.append(LocatedError(_pointer(finding["loc"][:-1]), f"unknown field; this takes {takes}"))
             case "model_type":
                 located.append(LocatedError("", f"expected an object with {takes}"))
@@ -109,19 +109,19 @@ def invalid_body(error: ValidationError, takes: str, contract: str = "the model'
 
 
 def invalid_query(error: ValidationError | RequestValidationError) -> ServiceError:
-    """What is wrong with a query, parameter by parameter."""
+    """Returns the error for a query, parameter by parameter."""
     return InvalidRequest(
         [LocatedError(f"?{(finding['loc'] or ('',))[-1]}", finding["msg"]) for finding in error.errors()]
     )
 
 
 def _pointer(place: tuple[int | str, ...]) -> str:
-    """A location as JSON pointer (RFC 6901)."""
+    """Returns a location as JSON pointer (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 async def _handle_http_exception(_: Request, error: Exception) -> NoReturn:
-    """What the framework itself raises: no such path, or not for this method."""
+    """Words the framework's own errors: no such path, or a wrong method."""
     allowed = getattr(error, "headers", None) or {}
     raise (MethodNotAllowed(allowed["Allow"]) if "Allow" in allowed else NotFound()) from None
 
@@ -133,6 +133,6 @@ async def _handle_invalid_query(_: Request, error: Exception) -> NoReturn:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Turns the framework's own errors into ours, which `app.api.middleware` answers."""
+    """Turns the framework's own errors into ours. `app.api.middleware` answers them."""
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(RequestValidationError, _handle_invalid_query)

@@ -1,21 +1,21 @@
-"""TensorFlow Serving's REST API under `/v1`, so that its clients need another address and nothing else.
+"""TensorFlow Serving's REST API under `/v1`. Its clients need nothing but another address.
 
     POST /v1/models/NAME[/versions/3|/labels/canary]:predict     rows as `instances`, columns as `inputs`
     GET  /v1/models/NAME[/versions/3|/labels/canary]             where the versions stand
     GET  /v1/models/NAME[/versions/3|/labels/canary]/metadata    the signature
     GET  /v1/models                                              names, as KServe lists them
 
-Paths, bodies, statuses and the texts of errors are TensorFlow Serving's, but for these:
+Paths, bodies, statuses and the texts of errors are TensorFlow Serving's, with these exceptions:
 
-- No error repeats a value of the body: where TensorFlow Serving quotes it, the text says where it stands instead. Names
-  (of a model, a label, a signature, or the path) are told back as clients expect it, quoted and cut.
+- No error repeats a value of the body. Where TensorFlow Serving quotes the value, the text says where the value stands.
+  Names of a model, a label, a signature or a path are repeated as clients expect them, quoted and cut.
 - Tensors must have the shapes of the signature, and in column form equally many rows. NaN and Infinity are refused
-  unless the settings allow them, and then they are given, too. Integers beyond 2^24 are taken, rounded to float32.
-- `classify` and `regress` are not implemented. Metadata tells all signatures, but only `serving_default` serves; the
-  values of a signature's defaults are left out.
-- Texts say more where that helps: `; input x takes shape [4,2]`, or how many rows the inputs have.
-- Answers are compact: TensorFlow Serving indents them.
-- Bodies may be encoded as deflate, too, not as gzip only.
+  unless the settings allow them in bodies and answers. Integers beyond 2^24 are rounded to float32.
+- `classify` and `regress` are not implemented. Metadata tells all signatures, but only `serving_default` serves.
+  Metadata leaves out the values of a signature's defaults.
+- Some texts say more: `; input x takes shape [4,2]`, or how many rows the inputs have.
+- Answers are compact. TensorFlow Serving indents them.
+- Bodies may be encoded as deflate, too.
 - Refusals for lack of time, room or readiness have the statuses of this service: 408, 413, 415, 503, 504.
 """
 
@@ -43,10 +43,10 @@ from app.settings import Settings
 CONTENT_TYPE: list[Header] = [(b"content-type", b"application/json")]
 
 MAX_PATH_CHARACTERS = 200
-"""Longest part of a caller's path that an error tells back."""
+"""Longest part of a caller's path that an error repeats."""
 
 KNOWN_PATHS = 256
-"""Different paths whose meaning is remembered."""
+"""How many different paths are remembered with their meaning."""
 
 MAX_VERSION = 2**63 - 1
 
@@ -70,9 +70,9 @@ class Route:
     """Paths of one form.
 
     Attributes:
-        method: The only method that they take.
-        path: Their form, with names in braces for what differs; the route's name in logs and metrics.
-        about: What the documentation says of them; None where every request is refused.
+        method: The only method that the paths take.
+        path: The form of the paths, with names in braces. Logs and metrics name the route by its form.
+        about: What the documentation says of the route; None where every request is refused.
     """
 
     method: str
@@ -112,8 +112,8 @@ class Target:
         model: The model's name.
         version: The version, if the path has one.
         label: The version's label, if the path has one.
-        action: `predict`, `metadata` and so on; nothing for the status.
-        route: Of all paths like it.
+        action: `predict`, `metadata` and so on; empty for the status.
+        route: The route of the path.
     """
 
     model: str
@@ -124,10 +124,10 @@ class Target:
 
     @classmethod
     def of(cls, method: str, path: str) -> "Target":
-        """Reads a path as it came, percent signs and all.
+        """Reads a path with its percent signs.
 
         Raises:
-            InvalidArgument: The API has no such path, or not for this method.
+            InvalidArgument: The API has no such path, or the path does not take this method.
         """
         pattern = {"POST": ACTION, "GET": RESOURCE}.get(method)
         match = pattern.fullmatch(path) if pattern else None
@@ -148,7 +148,7 @@ class Target:
 
 @lru_cache(KNOWN_PATHS)
 def _target(method: str, path: str) -> Target:
-    """What a short path asks for, remembered: most requests ask for the same."""
+    """Reads a short path, and remembers its meaning: most requests have the same path."""
     return Target.of(method, path)
 
 
@@ -160,7 +160,7 @@ def _numeric(digits: str) -> int:
 
 
 class PredictDialect(Dialect[Request, Orientation, Answer]):
-    """One `:predict`, as the API has it.
+    """The dialect of one `:predict`.
 
     Args:
         target: What the path asks for.
@@ -207,7 +207,7 @@ class TFServing:
         """Answers a request.
 
         Raises:
-            ServiceError: There is an error to answer instead.
+            ServiceError: The request gets no answer but an error.
         """
         scope = request.scope
         path = scope["raw_path"].decode("ascii").removeprefix(scope.get("root_path", ""))
@@ -232,7 +232,7 @@ class TFServing:
         return _json({"models": list(self._service.catalogue.models())})
 
     def _tell_status(self, target: Target) -> Answer:
-        """Tells where the versions stand, the highest first, or the named version; while they are loaded, too."""
+        """Tells where versions stand, the highest first, or where one version stands; during loading, too."""
         name = shown(target.model)
         version = target.version if target.label is None else self._labelled(target)
         statuses = self._service.repository.statuses.of(target.model)
@@ -281,7 +281,7 @@ def _status(version: int, status: Status) -> dict[str, object]:
 
 
 def metadata_of(loaded: LoadedVersion) -> dict[str, Any]:
-    """What is told of a version: its signatures, all of them."""
+    """Returns the metadata of a version: all its signatures."""
     return {
         "model_spec": {"name": loaded.name, "signature_name": "", "version": str(loaded.version)},
         "metadata": {"signature_def": {"signature_def": loaded.signatures}},

@@ -1,4 +1,4 @@
-"""What an engine is, whatever it computes with."""
+"""What every engine does, whatever library it computes with."""
 
 from typing import Literal, Protocol, TypeAlias
 
@@ -8,10 +8,10 @@ EngineName: TypeAlias = Literal["auto", "onnx", "tensorflow"]
 
 
 class Engine(Protocol):
-    """A loaded model version that turns windows into forecasts. One thread at a time may use it."""
+    """A loaded version that turns windows into forecasts. Only one thread at a time may use it."""
 
     remark: str
-    """How it computes, and why, in a few words for metadata and the log."""
+    """How the engine computes, and why, in a few words for metadata and the log."""
 
     @property
     def name(self) -> str:
@@ -19,10 +19,10 @@ class Engine(Protocol):
 
     @property
     def is_steady(self) -> bool:
-        """Whether a call takes as long for any windows as for others: one that was short will be short again."""
+        """Whether the time of a call depends only on the number of windows, so that a short call stays short."""
 
     def warm_up(self) -> None:
-        """Does everything that would make the first requests slow. Must be called once, before `predict`.
+        """Does the work that would make the first requests slow. Must be called once, before `predict`.
 
         Raises:
             ArtifactError: The model cannot compute a forecast.

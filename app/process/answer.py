@@ -8,10 +8,10 @@ CLOSE = (b"connection", b"close")
 
 
 class Answer:
-    """Sends head and body of an answer in one write where uvicorn takes two, each of which is a call to the kernel.
+    """Sends head and body of an answer in one write. uvicorn takes two writes, and each is a call to the kernel.
 
     Args:
-        cycle: uvicorn's side of the exchange; it sends whatever is not a single body of a known length.
+        cycle: uvicorn's side of the exchange; it sends every answer that is not a single body of a known length.
     """
 
     __slots__ = ("_cycle", "_head", "_send")
@@ -41,7 +41,7 @@ class Answer:
             self._complete()
 
     def _is_plain(self, head: Any, body: bytes) -> bool:
-        """Whether the answer is a body of the length that its head says."""
+        """Whether the answer is one body of the length in its head."""
         length = (b"content-length", b"%d" % len(body))
         return self._cycle.scope["method"] != "HEAD" and length in head["headers"]
 

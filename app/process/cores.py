@@ -1,7 +1,7 @@
-"""How many cores this process may keep busy: those it may run on, and no more than its control group pays for.
+"""How many cores this process may keep busy: the cores that it may run on, within the limit of its control group.
 
-A container sees all cores of its host. Its limit stands in a file: with a thread more than that, the kernel stops the
-whole process for the rest of every tenth of a second.
+A container sees all cores of its host. Its limit stands in a file. With more threads than the limit, the kernel stops
+the whole process for the rest of every tenth of a second.
 """
 
 import math
@@ -14,7 +14,7 @@ OWN_GROUPS = PurePosixPath("proc/self/cgroup")
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Counts them.
+    """Counts the cores.
 
     Args:
         root: Where `proc` and `sys` are.
@@ -27,12 +27,12 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def cores_per_worker(workers: int) -> int:
-    """The share of one of several processes that serve side by side; at least 1."""
+    """Returns the share of one of several processes that serve side by side; at least 1."""
     return max(1, usable_cores() // workers)
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The limits of the process' control group and of all that it is part of, in cores."""
+    """Yields the limits, in cores, of the process' control group and of all groups around it."""
     for folder in _group_folders(root):
         quota = _quota_version_2(folder) or _quota_version_1(folder)
         if quota is not None:
@@ -40,7 +40,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _group_folders(root: Path) -> Iterator[Path]:
-    """Folders in which a limit may stand, not all of which exist.
+    """Yields folders in which a limit may stand. Some of them may not exist.
 
     A line of `/proc/self/cgroup` is `0::/path` for version 2, and `4:cpu,cpuacct:/path` for each tree of version 1.
     Inside a container the path is often that of the host, and the container's own group is mounted at the top.
@@ -60,13 +60,13 @@ def _group_folders(root: Path) -> Iterator[Path]:
 
 
 def _quota_version_2(folder: Path) -> float | None:
-    """From `cpu.max`: microseconds in a period, or `max`, and the period."""
+    """Reads `cpu.max`: microseconds in a period, or `max`, and the period."""
     words = _read(folder / "cpu.max").split()
     return _ratio(*words) if len(words) == 2 else None
 
 
 def _quota_version_1(folder: Path) -> float | None:
-    """From `cpu.cfs_quota_us`, -1 for no limit, and `cpu.cfs_period_us`."""
+    """Reads `cpu.cfs_quota_us`, -1 for no limit, and `cpu.cfs_period_us`."""
     return _ratio(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
 
 
@@ -78,7 +78,7 @@ def _read(path: Path) -> str:
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    """Cores in a quota; None where there is no limit."""
+    """Returns the cores in a quota; None without a limit."""
     if not (quota.isdecimal() and period.isdecimal() and int(period)):
         return None
     return int(quota) / int(period)

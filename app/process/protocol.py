@@ -1,6 +1,6 @@
-"""uvicorn's HTTP protocol with bounds that it lacks: on the size of a request's head, and on the time a request takes.
+"""uvicorn's HTTP protocol with bounds on the size of a request's head, and on the time that a request takes.
 
-Without them one client can hold memory with endless headers, or connections with headers or a body that trickle in.
+Without the bounds one client can fill the memory with endless headers, or hold connections by sending very slowly.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ BODY_IS_HERE = "body_is_here"
 """The extension, in an ASGI scope, by which the server says that the whole body has arrived."""
 
 CLIENT_HAS_LEFT = "the client has left"
-"""The word with which the server cancels a request whose answer nobody would read."""
+"""The message with which the server cancels a request whose client has left."""
 
 MAX_HEAD_BYTES = 64 * 1024
 """Longest request line and headers together."""
@@ -30,21 +30,25 @@ REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnect
 
 
 LAST_REQUEST_SECONDS = 0.5
-"""What a client on an idle connection has left for a request that it may have sent already, when the server stops."""
+"""How long an idle connection stays open when the server stops. Its client may have sent a request already."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head is too long (431) or too slow (408), or whose body outstays its answer.
+    """Closes a connection whose client is too slow, or asks for too much.
 
-    It also closes one that is idle, whose client does not read its answers, or that asks ahead too often. The
-    config tells how slow is too slow: the longest time from the connection, or from the first byte of a
-    further request on it, to the end of the head; from an early answer to the end of the body; and for the client to
-    read anything of its answer. Nothing is ever written before the answer to an earlier request.
+    - A head of more than `MAX_HEAD_BYTES` is answered with 431, a head that is too slow with 408.
+    - A body that goes on long after its answer ends the connection.
+    - So does a client that reads nothing of its answers, or sends nothing on an idle connection.
+    - More than `MAX_PIPELINED` requests ahead are not read.
+
+    The config's `receive_timeout_seconds` bounds the time from the connection, or from the first byte of a further
+    request, to the end of the head; from an early answer to the end of the body; and between two reads of the client.
+    Nothing is ever written before the answer to an earlier request.
     """
 
     _is_in_head = True
     _is_deaf = False
-    """Whether whatever comes from now on is passed over."""
+    """Whether all further bytes are ignored."""
     _head_bytes = 0
     _read_bytes = 0
     _is_last_request = False
@@ -53,7 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _running: RequestResponseCycle | None = None
     _answers = 0
     _unwritten = 0, 0
-    """How many bytes were to be written when it was last looked at, and after how many answers."""
+    """At the last look: how many bytes were to be written, and how many answers were complete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
@@ -80,9 +84,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = True
 
     def data_received(self, data: bytes) -> None:
-        """Counts what comes before the head is complete; even blank lines between two requests start the clock.
+        """Counts the bytes before the head is complete. Even blank lines between two requests start the clock.
 
-        A head that comes in one piece needs no clock, and there is none to stop.
+        A head that comes in one piece needs no clock.
         """
         if self._is_deaf:
             return
@@ -99,7 +103,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._await_head()
 
     def on_headers_complete(self) -> None:
-        """The head is complete, perhaps with a single read; the body has limits of its own."""
+        """The head is complete. The body has limits of its own."""
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._upgrade_head = self._head_without_upgrade()
             return
@@ -120,7 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body is complete, be it read or passed over."""
+        """The body is complete, read or ignored."""
         if self._upgrade_head is not None or self._is_over():
             return
         self.scope["extensions"] = {BODY_IS_HERE: {}}
@@ -133,9 +137,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_deaf = len(self.pipeline) >= MAX_PIPELINED
 
     def on_response_complete(self) -> None:
-        """Starts the next request, if it is here already, or the wait for it.
+        """Starts the next request if it is here already, or waits for it.
 
-        A client that was answered before its body had ended, as in a 413, gets some time to send the rest.
+        A client that was answered before the end of its body, as with 413, gets some time to send the rest.
         """
         self.server_state.total_requests += 1
         self._answers += 1
@@ -165,7 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._write_clock.set(self._patience_seconds, self._check_writing)
 
     def _check_writing(self) -> None:
-        """Breaks off a connection whose client has read nothing for too long; closing it would wait for that."""
+        """Aborts a connection whose client has read nothing for too long. A close would wait for the client."""
         bytes_then, answers_then = self._unwritten
         bytes_now = self.transport.get_write_buffer_size()
         if bytes_now and bytes_now >= bytes_then and self._answers == answers_then:
@@ -174,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._watch_writing()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """As uvicorn does, but remembers the task, and has the answer sent in one write."""
+        """Starts the task as uvicorn does, remembers it, and sends the answer in one write."""
         cycle.send = Answer(cycle).send  # type: ignore[method-assign]
         self._running = cycle
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
@@ -182,9 +186,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.tasks.add(task)
 
     def _parse(self, data: bytes) -> None:
-        """Parses; a head that offers an upgrade (`curl --http2`) is parsed once more without it, as RFC 9110 allows.
+        """Parses. A head that offers an upgrade (`curl --http2`) is parsed again without the offer, as RFC 9110 allows.
 
-        The parser takes such a head for a whole message and stops behind it, so that its body would be lost.
+        The parser takes a head with an upgrade for a whole message and stops behind it, so the body would be lost.
         """
         try:
             try:
@@ -195,7 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(BAD_REQUEST)
 
     def _parse_again(self, rest: memoryview) -> None:
-        """Parses the head without its upgrade, and what came behind it, which may hold another such head."""
+        """Parses the head without its upgrade, then the bytes behind it, which may hold another upgrade."""
         while self._upgrade_head is not None:
             head, self._upgrade_head = self._upgrade_head, None
             self.parser.feed_data(head)
@@ -210,7 +214,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def shutdown(self) -> None:
-        """The server stops: an idle connection may bring one last request, which may be on its way."""
+        """The server stops. An idle connection may bring one last request, which may be on its way."""
         if self.cycle is not None and not self.cycle.response_complete:
             super().shutdown()
         else:
@@ -218,25 +222,25 @@ class BoundedProtocol(HttpToolsProtocol):
             self.loop.call_later(LAST_REQUEST_SECONDS, super().shutdown)
 
     def _head_size(self) -> int:
-        """Without what came of the body in the same read."""
+        """Returns the size of the head, without bytes of the body from the same read."""
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _is_idle(self) -> bool:
-        """Whether a request could begin: the last one was answered, and its body has come."""
+        """Whether a request could begin: the last request was answered, and its body has come."""
         return self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body
 
     def _is_over(self) -> bool:
         return self._is_deaf or self.transport.is_closing()
 
     def _can_be_answered(self) -> bool:
-        """Whether the last request came as a whole, or waits behind one that did."""
+        """Whether the last request came as a whole, or waits behind a request that came as a whole."""
         return self._running is not self.cycle or not self.cycle.more_body
 
     def _await_head(self) -> None:
         self._clock.set(self._patience_seconds, lambda: self._refuse(REQUEST_TIMEOUT))
 
     def _refuse(self, answer: bytes) -> None:
-        """Ends the connection with that answer, or after that of a request that is still being answered."""
+        """Ends the connection with an answer, or after the answer to an earlier request that is still open."""
         self._clock.stop()
         self._is_deaf = True
         if self._running is not None and not self._running.response_complete and self._can_be_answered():

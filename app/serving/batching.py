@@ -1,14 +1,14 @@
-"""Greedy batching: while the engine computes, requests queue; when it is free, it takes everything that waits.
+"""Greedy batching: requests queue while the engine computes, and a free engine takes everything that waits.
 
-A lone request never waits for company: there is no delay and no polling. What arrives in one turn of the event loop
-shares a call. A short call is computed on the event loop itself, where the way to a thread and back would cost more
-than it frees; a long one in the engine's thread, so that the loop goes on meanwhile.
+A lone request never waits for company: there is no delay and no polling. Requests of one turn of the event loop share
+a call. A short call runs on the event loop itself, because the way to a thread and back would cost more than it frees.
+A long call runs in the engine's thread, so that the loop goes on.
 
 The queue is bounded in windows, and every job has a deadline. A job that passes its deadline in the queue, or whose
 caller left, is never computed. A batch that fails is computed once more window by window, so that one request cannot
 spoil its neighbours'.
 
-Nothing holds on to a batcher without jobs: whoever lets go of it last, be it a request, lets go of its engine, too.
+Nothing refers to a batcher without jobs, so the last reference to a batcher, perhaps a request's, frees its engine.
 """
 
 import asyncio
@@ -81,14 +81,14 @@ class Limits:
 
 
 class Batcher:
-    """Queues jobs and computes them together; lives on the event loop that submits the first.
+    """Queues jobs and computes them together, on the event loop that submits the first job.
 
     Args:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
         executor: The thread that computes long calls.
         limits: Of windows and time.
         on_batch: Told of every batch that was computed.
-        on_failure: Called if the batcher itself fails, which would leave its jobs without an answer.
+        on_failure: Called where the batcher itself fails. Its jobs would stay without an answer.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class Batcher:
         self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
-        """Computes batch after batch, as long as there are any."""
+        """Computes batch after batch while jobs wait."""
 
     @property
     def queued_windows(self) -> int:
-        """Windows that wait, without those that are being computed."""
+        """How many windows wait. Windows that are being computed do not wait."""
         return self._queued_windows
 
     def check_room(self, count: int = 1) -> None:
@@ -134,10 +134,10 @@ class Batcher:
             stages: Takes the times of the stages `queue` and `compute`.
 
         Returns:
-            Shape (batch, horizon, targets), raw units; not to be written to.
+            Shape (batch, horizon, targets), raw units. Read only: other requests share the memory.
 
         Raises:
-            QueueFull: Too many windows wait already.
+            QueueFull: Too many windows wait.
             DeadlinePassed: The forecasts were not ready in time.
             PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
         """
@@ -156,7 +156,7 @@ class Batcher:
             if job.is_queued:  # the caller left, or the deadline passed
                 self._leave_queue(job)
                 job.windows = NO_WINDOWS
-            del job  # an error would hold on to it by its traceback, and it to the error
+            del job  # the traceback of an error would keep the job, and the job would keep the error
 
     async def _compute_all(self) -> None:
         while batch := self._take_batch():
@@ -169,7 +169,7 @@ class Batcher:
             self._on_failure(error)
 
     def _take_batch(self) -> list[Job]:
-        """Everything that waits and is still wanted, up to the cap; a single job may be larger than the cap."""
+        """Takes the jobs that wait and are still wanted, up to the cap. A single job may be larger than the cap."""
         batch: list[Job] = []
         count = 0
         now = asyncio.get_running_loop().time()  # after a busy turn of the loop the alarm may still be due
@@ -220,10 +220,10 @@ class Batcher:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict_wanted, batch)
 
     def _predict_wanted(self, batch: list[Job]) -> tuple[list[Job], Array, Batch] | None:
-        """Runs perhaps in the engine's thread, after a wait behind another model's batch, in which callers may leave.
+        """Computes the jobs that are still wanted: callers may have left while the engine's thread was busy.
 
         Returns:
-            The jobs that were still wanted, and their forecasts one after another; None if there are none.
+            The jobs, their forecasts one after another, and the facts of the batch; None if no job is wanted.
         """
         wanted = [job for job in batch if job.is_wanted]
         if not wanted:
@@ -245,7 +245,7 @@ class Batcher:
         return forecasts
 
     def _watch(self, job: Job) -> None:
-        """Sees to it that the job fails at its deadline. All wait equally long, so the first that came is due first."""
+        """Makes the job fail at its deadline. All jobs may wait equally long, so they expire in their order."""
         while self._unanswered and self._unanswered[0][1].done():
             self._unanswered.popleft()
         self._unanswered.append((job.deadline, job.forecasts))
@@ -269,7 +269,7 @@ class Batcher:
 
 
 def _expire(batcher: weakref.ref[Batcher]) -> None:
-    """An alarm that does not hold on to its batcher, which has no jobs if it is gone."""
+    """Expires a batcher's jobs. A batcher that is gone had none."""
     if (alive := batcher()) is not None:
         alive.expire()
 

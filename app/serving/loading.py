@@ -24,7 +24,7 @@ from app.version.signature import Signature
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """A model version that is proved and warm."""
+    """A version that is proved and warm."""
 
     name: str
     version: int
@@ -36,16 +36,16 @@ class LoadedVersion:
     golden: Golden
     load_seconds: float
     is_foreign: bool
-    """Whether it came without a manifest, so that its signature had to tell its contract."""
+    """Whether the version has no manifest. Its contract then comes from its signature."""
 
     @property
     def contract(self) -> Contract:
-        """What windows it takes and what forecasts it gives."""
+        """What windows the version takes, and what forecasts it gives."""
         return self.manifest.contract
 
 
 LoadVersion: TypeAlias = Callable[[Path], LoadedVersion]
-"""Makes of a version's folder something that can forecast; raises `VersionError` where it cannot."""
+"""Turns a version's folder into a version that can forecast, or raises `VersionError`."""
 
 
 def loader_of(settings: Settings) -> LoadVersion:
@@ -59,11 +59,11 @@ def loader_of(settings: Settings) -> LoadVersion:
 
 
 def load_version(version_dir: Path, engine: EngineName, max_windows: int, threads: int = 1) -> LoadedVersion:
-    """Loads one version: manifest, checksums, engine, warm-up, golden rows.
+    """Loads a version: manifest, checksums, engine, warm-up, golden rows.
 
     Raises:
-        ArtifactError: One of them does not hold; names the file or folder.
-        EngineNotInstalled: What the engine needs is not installed.
+        ArtifactError: A file is missing or wrong, or the engine does not compute the golden rows.
+        EngineNotInstalled: The engine is not installed.
     """
     started = time.monotonic()
     is_foreign = not (version_dir / MANIFEST_FILE).exists()
@@ -86,7 +86,7 @@ def _load_own(
     version_dir: Path, engine: EngineName, max_windows: int, threads: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir, but={TWIN_FILE})  # whoever loads it looks; a version can do without
+    manifest.verify_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
     golden = Golden.load(version_dir)
     loaded_engine = load_engine(engine, version_dir, manifest, golden, max_windows, threads)
     return manifest, Signature.of(manifest.contract), golden, loaded_engine
@@ -95,7 +95,7 @@ def _load_own(
 def _load_foreign(
     version_dir: Path, engine: EngineName, max_windows: int, _: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
-    """A SavedModel from elsewhere: what its manifest would say is read off its signature."""
+    """Loads a foreign version. Its signature tells what a manifest would."""
     check_whole(version_dir)
     loaded_engine, golden = load_foreign(engine, version_dir, max_windows)
     created = datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC)

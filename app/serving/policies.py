@@ -1,11 +1,11 @@
-"""Which versions of a model serve, and under which labels: the policies, and the TOML file that holds them.
+"""Policies: which versions of a model serve, and under which labels. A TOML file holds them.
 
     [default]
-    latest = 2                        # the two highest versions that are sound; 1 unless said otherwise
+    latest = 2                        # the two highest sound versions; the default is 1
     labels = { stable = 3, canary = 4 }
 
     [other]
-    versions = [7]                    # these and no others
+    versions = [7]                    # only these
 
 Models that the file does not name follow `latest = 1`.
 """
@@ -31,12 +31,12 @@ MAX_FILE_BYTES = 2**20
 MAX_VERSION = 10**18 - 1
 """Version folders have at most 18 digits."""
 MAX_VERSIONS = 64
-"""More than anybody lets serve at once."""
+"""More versions than anybody serves at once."""
 
 REMEDY = "correct the file"
 
 Stamp = tuple[int, ...]
-"""Time of the last change, size and inode of the file; empty where there is none."""
+"""Time of the last change, size and inode of the file; empty without a file."""
 
 Label = Annotated[str, Field(pattern=LABEL_PATTERN)]
 ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -53,9 +53,9 @@ class Policy(BaseModel):
     latest: LatestCount | None = None
     """How many of the highest versions serve."""
     versions: VersionList | None = None
-    """Which versions serve, and no others."""
+    """The only versions that serve."""
     labels: dict[Label, VersionNumber] = {}
-    """Names for versions, by which requests may ask; each holds from the moment its version serves."""
+    """Names of versions in requests. A label holds from the moment that its version serves."""
 
     @model_validator(mode="after")
     def _latest_or_versions(self) -> Self:
@@ -64,11 +64,11 @@ class Policy(BaseModel):
         return self
 
     def with_label(self, label: str, version: int) -> Self:
-        """The same policy with a label for that version."""
+        """Returns the policy with a label for a version."""
         return self.model_copy(update={"labels": {**self.labels, label: version}})
 
     def without_label(self, label: str) -> Self:
-        """The same policy without a label."""
+        """Returns the policy without a label."""
         others = {other: version for other, version in self.labels.items() if other != label}
         return self.model_copy(update={"labels": others})
 
@@ -79,7 +79,7 @@ _Policies = TypeAdapter(dict[ModelName, Policy])
 
 
 class PolicyFile:
-    """The policies of all models, as they stand in a file; no file is the same as an empty one.
+    """The policies of all models, read from a file. No file is the same as an empty file.
 
     Args:
         path: The file.
@@ -92,11 +92,11 @@ class PolicyFile:
         self._problem: ArtifactError | None = None
 
     def of(self, model: str) -> Policy:
-        """The policy of a model, as of the last `refresh` that succeeded."""
+        """Returns the policy of a model, as of the last `refresh` that succeeded."""
         return self._policies.get(model, LATEST_ONE)
 
     def names(self) -> set[str]:
-        """The models that the file names."""
+        """Returns the models that the file names."""
         return {*self._policies}
 
     def refresh(self, *, at_once: bool = False) -> None:
@@ -106,7 +106,7 @@ class PolicyFile:
             at_once: Whether to read it even if somebody may be writing it.
 
         Raises:
-            ArtifactError: It cannot be read, or does not hold policies. Those read before stay.
+            ArtifactError: The file cannot be read, or does not hold policies. The policies read before stay.
         """
         stamp = self._stamp()
         is_whole = at_once or not stamp or is_settled(stamp[0])  # editors and `cp` write it in several steps
@@ -125,11 +125,11 @@ class PolicyFile:
             self._problem = None
 
     def change(self, model: str, edit: Callable[[Policy], Policy]) -> None:
-        """Changes a model's policy in the file; everything else in it, comments too, stays as it is.
+        """Changes a model's policy in the file. Everything else in the file stays as it is, comments included.
 
         Args:
             model: Its name.
-            edit: Makes the new policy of the one that the file holds now.
+            edit: Makes the new policy from the policy in the file.
 
         Raises:
             ArtifactError: The file cannot be read or written, or does not hold policies. Nothing has changed.
@@ -182,7 +182,7 @@ def _validate(path: Path, content: object) -> dict[str, Policy]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other workers from changing the file meanwhile, which would lose one of two changes."""
+    """Keeps other workers from changing the file at the same time, which would lose one of two changes."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -192,7 +192,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes a file so that whoever reads it finds the old text or the new one."""
+    """Writes a file whole: a reader finds the old text or the new text."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
 """Decides which versions serve: follows folders and policies, loads versions, swaps them in, and releases them.
 
-What serves follows from three things: the folders, the policies, and what is loaded already. A version that cannot be
-loaded is passed over for the next lower version, so a model serves as long as one of its versions is sound. A deleted
-folder changes nothing. The way back to a lower version is a change of policy.
+Three things decide what serves: the folders, the policies, and what is loaded already. Where a version cannot be
+loaded, the next lower version takes its place, so a model serves as long as one of its versions is sound. A deleted
+folder changes nothing. A change of policy leads back to a lower version.
 
 One thread, the loader's, loads and swaps versions. Other threads look them up in the catalogue.
 """
@@ -63,11 +63,11 @@ class Repository:
         """Why the models or their policies cannot be looked at. What serves goes on serving."""
 
     def load(self) -> None:
-        """Loads what the policies say; blocks for as long as that takes.
+        """Loads what the policies say. Blocks until everything is loaded.
 
         Raises:
             ArtifactError: The default model cannot be served, or the policies cannot be read.
-            EngineNotInstalled: What the default model needs is not installed.
+            EngineNotInstalled: The engine of the default model is not installed.
         """
         self.policies.refresh(at_once=True)
         end = time.monotonic() + START_PATIENCE_SECONDS
@@ -100,7 +100,7 @@ class Repository:
         self.note_endings()
 
     def _wait_for_writers(self, end: float) -> None:
-        """Waits until nobody seems to write into a version's folder, but not beyond `end`."""
+        """Waits until nobody seems to write into a version's folder, at most until `end`."""
         while time.monotonic() < end and any(self._is_written(name) for name in model_names(self._settings.models_dir)):
             time.sleep(START_POLL_SECONDS)
 
@@ -117,7 +117,7 @@ class Repository:
         return any(status.state is State.PENDING and status.error is None for status in everything)
 
     def _why_not(self, name: str) -> VersionError:
-        """What keeps a model from being served: the policy, or the trouble with its highest version."""
+        """Returns what keeps a model from being served: the policy, or the failure of its highest version."""
         statuses, chosen = self.statuses.of(name), self.policies.of(name).versions
         if not statuses and chosen is None:
             return no_version(self._settings.models_dir, name)
@@ -131,10 +131,10 @@ class Repository:
         return error or ArtifactError(folder, "could not be loaded", "the log says why; export the version again")
 
     def _refresh_models(self) -> list[str]:
-        """Looks at every model; one model's trouble does not touch the others.
+        """Looks at every model. The failure of one model does not touch the others.
 
         Returns:
-            What kept a model from being looked at, and what an operator may not have meant.
+            Why a model could not be looked at, and what an operator may not have meant.
 
         Raises:
             ArtifactError: The folder of all models cannot be listed.
@@ -160,7 +160,7 @@ class Repository:
         policy = self.policies.of(name)
         wanted = self._load_wanted(name, policy, serving)
         if not wanted and policy.versions != []:
-            wanted = serving  # nothing better can be had
+            wanted = serving  # nothing better can be loaded
         labels = _labels(policy, wanted, model.labels if model else {})
         self._publish(name, wanted, labels)
         for version in serving.keys() - wanted.keys():
@@ -179,7 +179,7 @@ class Repository:
         ]
 
     def _load_wanted(self, name: str, policy: Policy, serving: Mapping[int, ServedVersion]) -> dict[int, ServedVersion]:
-        """Of the versions that the policy wants, those that serve or can be loaded."""
+        """Returns the versions that the policy wants and that serve or can be loaded."""
         there = {*versions(self._settings.models_dir / name), *serving}
         if policy.versions is None:
             candidates, count = sorted(there, reverse=True), policy.latest or 1
@@ -196,13 +196,13 @@ class Repository:
         return dict(sorted(wanted.items()))
 
     def _serve(self, name: str, version: int, served: ServedVersion | None) -> ServedVersion | None:
-        """The version as it serves already, or loaded now; None if that cannot be."""
+        """Returns the version that serves already, or loads it; None if it cannot be loaded."""
         if served is not None and not self._has_become_ours(served):
             return served
         return self._load(name, version) or served
 
     def _has_become_ours(self, served: ServedVersion) -> bool:
-        """Whether a version that was read off its signature has a manifest by now: it had not been copied whole."""
+        """Whether a foreign version has a manifest by now: it was loaded before it was copied whole."""
         return served.loaded.is_foreign and (self._folder(served.name, served.version) / MANIFEST_FILE).exists()
 
     def _load(self, name: str, version: int) -> ServedVersion | None:
@@ -264,7 +264,7 @@ class Repository:
         self.statuses.note(name, version, Status(State.FAILED, reason, attempts, stamp, kept))
 
     def _shown(self, error: Exception) -> str:
-        """The error without places of this machine, for those who ask over HTTP."""
+        """Returns the error's text without folders of this machine, for answers over HTTP."""
         text = str(error)
         for folder in (self._settings.models_dir, self.policies.path.parent):
             text = text.replace(f"{folder}/", "")
@@ -296,13 +296,13 @@ class Repository:
 
 
 def without_trace(error: VersionError) -> VersionError:
-    """The error without the frames that it came through, which hold on to engines and versions."""
+    """Returns the error without its frames, which would keep engines and versions in memory."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def no_version(models_dir: Path, name: str) -> ArtifactError:
-    """What to tell where a model has no version: perhaps the settings point beside it."""
+    """Returns the error for a model without a version. Perhaps the settings point beside the models."""
     others = [other for other in model_names(models_dir) if other != name]
     if any((models_dir / other / GRAPH_FILE).is_file() for other in others):
         return ArtifactError(models_dir, "looks like a model itself", f"set WINDOWCAST_MODELS_DIR={models_dir.parent}")
@@ -313,7 +313,7 @@ def no_version(models_dir: Path, name: str) -> ArtifactError:
 
 
 def _labels(policy: Policy, wanted: Mapping[int, ServedVersion], before: Mapping[str, int]) -> dict[str, int]:
-    """The labels whose versions serve; one whose version does not stays where it was, as long as that serves."""
+    """Returns the labels whose versions serve. A label whose version does not serve keeps its former version."""
     labels = {}
     for label, version in policy.labels.items():
         if version in wanted:

@@ -56,6 +56,35 @@ class Target(Record):
     """
 
 
+FrequencyUnit = Literal[
+    "microsecond",
+    "millisecond",
+    "second",
+    "minute",
+    "hour",
+    "day",
+    "business day",
+    "week",
+    "month",
+    "quarter",
+    "year",
+    "step",
+]
+"""Units of the distance between two rows; `step` where rows carry whole numbers in place of times."""
+
+
+class Frequency(Record):
+    """Distance between two rows: so many of a unit."""
+
+    count: int = Field(ge=1)
+    unit: FrequencyUnit
+
+    @property
+    def words(self) -> str:
+        """The distance in words: `1 week`, `3 hours`."""
+        return f"{self.count} {self.unit}" if self.count == 1 else f"{self.count} {self.unit}s"
+
+
 class Contract(Record):
     """The shape and meaning of a window and of a forecast.
 
@@ -68,6 +97,8 @@ class Contract(Record):
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     frequency: str | None = None
     """Distance between two rows in words, for example `1 week`; None where rows have no regular distance."""
+    spacing: Frequency | None = Field(default=None, exclude_if=lambda spacing: spacing is None)
+    """The same distance as count and unit; None also in versions that are older than this field."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def make_contract(dataset: Dataset) -> Contract:
     windows, targets = dataset.train.windows, dataset.train.targets
     minima, maxima = windows.min(axis=(0, 1)), windows.max(axis=(0, 1))
     scales = targets.astype(np.float64).std(axis=(0, 1))
-    units = dataset.units
+    units, frequency = dataset.units, dataset.frequency
     features = tuple(
         Feature(name=name, unit=units.get(name), minimum=float(low), maximum=float(high))
         for name, low, high in zip(dataset.feature_names, minima, maxima, strict=True)
@@ -91,7 +91,8 @@ def make_contract(dataset: Dataset) -> Contract:
         features=features,
         horizon=targets.shape[1],
         targets=tuple(Target(name=name, unit=units.get(name), scale=float(scale)) for name, scale in named_scales),
-        frequency=dataset.frequency,
+        frequency=frequency.words if frequency else None,
+        spacing=frequency,
     )
 
 

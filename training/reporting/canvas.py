@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -100,10 +99,12 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     return element.replace("<svg ", f'<svg role="img" aria-label="{html.escape(alt)}" ', 1)
 
 
-def png(figure: Figure, path: Path) -> None:
-    """Writes a figure to a file, on white."""
+def png(figure: Figure) -> bytes:
+    """Returns a figure as a PNG file, on white."""
+    image = io.BytesIO()
     with house_style():
-        figure.savefig(path, format="png", dpi=PNG_DPI, metadata={"Software": None})
+        figure.savefig(image, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    return image.getvalue()
 
 
 def _adapted(tag: str, name: str) -> str:

@@ -44,7 +44,7 @@ def write_report(version_dir: Path, manifest: Manifest, run: Run) -> None:
     folder.mkdir()
     drawn = tuple(sections(run))
     for drawing in (drawing for section in drawn for drawing in section.drawings):
-        canvas.png(drawing.figure, folder / f"{drawing.name}.png")
+        (folder / f"{drawing.name}.png").write_bytes(canvas.png(drawing.figure))
     incidents = [incident.sentence for incident in run.history.incidents]
     page = _PAGES.get_template("report.html").render(
         manifest=manifest,

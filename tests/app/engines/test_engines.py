@@ -86,13 +86,6 @@ def uninstall(package: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, package, None)
 
 
-@pytest.fixture
-def twin_dir(version_dir: Path, contract: Contract) -> Path:
-    """A version with a twin."""
-    add_twin(version_dir, contract, mean_twin())
-    return version_dir
-
-
 @pytest.mark.parametrize("choice", ["auto", "onnx"])
 def test_a_version_with_a_twin_is_served_by_it(choice: EngineName, twin_dir: Path) -> None:
     engine = load(choice, twin_dir)

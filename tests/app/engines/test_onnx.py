@@ -4,6 +4,9 @@ import importlib
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,28 @@ import numpy as np
 import onnx
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, helper, numpy_helper
 
 from app.arrays import Array
 from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, OnnxEngine
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.manifest import TWIN_FILE, Contract
 from tests.servers import ROOT, environment, running
-from tests.versions import add_twin, contract_of, expected_forecasts, make_version, mean_twin, some_windows
+from tests.versions import contract_of, expected_forecasts, make_fused_version, mean_twin, some_windows
+
+MANY_TURNS = 30
+"""Far more turns than a thread gets before another one takes Python's lock for good, far fewer than in a third of a second."""
+
+
+def assert_python_goes_on(compute: Callable[[], object]) -> None:
+    """Checks that a long computation in another thread leaves this one, which could be an event loop, its turns."""
+    thread = threading.Thread(target=compute)
+    turns = 0
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns > MANY_TURNS
 
 
 class Recorder:
@@ -147,8 +164,8 @@ def test_twin_that_names_another_file_is_refused(
 
 def test_graph_that_cannot_be_run_is_told(contract: Contract) -> None:
     twin = mean_twin()
-    [constant] = [tensor for tensor in twin.graph.initializer if tensor.name == "first"]
-    constant.CopyFrom(numpy_helper.from_array(np.array([99]), "first"))
+    [constant] = [tensor for tensor in twin.graph.initializer if tensor.name == "targets"]
+    constant.CopyFrom(numpy_helper.from_array(np.array([99]), "targets"))
     engine = OnnxEngine(twin.SerializeToString(), contract, 64, threads=1)
 
     with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: the graph fails when it is run \("):
@@ -212,6 +229,33 @@ def test_onnxruntime_looks_up_no_host(twin: Path, tmp_path: Path) -> None:
     assert trace.read_text() == ""
 
 
+def test_the_event_loop_turns_while_it_computes(contract: Contract) -> None:
+    engine = OnnxEngine(laborious_twin().SerializeToString(), contract, 1, threads=1)
+    assert_python_goes_on(lambda: engine.predict(some_windows(1, contract)))
+
+
+def laborious_twin() -> ModelProto:
+    """The twin of `mean_ahead`, which multiplies large matrices before it forecasts."""
+    twin, rounds = mean_twin(), 40
+    matrix = np.full((1024, 1024), 1 / 1024, np.float32)
+    twin.graph.initializer.extend(
+        [numpy_helper.from_array(matrix, "matrix"), numpy_helper.from_array(np.float32(0), "zero")]
+    )
+    labour = [
+        helper.make_node("ReduceMean", ["windows"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["matrix", "mean"], ["product 0"]),
+        *(helper.make_node("MatMul", [f"product {n}", "matrix"], [f"product {n + 1}"]) for n in range(rounds)),
+        helper.make_node("ReduceMean", [f"product {rounds}"], ["result"], keepdims=0),
+        helper.make_node("Mul", ["result", "zero"], ["nothing"]),
+        helper.make_node("Add", ["windows", "nothing"], ["windows after work"]),
+    ]
+    forecast = list(twin.graph.node)
+    forecast[0].input[0] = "windows after work"
+    del twin.graph.node[:]
+    twin.graph.node.extend([*labour, *forecast])
+    return twin
+
+
 def test_missing_onnxruntime_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "app.engines.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -221,8 +265,7 @@ def test_missing_onnxruntime_is_told_with_what_to_do(monkeypatch: pytest.MonkeyP
 
 
 def test_a_service_without_tensorflow_forecasts_by_the_twin(contract: Contract, tmp_path: Path) -> None:
-    version_dir = make_version(tmp_path / "models", contract)
-    add_twin(version_dir, contract, mean_twin())
+    make_fused_version(tmp_path / "models", contract)
     missing = tmp_path / "without"
     missing.mkdir()
     (missing / "tensorflow.py").write_text("raise ModuleNotFoundError('not installed')")

@@ -34,9 +34,9 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/
 
 
 @pytest.fixture
-def folder(version_dir: Path) -> Path:
+def folder(twin_dir: Path) -> Path:
     """Where a server with one model can be started."""
-    return version_dir.parents[2]
+    return twin_dir.parents[2]
 
 
 def in_background(work: Callable[[], None]) -> threading.Thread:

@@ -3,10 +3,12 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.errors import ArtifactError
@@ -15,6 +17,8 @@ from app.version.manifest import (
     NAME_PATTERN,
     VERSION_PATTERN,
     Contract,
+    Frequency,
+    FrequencyUnit,
     Manifest,
     Score,
     digest_files,
@@ -44,6 +48,36 @@ def test_a_score_of_an_earlier_release_has_two_errors() -> None:
     earlier = {"forecaster": "model", "mae": 1.0, "rmse": 2.0}
 
     assert Score.model_validate(earlier).model_dump() == earlier
+
+
+def test_a_contract_of_an_earlier_release_has_its_frequency_in_words_alone(version_dir: Path) -> None:
+    _edit(version_dir, lambda manifest: manifest["contract"].pop("spacing"))
+
+    contract = Manifest.read(version_dir).contract
+
+    assert (contract.frequency, contract.spacing) == ("1 hour", None)
+    assert "spacing" not in contract.model_dump()
+
+
+def test_a_contract_has_the_distance_of_its_rows_as_count_and_unit() -> None:
+    dumped = contract_of().model_dump(mode="json")
+
+    assert (dumped["frequency"], dumped["spacing"]) == ("1 hour", {"count": 1, "unit": "hour"})
+
+
+@pytest.mark.parametrize("spacing", [{"count": 0, "unit": "hour"}, {"count": 1, "unit": "hours"}, {"count": 1}])
+def test_a_frequency_that_is_none_is_refused(spacing: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Frequency.model_validate(spacing)
+
+
+@given(st.builds(Frequency, count=st.integers(1, 10**6), unit=st.sampled_from(get_args(FrequencyUnit))))
+def test_the_words_of_a_frequency_tell_its_count_and_its_unit(frequency: Frequency) -> None:
+    count, _, unit = frequency.words.partition(" ")
+
+    assert int(count) == frequency.count
+    assert unit == (frequency.unit if frequency.count == 1 else f"{frequency.unit}s")
+    assert Frequency.model_validate_json(frequency.model_dump_json()) == frequency
 
 
 def test_a_file_that_the_caller_looks_at_itself_is_passed_over(version_dir: Path) -> None:
