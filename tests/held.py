@@ -99,8 +99,8 @@ def make_holdable() -> None:
         wait_for_release(LOADING)
         warm_up(engine)
 
-    OnnxEngine.predict = predict_when_released  # type: ignore[method-assign]
-    OnnxEngine.warm_up = warm_up_when_released  # type: ignore[method-assign]
+    OnnxEngine.predict = predict_when_released  # type: ignore[assignment, method-assign]
+    OnnxEngine.warm_up = warm_up_when_released  # type: ignore[assignment, method-assign]
     OnnxEngine.is_steady = False
 
 

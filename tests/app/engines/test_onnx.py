@@ -24,7 +24,7 @@ from tests.servers import ROOT, environment, running
 from tests.versions import contract_of, expected_forecasts, make_fused_version, mean_twin, some_windows
 
 MANY_TURNS = 30
-"""Far more turns than a thread gets before another one takes Python's lock for good, far fewer than in a third of a second."""
+"""Far more than a thread gets before another thread takes the lock for good, far fewer than in a third of a second."""
 
 
 def assert_python_goes_on(compute: Callable[[], object]) -> None:
