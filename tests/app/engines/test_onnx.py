@@ -183,29 +183,31 @@ REPORT_SECONDS = 12
 """ONNX Runtime looks up its maker's host nine seconds after it was imported."""
 
 
-def load_and_predict(version_dir: Path, *tracer: str, seconds: float = 0) -> list[str]:
+def load_and_predict(twin: bytes, folder: Path, *tracer: str, seconds: float = 0) -> list[str]:
     """Forecasts by ONNX Runtime in a process of its own with a new home, and returns what the home has in the end.
 
     Args:
-        version_dir: Folder with a twin; the home is made there.
+        twin: What to forecast by.
+        folder: Where twin and home go.
         tracer: Command that runs the process.
         seconds: How long the process lives after the forecast.
     """
-    home = version_dir / "home"
+    home, path = folder / "home", folder / "model.onnx"
     home.mkdir()
+    path.write_bytes(twin)
     code = """
 import sys, time
 from pathlib import Path
 from app.engines.onnx import OnnxEngine
 from app.version.manifest import Contract
-version_dir, contract, seconds = sys.argv[1:]
-engine = OnnxEngine(Path(version_dir), Contract.model_validate_json(contract), 8, threads=2)
+twin, contract, seconds = sys.argv[1:]
+engine = OnnxEngine(Path(twin).read_bytes(), Contract.model_validate_json(contract), 8, threads=2)
 engine.warm_up()
 time.sleep(float(seconds))
 """
     variables = environment(HOME=home, ORT_DISABLE_TELEMETRY="0")
     variables.pop("XDG_CACHE_HOME", None)
-    program = [sys.executable, "-c", code, str(version_dir), contract_of().model_dump_json(), str(seconds)]
+    program = [sys.executable, "-c", code, str(path), contract_of().model_dump_json(), str(seconds)]
     subprocess.run([*tracer, *program], env=variables, check=True)
     return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
 
@@ -216,15 +218,16 @@ def can_trace() -> bool:
     return shutil.which("strace") is not None and subprocess.run(command, check=False).returncode == 0
 
 
-def test_onnxruntime_leaves_nothing_in_the_home_of_its_user(twin: Path, tmp_path: Path) -> None:
-    assert load_and_predict(tmp_path) == []
+def test_onnxruntime_leaves_nothing_in_the_home_of_its_user(twin: bytes, tmp_path: Path) -> None:
+    assert load_and_predict(twin, tmp_path) == []
 
 
 @pytest.mark.skipif(not can_trace(), reason="needs strace")
-def test_onnxruntime_looks_up_no_host(twin: Path, tmp_path: Path) -> None:
+def test_onnxruntime_looks_up_no_host(twin: bytes, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
 
-    load_and_predict(tmp_path, "strace", "-f", "-qq", "-e", "trace=%network", "-o", str(trace), seconds=REPORT_SECONDS)
+    tracer = ("strace", "-f", "-qq", "-e", "trace=%network", "-o", str(trace))
+    load_and_predict(twin, tmp_path, *tracer, seconds=REPORT_SECONDS)
 
     assert trace.read_text() == ""
 
