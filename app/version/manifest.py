@@ -5,9 +5,11 @@ it. Nothing here needs TensorFlow or FastAPI.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -189,6 +191,36 @@ class Manifest(Record):
         return TWIN_FILE in self.files
 
     @classmethod
+    def foreign(
+        cls,
+        name: str,
+        created: datetime,
+        contract: Contract,
+        versions: Mapping[str, str] = MappingProxyType({}),
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Manifest":
+        """Says what is known of a model that was made elsewhere: its contract, and nothing of its training.
+
+        Args:
+            name: Name of the model.
+            created: When the SavedModel was written, or published again.
+            contract: As its signature promises.
+            versions: Releases that wrote the version; none for a SavedModel as it was found.
+            files: sha256 of its files by path; none for a SavedModel as it was found.
+        """
+        return cls(
+            name=name,
+            created=created,
+            contract=contract,
+            config={},
+            data=DataFingerprint(source=MADE_ELSEWHERE),
+            versions=dict(versions),
+            scores=(),
+            verdict=f"{MADE_ELSEWHERE.capitalize()}.",
+            files=dict(files),
+        )
+
+    @classmethod
     def read(cls, version_dir: Path) -> "Manifest":
         """Reads the manifest of a version.
 
@@ -222,23 +254,40 @@ class Manifest(Record):
             raise ArtifactError(unlisted[0], f"is not listed in {MANIFEST_FILE}", "remove it, or export again")
         for name in self.files:
             if name not in but:
-                self.verify_file(version_dir, name)
+                with _readable(version_dir / name):
+                    sha256 = file_sha256(version_dir / name)
+                self._check_digest(version_dir, name, sha256)
 
-    def verify_file(self, version_dir: Path, name: str) -> None:
-        """Compares one file, by its path relative to the version's folder, with its recorded sha256.
+    def read_file(self, version_dir: Path, name: str) -> bytes:
+        """Reads one file of the version, and checks what was read against its recorded sha256.
+
+        Args:
+            version_dir: The version's folder.
+            name: Path of the file, relative to the folder.
 
         Raises:
-            ArtifactError: It is missing, unreadable or changed.
+            ArtifactError: The file is missing, unreadable or changed.
         """
-        path = version_dir / name
-        try:
-            actual = file_sha256(path)
-        except FileNotFoundError:
-            raise ArtifactError(path, "the file is missing") from None
-        except OSError as error:
-            raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
-        if actual != self.files[name]:
-            raise ArtifactError(path, f"has changed since the export (its sha256 is not in {MANIFEST_FILE})")
+        with _readable(version_dir / name):
+            content = (version_dir / name).read_bytes()
+        self._check_digest(version_dir, name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def _check_digest(self, version_dir: Path, name: str, sha256: str) -> None:
+        if sha256 != self.files[name]:
+            problem = f"has changed since the export (its sha256 is not in {MANIFEST_FILE})"
+            raise ArtifactError(version_dir / name, problem)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what keeps a file from being read into an `ArtifactError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtifactError(path, "the file is missing") from None
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
 
 
 def file_sha256(path: Path) -> str:

@@ -77,7 +77,7 @@ def find_lr(
     settings = read_options(config, options)
     _check_outputs(plot, write)
     dataset = _prepare(settings)
-    from training.fitting.doctor import examine
+    from training.fitting.examine import examine
     from training.fitting.learning_rate import sweep
 
     for finding in examine(settings, dataset):
@@ -86,9 +86,9 @@ def find_lr(
     console.print(sweep_table(found))
     tell(console, f"--learning-rate {found.chosen:g}: {found.reason}")
     if plot:
-        from training.reporting import plots
+        from training.reporting import canvas, plots
 
-        write_whole(plot, plots.png(plots.sweep(found)))
+        write_whole(plot, canvas.png(plots.sweep(found)))
     if write:
         write_setting(write, "learning_rate", found.chosen)
 

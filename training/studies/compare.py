@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 from statistics import mean, median, stdev
-from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -30,8 +29,8 @@ from app.engines.onnx import OnnxEngine
 from training.config import Cell, TrainingConfig
 from training.console import note, tell
 from training.data.windows import Dataset
-from training.errors import ConfigError, TrainingError
-from training.fitting.doctor import examine
+from training.errors import ConfigError, NotFusable, TrainingError
+from training.fitting.examine import examine
 from training.fitting.fit import fit
 from training.fitting.learning_rate import settle
 from training.interrupts import done_so_far, leaving_at_once
@@ -40,7 +39,7 @@ from training.judging.evaluate import error_scales, losses_of
 from training.network.model import build_model, compile_forecast, serving_model
 from training.network.outline import KERAS_NAMES
 from training.publishing.export import make_contract
-from training.publishing.twin import NotFusable, build_twin, write_twin
+from training.publishing.twin import build_twin, twin_bytes
 from training.writing import check_writable, write_whole
 
 KINDS: tuple[tuple[Cell, bool], ...] = (("rnn", False), ("gru", False), ("lstm", False), ("lstm", True))
@@ -210,15 +209,13 @@ def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
         twin = build_twin(serving_model(model), contract)
     except NotFusable:
         return None
-    with TemporaryDirectory() as folder:
-        write_twin(twin, Path(folder))
-        engine = OnnxEngine(Path(folder), contract, max_windows=1, threads=1)
-        window = np.ascontiguousarray(dataset.train.windows[:1])
-        durations = []
-        for _ in range(WARM_UP_CALLS + TIMED_CALLS):
-            started = time.perf_counter()
-            engine.predict(window)
-            durations.append(time.perf_counter() - started)
+    engine = OnnxEngine(twin_bytes(twin), contract, max_windows=1, threads=1)
+    window = np.ascontiguousarray(dataset.train.windows[:1])
+    durations = []
+    for _ in range(WARM_UP_CALLS + TIMED_CALLS):
+        started = time.perf_counter()
+        engine.predict(window)
+        durations.append(time.perf_counter() - started)
     return 1e6 * median(durations[WARM_UP_CALLS:])
 
 

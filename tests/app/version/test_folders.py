@@ -16,7 +16,7 @@ from app.serving.loading import load_version
 from app.version import folders
 from app.version.folders import check_whole, is_still, model_names, stamp_of, versions
 from app.version.golden import GOLDEN_FILE, Golden
-from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from tests.logs import captured_logs
 from tests.versions import (
     SavedForecast,
@@ -222,6 +222,24 @@ def test_a_version_is_not_whole_without_a_file_that_its_manifest_lists(part: str
     (version_dir / part).unlink()
     with pytest.raises(ArtifactError, match=f"{part}: the file is missing, so the export was not finished"):
         check_whole(version_dir)
+
+
+def test_the_manifest_of_a_version_is_read_once_for_both_looks_at_it(
+    twin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = check_whole(twin_dir)
+    assert manifest == Manifest.read(twin_dir)
+
+    monkeypatch.setattr(Manifest, "read", None)
+    assert load_version(twin_dir, "onnx", max_windows=1, manifest=manifest).manifest is manifest
+
+
+def test_a_manifest_that_cannot_be_read_is_left_to_the_loading(version_dir: Path) -> None:
+    (version_dir / MANIFEST_FILE).write_bytes(b"{")
+
+    assert check_whole(version_dir) is None
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is not a manifest"):
+        load_version(version_dir, "onnx", max_windows=1)
 
 
 def test_a_version_of_ours_without_its_manifest_is_not_whole(version_dir: Path) -> None:

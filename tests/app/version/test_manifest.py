@@ -1,6 +1,7 @@
 """What a version says about itself, and whether its files agree."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -106,6 +107,32 @@ def test_a_flipped_bit_is_found(version_dir: Path) -> None:
         with pytest.raises(ArtifactError, match=f"{re.escape(str(path))}: has changed since the export"):
             manifest.verify_files(version_dir)
         path.write_bytes(sound)
+
+
+def test_a_file_is_read_only_as_it_was_recorded(version_dir: Path) -> None:
+    manifest, path = Manifest.read(version_dir), version_dir / "saved_model.pb"
+    sound = path.read_bytes()
+    assert manifest.read_file(version_dir, "saved_model.pb") == sound
+
+    path.write_bytes(sound[1:])
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: has changed since the export"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+    path.unlink()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+    path.mkdir()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\)"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+
+def test_of_a_foreign_model_nothing_is_known_but_its_contract(contract: Contract) -> None:
+    manifest = Manifest.foreign("notebook", datetime(2026, 1, 1, tzinfo=UTC), contract)
+
+    assert manifest.contract == contract
+    assert (manifest.verdict, manifest.data.source) == ("Unknown: made elsewhere.", "unknown: made elsewhere")
+    assert not any((manifest.config, manifest.scores, manifest.versions, manifest.files, manifest.has_twin))
 
 
 def test_a_missing_file_is_named(version_dir: Path) -> None:

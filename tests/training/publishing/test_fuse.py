@@ -21,7 +21,7 @@ from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Manif
 from tests.training.tiny import config_of, dataset_of, waves
 from tests.versions import contract_of, make_version
 from training.data.windows import cut_training
-from training.errors import ExportError, FusionError, TrainingError
+from training.errors import ExportError, FusionError, NotFusable, TrainingError
 from training.judging.baselines import fit_baselines
 from training.network.model import build_model, linear_model, serving_model
 from training.publishing import export as exporting
@@ -29,7 +29,6 @@ from training.publishing import fuse as fusing
 from training.publishing.export import export
 from training.publishing.fuse import fuse
 from training.publishing.rebuild import rebuild_version
-from training.publishing.twin import NotFusable
 
 ROWS = waves(columns=3).astype(np.float32)
 DATASET = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))

@@ -14,9 +14,9 @@ from tests.training.interrupts import interrupt
 from tests.training.tiny import config_of, dataset_of, waves, write_csv
 from training.data.windows import Dataset, Part, cut_judged, cut_training
 from training.errors import ConfigError, TrainingError
-from training.fitting.doctor import Incident
 from training.fitting.fit import fit
 from training.fitting.learning_rate import settle
+from training.fitting.symptoms import Incident
 from training.judging.evaluate import evaluate
 from training.network.model import build_model
 from training.studies import compare as comparing
