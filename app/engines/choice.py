@@ -55,7 +55,7 @@ def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_window
     if not manifest.has_twin:
         because = f", because {manifest.no_twin}" if manifest.no_twin else ""
         raise ArtifactError(version_dir, f"the version has no fused twin{because}", "set WINDOWCAST_ENGINE=tensorflow")
-    manifest.verify_file(version_dir, TWIN_FILE)
+    manifest.check_file(version_dir, TWIN_FILE)
     # Imported here because either engine may be missing from an installation.
     from app.engines.onnx import OnnxEngine  # noqa: PLC0415
 

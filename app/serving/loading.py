@@ -17,7 +17,7 @@ from app.process.cores import cores_per_worker
 from app.settings import Settings
 from app.version.folders import GRAPH_FILE, check_whole
 from app.version.golden import Golden
-from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Contract, DataFingerprint, Manifest
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from app.version.saved_model import read_signatures
 from app.version.signature import Signature
 
@@ -86,7 +86,7 @@ def _load_own(
     version_dir: Path, engine: EngineName, max_windows: int, threads: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
+    manifest.check_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
     golden = Golden.load(version_dir)
     loaded_engine = load_engine(engine, version_dir, manifest, golden, max_windows, threads)
     return manifest, Signature.of(manifest.contract), golden, loaded_engine
@@ -98,15 +98,6 @@ def _load_foreign(
     """Loads a foreign version. Its signature tells what a manifest would."""
     check_whole(version_dir)
     loaded_engine, golden = load_foreign(engine, version_dir, max_windows)
-    manifest = Manifest(
-        name=version_dir.parent.name,
-        created=datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC),
-        contract=loaded_engine.contract,
-        config={},
-        data=DataFingerprint(source=MADE_ELSEWHERE),
-        versions={},
-        scores=(),
-        verdict=f"{MADE_ELSEWHERE.capitalize()}.",
-        files={},
-    )
+    written = datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC)
+    manifest = Manifest.foreign(version_dir.parent.name, written, loaded_engine.contract)
     return manifest, loaded_engine.signature, golden, loaded_engine

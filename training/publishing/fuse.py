@@ -21,12 +21,10 @@ from app.engines.choice import replay
 from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, TensorFlowEngine
 from app.version.golden import PARITY_BATCHES, Golden, probe_windows, with_scales
 from app.version.manifest import (
-    MADE_ELSEWHERE,
     MANIFEST_FILE,
     NAME_PATTERN,
     VERSION_PATTERN,
     Contract,
-    DataFingerprint,
     Feature,
     Manifest,
     Target,
@@ -76,7 +74,7 @@ def _model_dir(path: Path, name: str | None, models_dir: Path | None, *, is_vers
 
 def _fuse_version(version_dir: Path, model_dir: Path) -> Path:
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     if manifest.has_twin:
         raise FusionError(version_dir, "has a fused twin already")
     contract, golden = manifest.contract, Golden.load(version_dir)
@@ -116,17 +114,8 @@ def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
         replay(TensorFlowEngine(building, contract, max(PARITY_BATCHES)), golden, contract, building)
         golden.save(building)
         write_twin(twin, building)
-        manifest = Manifest(
-            name=model_dir.name,
-            created=datetime.now(UTC),
-            contract=contract,
-            config={},
-            data=DataFingerprint(source=MADE_ELSEWHERE),
-            versions=releases(),
-            scores=(),
-            verdict=f"{MADE_ELSEWHERE.capitalize()}.",
-            files=digest_files(building),
-        )
+        made_with, files = releases(), digest_files(building)
+        manifest = Manifest.foreign(model_dir.name, datetime.now(UTC), contract, versions=made_with, files=files)
         return publish(manifest, building, model_dir)
 
 
