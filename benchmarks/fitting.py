@@ -203,7 +203,7 @@ def _rows(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 
 def _clock(ends: list[float]) -> Any:
-    from training.fitting.fit import Listener
+    from training.fitting.listener import Listener
 
     class Clock(Listener):
         def epoch_done(self, epoch: Any) -> None:  # noqa: ARG002

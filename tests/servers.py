@@ -53,6 +53,11 @@ class Server:
     """What it writes to standard output and standard error."""
 
     @property
+    def folder(self) -> Path:
+        """Where it runs."""
+        return self.output.parent
+
+    @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 

@@ -17,7 +17,7 @@ from app.telemetry.metrics import Outcome
 from tests.app.telemetry.test_metrics import samples_of
 from tests.promql import BadQuery, Labels, check
 from tests.servers import ROOT, Server, running, wait_until
-from tests.versions import contract_of, make_version
+from tests.versions import contract_of, make_fused_version
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/windowcast.json").read_text(encoding="utf-8"))
@@ -43,8 +43,8 @@ VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"][
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service that has been asked well, badly and too early, and has a version that cannot be loaded."""
     folder = tmp_path_factory.mktemp("deploy")
-    make_version(folder / "models", contract_of())
-    broken = make_version(folder / "models", contract_of(), version=2)
+    make_fused_version(folder / "models", contract_of())
+    broken = make_fused_version(folder / "models", contract_of(), version=2)
     (broken / "variables" / "variables.index").write_bytes(b"")
     with running(folder, watch_seconds=0.2) as server, server.client() as client:
         server.wait_for("/livez")

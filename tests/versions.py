@@ -22,6 +22,7 @@ from app.version.manifest import (
     Contract,
     DataFingerprint,
     Feature,
+    Frequency,
     Manifest,
     Score,
     Target,
@@ -44,6 +45,7 @@ def contract_of(
         horizon=horizon,
         targets=tuple(Target(name=name, unit="MW", scale=1) for name in features[:targets]),
         frequency="1 hour",
+        spacing=Frequency(count=1, unit="hour"),
     )
 
 
@@ -104,23 +106,36 @@ def failing_on_batches(contract: Contract) -> SavedForecast:
 
 
 def mean_twin(
-    window_shape: Shape = ("batch", 4, 2),
-    forecast_shape: Shape = ("batch", 2, 1),
+    contract: Contract | None = None,
+    window_shape: Shape | None = None,
+    forecast_shape: Shape | None = None,
     names: tuple[str, str] = ("windows", "forecast"),
 ) -> ModelProto:
-    """The fused twin of `mean_ahead` for the contract that `contract_of` makes by itself."""
+    """The fused twin of `mean_ahead`.
+
+    Args:
+        contract: Of the version; None for the one that `contract_of` makes by itself.
+        window_shape: What the twin says it takes, the contract's shape by default.
+        forecast_shape: What the twin says it gives, the contract's shape by default.
+        names: Of its input and its output.
+    """
+    contract = contract or contract_of()
     windows, forecast = names
     nodes = [
         helper.make_node("ReduceMean", [windows], ["means"], axes=[1]),
-        helper.make_node("Gather", ["means", "first"], ["mean"], axis=2),
-        helper.make_node("Add", ["mean", "ahead"], [forecast]),
+        helper.make_node("Gather", ["means", "targets"], ["first"], axis=2),
+        helper.make_node("Add", ["first", "ahead"], [forecast]),
     ]
-    constants = {"first": np.array([0]), "ahead": np.arange(2, dtype=np.float32)[None, :, None]}
+    constants = {
+        "targets": np.arange(len(contract.targets)),
+        "ahead": np.arange(contract.horizon, dtype=np.float32)[None, :, None],
+    }
+    shapes = window_shape or ("batch", *contract.window_shape), forecast_shape or ("batch", *contract.forecast_shape)
     graph = helper.make_graph(
         nodes,
         "mean",
-        [helper.make_tensor_value_info(windows, TensorProto.FLOAT, window_shape)],
-        [helper.make_tensor_value_info(forecast, TensorProto.FLOAT, forecast_shape)],
+        [helper.make_tensor_value_info(windows, TensorProto.FLOAT, shapes[0])],
+        [helper.make_tensor_value_info(forecast, TensorProto.FLOAT, shapes[1])],
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=7)
@@ -129,15 +144,16 @@ def mean_twin(
 def wrong_twin() -> ModelProto:
     """A twin that keeps the contract and forecasts the mean of the wrong feature."""
     twin = mean_twin()
-    [constant] = [tensor for tensor in twin.graph.initializer if tensor.name == "first"]
-    constant.CopyFrom(numpy_helper.from_array(np.array([1]), "first"))
+    [constant] = [tensor for tensor in twin.graph.initializer if tensor.name == "targets"]
+    constant.CopyFrom(numpy_helper.from_array(np.array([1]), "targets"))
     return twin
 
 
-def add_twin(version_dir: Path, contract: Contract, twin: ModelProto) -> None:
-    """Gives a version a twin, and the checksums to go with it."""
-    (version_dir / TWIN_FILE).write_bytes(twin.SerializeToString())
+def add_twin(version_dir: Path, contract: Contract, twin: ModelProto | None = None) -> Path:
+    """Gives a version a twin, its own unless another is given, and the checksums to go with it; returns its folder."""
+    (version_dir / TWIN_FILE).write_bytes((twin or mean_twin(contract)).SerializeToString())
     publish(version_dir, contract)
+    return version_dir
 
 
 def save_model(version_dir: Path, contract: Contract, forecast: SavedForecast) -> None:
@@ -189,10 +205,15 @@ def make_version(
     version: int = 1,
     make_forecast: Callable[[Contract], SavedForecast] = mean_ahead,
 ) -> Path:
-    """Writes a whole version and returns its folder."""
+    """Writes a whole version without a twin and returns its folder."""
     version_dir = models_dir / name / str(version)
     save_model(version_dir, contract, make_forecast(contract))
     windows = some_windows(GOLDEN_ROWS, contract)
     Golden(windows, expected_forecasts(windows, contract)).save(version_dir)
     publish(version_dir, contract)
     return version_dir
+
+
+def make_fused_version(models_dir: Path, contract: Contract, name: str = "default", version: int = 1) -> Path:
+    """Writes a whole version with its twin and returns its folder: nothing that serves it needs TensorFlow."""
+    return add_twin(make_version(models_dir, contract, name, version), contract)

@@ -5,15 +5,17 @@ version's manifest keeps. The remarks are the help texts.
 """
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
+import tomlkit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from tomlkit.exceptions import TOMLKitError
 
 from app.version.manifest import NAME_PATTERN
 from training.errors import ConfigError
+from training.writing import write_whole
 
 Cell = Literal["lstm", "gru", "rnn"]
 Activation = Literal["tanh", "relu"]
@@ -23,8 +25,6 @@ Missing = Literal["error", "forward", "interpolate", "drop"]
 Output = Literal["last", "sequence"]
 Scale = Literal["standard", "window", "last", "none"]
 Series = Literal["co2", "sunspots", "lesson", "exercise", "multiplication"]
-ReferenceTask = Literal["lesson", "exercise", "multiplication", "sunspots"]
-"""The tasks of `python -m training reference`, named here because `training.studies` is slow to import."""
 
 
 def _split_commas(value: object) -> object:
@@ -188,7 +188,7 @@ def read_config(file: Path | None, flags: Mapping[str, object]) -> TrainingConfi
     Raises:
         ConfigError: The file cannot be read, or a field is unknown or has a value that cannot be used.
     """
-    settings = _read_toml(file) if file else {}
+    settings = read_toml(file).unwrap() if file else {}
     if {"data", "series"} & flags.keys():  # either takes the other's place
         settings = {name: value for name, value in settings.items() if name not in {"data", "series"}}
     settings |= flags
@@ -204,13 +204,29 @@ def read_config(file: Path | None, flags: Mapping[str, object]) -> TrainingConfi
         raise ConfigError(f"{origin}: {_explain(field, finding['type'], message)}.") from None
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> tomlkit.TOMLDocument:
+    """Reads a TOML file with its comments and its layout.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not TOML.
+    """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomlkit.parse(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (TOMLKitError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not TOML: {error}.") from None
+
+
+def write_setting(file: Path, field: str, value: float) -> None:
+    """Writes one field into a `--config` file and leaves the rest as it is; makes the file where there is none.
+
+    Raises:
+        ConfigError: The file cannot be read or written, or is not TOML.
+    """
+    settings = read_toml(file) if file.exists() else tomlkit.document()
+    settings[field] = value
+    write_whole(file, tomlkit.dumps(settings))
 
 
 def _explain(field: str, kind: str, message: str) -> str:

@@ -33,11 +33,23 @@ class ExportError(TrainingError):
     """The version could not be published; nothing is left of it."""
 
 
-class FusionError(TrainingError):
-    """A model gets no fused twin.
+class NotFusable(TrainingError):
+    """A model has no fused twin; TensorFlow serves it all the same.
 
     Args:
-        path: The folder it is in.
+        reason: Why, as the end of a sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The model has no fused twin, because {reason}.")
+        self.reason = reason
+
+
+class FusionError(TrainingError):
+    """`fuse` cannot publish a model again.
+
+    Args:
+        path: The folder of the model.
         problem: Why.
     """
 

@@ -11,16 +11,20 @@ from app.version.manifest import Score
 from training.config import TrainingConfig
 from training.console import note
 from training.data.windows import Dataset
-from training.fitting.doctor import examine, examine_fitted
-from training.fitting.fit import History, Listener, Listeners, fit, progress
+from training.fitting.examine import examine, examine_fitted
+from training.fitting.fit import fit
+from training.fitting.history import History
 from training.fitting.learning_rate import Sweep, settle
+from training.fitting.listener import Listener, Listeners
+from training.fitting.progress import progress
 from training.fitting.tensorboard import EventWriter
 from training.judging.choice import choose
 from training.judging.evaluate import Evaluation, evaluate
 from training.network.model import build_model
 from training.publishing.export import export
 from training.publishing.publication import require_room
-from training.reporting.report import Run, write_report
+from training.reporting.report import write_report
+from training.reporting.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,12 @@ def is_still(stamp: Stamp) -> bool:
     return is_settled(max((changed for _, _, changed, _ in stamp), default=0))
 
 
-def check_whole(version_dir: Path) -> None:
+def check_whole(version_dir: Path) -> Manifest | None:
     """Checks that every file of a version is there. Reads nothing but the manifest.
+
+    Returns:
+        The manifest, so that the loader need not read it again. None for a version without a manifest, and for one
+        with a manifest that cannot be read: loading the version says why.
 
     Raises:
         ArtifactError: A file is missing; perhaps it is still being copied.
@@ -112,9 +116,10 @@ def check_whole(version_dir: Path) -> None:
     if (version_dir / TRITON_FOLDER).is_dir():
         problem = "is where Triton keeps a SavedModel"
         raise ArtifactError(version_dir / TRITON_FOLDER, problem, "move its content one folder up")
+    manifest = _readable_manifest(version_dir)
     needed: Iterable[str]
     if (version_dir / MANIFEST_FILE).is_file():
-        needed, whole = _listed_files(version_dir), "file"
+        needed, whole = manifest.files if manifest else [], "file"
     elif any((version_dir / name).exists() for name in (GOLDEN_FILE, TWIN_FILE)):
         needed, whole = [MANIFEST_FILE], "manifest"
     else:
@@ -122,13 +127,14 @@ def check_whole(version_dir: Path) -> None:
     for name in needed:
         if name != TWIN_FILE and not (version_dir / name).is_file():
             raise ArtifactError(version_dir / name, f"the {whole} is missing, so the export was not finished")
+    return manifest
 
 
-def _listed_files(version_dir: Path) -> list[str]:
+def _readable_manifest(version_dir: Path) -> Manifest | None:
     try:
-        return [*Manifest.read(version_dir).files]
-    except ArtifactError:  # no file is missing; loading the version will say what is wrong
-        return []
+        return Manifest.read(version_dir)
+    except ArtifactError:
+        return None
 
 
 def _variables(folder: Path) -> Iterator[str]:

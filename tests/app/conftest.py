@@ -10,7 +10,7 @@ import pytest
 from app.version import folders
 from app.version.manifest import Contract
 from tests.servers import Server, running
-from tests.versions import contract_of, laborious, make_version
+from tests.versions import add_twin, contract_of, make_fused_version, make_version
 
 
 @pytest.fixture(scope="session")
@@ -21,34 +21,43 @@ def contract() -> Contract:
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Path:
-    """Models `default`, `flat` (one feature) and `slow`, and things that are no models. Not to be changed."""
+    """Models `default`, `flat` (one feature) and `slow`, all with twins, and things that are no models.
+
+    Not to be changed.
+    """
     models = tmp_path_factory.mktemp("service") / "models"
-    make_version(models, contract, version=2)
+    make_fused_version(models, contract, version=2)
     for odd in ("1", "007", "latest", "-1", "99999999999999999999", ".tmp-3"):
         (models / "default" / odd).mkdir()
-    make_version(models, contract_of(features=("co2",)), "flat")
-    make_version(models, contract, "slow", make_forecast=laborious)
+    make_fused_version(models, contract_of(features=("co2",)), "flat")
+    make_fused_version(models, contract, "slow")
     (models / "README.md").touch()
     (models / "broken" / "1").mkdir(parents=True)
     return models
 
 
+@pytest.fixture(scope="session")
+def template_dir(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Path:
+    """A sound version without a twin, to be copied."""
+    return make_version(tmp_path_factory.mktemp("template"), contract)
+
+
 @pytest.fixture
-def version_dir(models_dir: Path, tmp_path: Path) -> Path:
-    """The test's own copy of a sound version, the only one of model `default` under `tmp_path / "models"`."""
-    return Path(shutil.copytree(models_dir / "default" / "2", tmp_path / "models" / "default" / "1"))
+def version_dir(template_dir: Path, tmp_path: Path) -> Path:
+    """The test's own sound version without a twin, the only one of model `default` under `tmp_path / "models"`."""
+    return Path(shutil.copytree(template_dir, tmp_path / "models" / "default" / "1"))
+
+
+@pytest.fixture
+def twin_dir(version_dir: Path, contract: Contract) -> Path:
+    """The test's own sound version with a twin, which is served in no time; otherwise as `version_dir`."""
+    return add_twin(version_dir, contract)
 
 
 @pytest.fixture(scope="session")
-def xla_dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder where the server's compiler leaves files for everything that it compiles."""
-    return tmp_path_factory.mktemp("xla")
-
-
-@pytest.fixture(scope="session")
-def server(models_dir: Path, xla_dumps: Path) -> Iterator[Server]:
-    """The service with all models, ready."""
-    with running(models_dir.parent, XLA_FLAGS=f"--xla_dump_to={xla_dumps}") as server:
+def server(models_dir: Path) -> Iterator[Server]:
+    """The service with all models, ready; what `slow` computes may be held."""
+    with running(models_dir.parent, "-m", "tests.held") as server:
         server.wait_for("/readyz")
         yield server
 
@@ -69,7 +78,7 @@ def strict_server(models_dir: Path) -> Iterator[Server]:
         "receive_timeout_seconds": 0.5,
         "root_path": "/forecast",
     }
-    with running(models_dir.parent, **limits) as server:
+    with running(models_dir.parent, "-m", "tests.held", **limits) as server:
         server.wait_for("/readyz")
         yield server
 

@@ -11,14 +11,12 @@ done is in the folder after every candidate, so an interrupted comparison keeps 
 
 import csv
 import json
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO, StringIO
 from pathlib import Path
 from statistics import mean, median, stdev
-from tempfile import TemporaryDirectory
 
 import keras
 import numpy as np
@@ -31,20 +29,24 @@ from app.engines.onnx import OnnxEngine
 from training.config import Cell, TrainingConfig
 from training.console import note, tell
 from training.data.windows import Dataset
-from training.errors import TrainingError
-from training.fitting.doctor import examine
-from training.fitting.fit import Epoch, Listener, fit
+from training.errors import ConfigError, NotFusable, TrainingError
+from training.fitting.examine import examine
+from training.fitting.fit import fit
 from training.fitting.learning_rate import settle
+from training.interrupts import done_so_far, leaving_at_once
 from training.judging.baselines import fit_baselines
 from training.judging.evaluate import error_scales, losses_of
 from training.network.model import build_model, compile_forecast, serving_model
 from training.network.outline import KERAS_NAMES
 from training.publishing.export import make_contract
-from training.publishing.twin import NotFusable, build_twin, write_twin
+from training.publishing.twin import build_twin, twin_bytes
+from training.writing import check_writable, write_whole
 
 KINDS: tuple[tuple[Cell, bool], ...] = (("rnn", False), ("gru", False), ("lstm", False), ("lstm", True))
 """Cell, and whether it reads the window in both directions."""
 DEPTHS = (1, 2, 3)
+
+CSV_FILE, JSON_FILE, PNG_FILE = "comparison.csv", "comparison.json", "comparison.png"
 
 TIMED_CALLS = 300
 WARM_UP_CALLS = 30
@@ -110,35 +112,6 @@ class Result:
         return stdev(self.errors) if len(self.errors) > 1 else None
 
 
-class CtrlC(Listener):
-    """Ctrl-C, remembered until `check`: an exception that strikes in a destructor of some library is lost."""
-
-    def __init__(self) -> None:
-        self._pressed = False
-
-    @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Listens meanwhile."""
-
-        def press(*_: object) -> None:
-            self._pressed = True
-
-        before = signal.signal(signal.SIGINT, press)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    def check(self) -> None:
-        """Raises KeyboardInterrupt if there was one."""
-        if self._pressed:
-            raise KeyboardInterrupt
-
-    def epoch_done(self, epoch: Epoch) -> None:  # noqa: ARG002 (it is the moment that counts)
-        """Ends the fit."""
-        self.check()
-
-
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """The best forecaster that needs no network."""
@@ -171,39 +144,28 @@ def compare(config: TrainingConfig, dataset: Dataset, seeds: int, folder: Path, 
         The table of all candidates.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; says where the candidates are that were done.
         DataError: A value is not a finite number.
-        ConfigError: The loss cannot be taken of the targets.
-        TrainingError: The folder cannot be written, or no fit came to an end.
+        ConfigError: The loss cannot be taken of the targets, or the folder cannot be written.
+        TrainingError: No fit came to an end.
     """
-    with _written(folder):  # what cannot be written should be told before the work
-        pass
+    _check_folder(folder)
     for finding in examine(config, dataset):
         note(console, finding.sentence)
     results: list[Result] = []
     baseline = _best_baseline(dataset)
     entrants = candidates(config)
-    ctrl_c = CtrlC()
-    try:
-        with ctrl_c.awaited():
-            for number, candidate in enumerate(entrants):
-                console.print(f"{candidate.name} ({number + 1} of {len(entrants)})", highlight=False)
-                results.append(_run(candidate, (config, dataset), seeds, console, ctrl_c))
-                write(results, baseline, config, dataset, folder)
-                ctrl_c.check()
-    except KeyboardInterrupt:
-        done = f"{len(results)} of {len(entrants)} candidates are done"
-        raise KeyboardInterrupt(f"{done} and stand in {folder}" if results else done) from None
+    with leaving_at_once(lambda: done_so_far(len(results), len(entrants), "candidate", folder)):
+        for number, candidate in enumerate(entrants, start=1):
+            tell(console, f"{candidate.name} ({number} of {len(entrants)})")
+            results.append(_run(candidate, config, dataset, seeds, console))
+            write(results, baseline, config, dataset, folder)
     if not any(result.errors for result in results):
         raise TrainingError("no fit came to an end: try a lower --learning-rate, or --loss huber")
     return comparison_table(results, baseline)
 
 
-def _run(
-    candidate: Candidate, task: tuple[TrainingConfig, Dataset], seeds: int, console: Console, ctrl_c: CtrlC
-) -> Result:
+def _run(candidate: Candidate, config: TrainingConfig, dataset: Dataset, seeds: int, console: Console) -> Result:
     """Fits a candidate with every seed and judges it on the test part."""
-    config, dataset = task
     errors, seconds, failures, microseconds = [], [], 0, None
     rate = config.learning_rate
     for seed in range(config.seed, config.seed + seeds):
@@ -213,7 +175,7 @@ def _run(
         try:
             own, _ = settle(own, dataset)  # by the first seed whose sweep finds one, for the others too
             rate = own.learning_rate
-            history = fit(model, own, dataset.train, dataset.validation, ctrl_c)
+            history = fit(model, own, dataset.train, dataset.validation)
         except TrainingError as error:
             failures += 1
             tell(console, f"  seed {seed}: {error}")
@@ -222,7 +184,7 @@ def _run(
             tell(console, f"  seed {seed}: {incident.sentence}")
         errors.append(_error_of(compile_forecast(model)(dataset.test.windows), dataset))
         seconds.append(history.seconds)
-        console.print(f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds", highlight=False)
+        tell(console, f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds")
         if microseconds is None:
             microseconds = _microseconds(model, dataset)
     return Result(candidate, tuple(errors), tuple(seconds), failures, model.count_params(), microseconds)
@@ -247,15 +209,13 @@ def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
         twin = build_twin(serving_model(model), contract)
     except NotFusable:
         return None
-    with TemporaryDirectory() as folder:
-        write_twin(twin, Path(folder))
-        engine = OnnxEngine(Path(folder), contract, max_windows=1, threads=1)
-        window = np.ascontiguousarray(dataset.train.windows[:1])
-        durations = []
-        for _ in range(WARM_UP_CALLS + TIMED_CALLS):
-            started = time.perf_counter()
-            engine.predict(window)
-            durations.append(time.perf_counter() - started)
+    engine = OnnxEngine(twin_bytes(twin), contract, max_windows=1, threads=1)
+    window = np.ascontiguousarray(dataset.train.windows[:1])
+    durations = []
+    for _ in range(WARM_UP_CALLS + TIMED_CALLS):
+        started = time.perf_counter()
+        engine.predict(window)
+        durations.append(time.perf_counter() - started)
     return 1e6 * median(durations[WARM_UP_CALLS:])
 
 
@@ -265,7 +225,7 @@ def write(
     """Writes the table as CSV and JSON, and the plot.
 
     Raises:
-        TrainingError: The folder cannot be written.
+        ConfigError: The folder cannot be written.
     """
     rows = list(_rows(results))
     content = {
@@ -274,26 +234,33 @@ def write(
         "baseline": asdict(baseline),
         "candidates": [{**row, "errors": result.errors} for row, result in zip(rows, results, strict=True)],
     }
-    with _written(folder) as new:
-        with (new / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-        (new / "comparison.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        draw(results, baseline).savefig(new / "comparison.png", dpi=150)
+    write_whole(folder / CSV_FILE, _as_csv(rows))
+    write_whole(folder / JSON_FILE, json.dumps(content, indent=2) + "\n")
+    write_whole(folder / PNG_FILE, _as_png(draw(results, baseline)))
 
 
-@contextmanager
-def _written(folder: Path) -> Iterator[Path]:
-    """A place for files that go to the folder once all of them are whole: an interrupt leaves the ones before."""
+def _check_folder(folder: Path) -> None:
+    """Makes the folder, and checks that results can be written to it: before the work, not after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".") as new:
-            yield Path(new)
-            for file in Path(new).iterdir():
-                file.replace(folder / file.name)
     except OSError as error:
-        raise TrainingError(f"{folder}: cannot be written ({error.strerror}); choose another --results") from None
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); choose another --results.") from None
+    for name in (CSV_FILE, JSON_FILE, PNG_FILE):
+        check_writable(folder / name)
+
+
+def _as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _as_png(figure: Figure) -> bytes:
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    return image.getvalue()
 
 
 def _rows(results: Sequence[Result]) -> Iterator[dict[str, object]]:

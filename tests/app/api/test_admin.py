@@ -15,7 +15,7 @@ from app.version.folders import SETTLING_SECONDS
 from app.version.manifest import Contract
 from tests.app.version.test_folders import record_wrong_golden_rows
 from tests.servers import PATIENCE_SECONDS, Server, running, wait_until
-from tests.versions import add_twin, make_version, mean_twin
+from tests.versions import make_fused_version
 
 KEY = "a key of the operator's"
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -27,7 +27,7 @@ WATCH_SECONDS = 0.2
 def models(tmp_path: Path, contract: Contract) -> Path:
     """Model `default` with versions 1, 2 and 3, all of which have twins."""
     models = tmp_path / "models"
-    add_twin(make_version(models, contract), contract, mean_twin())
+    make_fused_version(models, contract)
     for version in ("2", "3"):
         shutil.copytree(models / "default" / "1", models / "default" / version)
     return models

@@ -17,6 +17,7 @@ from app.api.schemas import ErrorAnswer, InferAnswer, PredictAnswer
 from app.api.tfserving import TFServing
 from app.serving.service import Service
 from app.settings import Settings
+from tests.held import held_loading
 from tests.servers import Server, running
 
 PREFIXES = {"/v1", "/v2"}
@@ -256,8 +257,9 @@ def test_only_what_may_be_left_out_is_optional(document: dict[str, Any]) -> None
     assert [part["name"] for part in infer["parameters"]] == ["model", "Inference-Header-Content-Length"]
 
 
-def test_a_service_that_loads_describes_its_routes_already(models_dir: Path) -> None:
-    with running(models_dir.parent) as server, server.client() as client:
+def test_a_service_that_loads_describes_its_routes_already(twin_dir: Path) -> None:
+    folder = twin_dir.parents[2]
+    with held_loading(folder), running(folder, "-m", "tests.held") as server, server.client() as client:
         server.wait_for("/livez")
         schema = client.get("/openapi.json").json()["components"]["schemas"]["PredictRequest"]
         assert [option["$ref"].rpartition("/")[2] for option in schema["anyOf"]] == ["Rows", "Columns"]

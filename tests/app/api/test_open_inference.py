@@ -26,8 +26,9 @@ from app.api.problems import plain_answer
 from app.arrays import Array
 from app.errors import InternalError, InvalidArgument, PredictionFailed, ServiceError
 from app.version.manifest import Contract
+from tests.held import held_loading
 from tests.servers import HOST, Server, running, wait_until
-from tests.versions import expected_forecasts, make_version, some_windows
+from tests.versions import expected_forecasts, make_fused_version, some_windows
 
 INFER = "/v2/models/default/infer"
 INDEX = "/v2/repository/index"
@@ -751,9 +752,10 @@ def test_routes_are_counted_by_their_form(client: httpx.Client) -> None:
         assert f'route="{route}"' in text
 
 
-def test_while_loading_it_lives_and_lists_what_it_loads(version_dir: Path) -> None:
-    with running(version_dir.parents[2]) as server:
-        server.wait_for("/livez")
+def test_while_loading_it_lives_and_lists_what_it_loads(twin_dir: Path) -> None:
+    folder = twin_dir.parents[2]
+    with held_loading(folder) as loading, running(folder, "-m", "tests.held") as server:
+        loading.wait_until_reached()
         with server.client() as client:
             assert client.get("/v2/health/live").json() == {"live": True}
             for path in ("/v2/health/ready", "/v2/models/default/ready", "/v2/models/default", "/v2/models/stats"):
@@ -761,14 +763,15 @@ def test_while_loading_it_lives_and_lists_what_it_loads(version_dir: Path) -> No
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
                 assert error_of(answer) == "Not ready: the models are being loaded."
             assert client.post(INFER, json={"inputs": [INPUT]}).status_code == 503
-            loading = {"name": "default", "version": "1", "state": "LOADING", "reason": ""}
-            wait_until(lambda: client.post(INDEX).json() == [loading])
+            expected = {"name": "default", "version": "1", "state": "LOADING", "reason": ""}
+            assert client.post(INDEX).json() == [expected]
+            loading.release()
             server.wait_for("/v2/health/ready")
             assert client.get("/v2/models/default/ready").status_code == 200
 
 
-def test_while_draining_it_is_not_ready_and_still_forecasts(version_dir: Path) -> None:
-    with running(version_dir.parents[2], drain_seconds=20) as server:
+def test_while_draining_it_is_not_ready_and_still_forecasts(twin_dir: Path) -> None:
+    with running(twin_dir.parents[2], drain_seconds=600) as server:
         server.wait_for("/readyz")
         server.process.terminate()
         server.wait_for("/v2/health/ready", 503)
@@ -846,8 +849,8 @@ def test_statistics_count_what_succeeded_and_what_did_not(
     assert 0 <= time.time() * 1000 - statistics["last_inference"] < 60_000
 
 
-def test_statistics_are_those_of_all_workers(version_dir: Path, contract: Contract) -> None:
-    with running(version_dir.parents[2], workers=2, max_batch_windows=4) as server:
+def test_statistics_are_those_of_all_workers(twin_dir: Path, contract: Contract) -> None:
+    with running(twin_dir.parents[2], workers=2, max_batch_windows=4) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         windows = some_windows(3, contract)
         for _ in range(12):  # each by a connection of its own, which either worker may take
@@ -861,7 +864,7 @@ def test_statistics_are_those_of_all_workers(version_dir: Path, contract: Contra
 def test_each_version_is_asked_by_its_number_and_the_latest_by_none(tmp_path: Path, contract: Contract) -> None:
     models = tmp_path / "models"
     for version in (9, 10):
-        make_version(models, contract, version=version)
+        make_fused_version(models, contract, version=version)
     (models / "policies.toml").write_text("[default]\nlatest = 2\n")
     windows = some_windows(2, contract)
     with running(tmp_path, max_batch_windows=2, watch_seconds=0.2) as server:

@@ -32,8 +32,9 @@ from app.api.problems import plain_answer
 from app.errors import InvalidArgument
 from app.telemetry.metrics import REQUESTS
 from app.version.manifest import Contract
+from tests.held import held_loading
 from tests.servers import HOST, Server, running, wait_until
-from tests.versions import contract_of, expected_forecasts, make_version, signatures_of, some_windows
+from tests.versions import contract_of, expected_forecasts, make_fused_version, signatures_of, some_windows
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 FORECAST = [[3.0], [4.0]]
@@ -99,7 +100,7 @@ def many_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of ours and from elsewhere, several versions and labels, and one that cannot be loaded."""
     models = tmp_path_factory.mktemp("many") / "models"
     for version in (1, 3):
-        make_version(models, contract_of(), version=version)
+        make_fused_version(models, contract_of(), version=version)
     keras.utils.set_random_seed(1)
     pair_model().export(models / "pair" / "7", verbose=False)
     mean_of_list(models / "list" / "1")
@@ -490,7 +491,7 @@ def test_nan_and_infinity_pass_where_the_settings_allow_them(many: httpx.Client)
 def test_without_that_setting_a_forecast_that_is_not_finite_is_an_error(client: httpx.Client) -> None:
     answer = post(client, {"instances": [[[3e38, 0]] * 4]}, **{"X-Request-ID": "too-large"})
     assert answer.status_code == 500
-    assert error_of(answer) == "The model could not compute this forecast. The request's id is too-large."
+    assert error_of(answer) == "The model could not compute this forecast. Request id: too-large"
 
 
 PLAIN = "is a plain {}, but expecting {} as multiple input tensors required as per tensorinfo_map"
@@ -769,8 +770,8 @@ def test_a_full_queue_is_told_before_the_body_is_sent(path: str, strict_server: 
 
 
 def test_a_model_that_is_being_loaded_is_not_ready(many_dir: Path) -> None:
-    with running(many_dir.parent) as server:
-        server.wait_for("/livez")
+    with held_loading(many_dir.parent) as loading, running(many_dir.parent, "-m", "tests.held") as server:
+        loading.wait_until_reached()
         with server.client() as client:
             for answer in (
                 post(client, {"instances": [WINDOW]}),
@@ -787,7 +788,8 @@ def test_a_model_that_is_being_loaded_is_not_ready(many_dir: Path) -> None:
                     each["state"] for each in client.get("/v1/models/default").json().get("model_version_status", [])
                 ]
 
-            wait_until(lambda: "LOADING" in states())
+            assert "LOADING" in states()
+            loading.release()
             wait_until(lambda: states() == ["AVAILABLE", "AVAILABLE"])
 
 

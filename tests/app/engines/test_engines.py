@@ -86,13 +86,6 @@ def uninstall(package: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, package, None)
 
 
-@pytest.fixture
-def twin_dir(version_dir: Path, contract: Contract) -> Path:
-    """A version with a twin."""
-    add_twin(version_dir, contract, mean_twin())
-    return version_dir
-
-
 @pytest.mark.parametrize("choice", ["auto", "onnx"])
 def test_a_version_with_a_twin_is_served_by_it(choice: EngineName, twin_dir: Path) -> None:
     engine = load(choice, twin_dir)
@@ -160,6 +153,19 @@ def test_a_twin_that_does_not_prove_right_is_not_served(
     assert str(twin_dir) not in engine.remark
     with pytest.raises(ArtifactError, match=problem):
         load("onnx", twin_dir)
+
+
+def test_the_bytes_that_were_checked_are_the_bytes_that_run(twin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Manifest.read_file
+
+    def read_and_swap(self: Manifest, version_dir: Path, name: str) -> bytes:
+        content = read(self, version_dir, name)
+        (version_dir / name).write_bytes(wrong_twin().SerializeToString())
+        return content
+
+    monkeypatch.setattr(Manifest, "read_file", read_and_swap)
+
+    assert load("onnx", twin_dir).name == "onnx"
 
 
 def test_without_onnx_runtime_auto_serves_by_tensorflow_and_says_so(

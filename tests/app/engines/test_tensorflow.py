@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +13,17 @@ from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
 from app.version.golden import probe_windows
 from app.version.manifest import Contract
-from tests.versions import contract_of, expected_forecasts, mean_ahead, save_model, some_windows
+from tests.app.engines.test_onnx import assert_python_goes_on
+from tests.servers import running
+from tests.versions import (
+    contract_of,
+    expected_forecasts,
+    laborious,
+    make_version,
+    mean_ahead,
+    save_model,
+    some_windows,
+)
 
 MAX_ROWS = 8
 
@@ -91,18 +100,31 @@ def test_nothing_is_traced_for_a_request(models_dir: Path, contract: Contract, m
     assert compiled.experimental_get_tracing_count() == traced
 
 
-def test_nothing_is_compiled_for_a_request(client: httpx.Client, xla_dumps: Path) -> None:
+def test_nothing_is_compiled_for_a_request(contract: Contract, tmp_path: Path) -> None:
     def compiled() -> set[str]:
-        return {path.name for path in xla_dumps.iterdir()}
+        return {path.name for path in dumps.iterdir()}
 
-    before = compiled()
-    assert before, "the compiler did not say what it compiles"
-    window = [[1, 0], [2, 0], [3, 0], [6, 0]]
-    for model in ("default", "flat", "slow"):
-        for rows in range(1, MAX_ROWS + 1):
-            batch = [[row[:1] if model == "flat" else row for row in window]] * rows
-            assert client.post(f"/predict/batch?model={model}", json={"windows": batch}).status_code == 200
-    assert compiled() == before
+    make_version(tmp_path / "models", contract)
+    make_version(tmp_path / "models", contract_of(features=("co2",)), "flat")
+    make_version(tmp_path / "models", contract, "slow", make_forecast=laborious)
+    dumps = tmp_path / "dumps"
+    with running(tmp_path, XLA_FLAGS=f"--xla_dump_to={dumps}") as server, server.client() as client:
+        server.wait_for("/readyz")
+        before = compiled()
+        assert before, "the compiler did not say what it compiles"
+        window = [[1, 0], [2, 0], [3, 0], [6, 0]]
+        for model in ("default", "flat", "slow"):
+            for rows in range(1, MAX_ROWS + 1):
+                batch = [[row[:1] if model == "flat" else row for row in window]] * rows
+                assert client.post(f"/predict/batch?model={model}", json={"windows": batch}).status_code == 200
+        assert compiled() == before
+
+
+def test_the_event_loop_turns_while_it_computes(contract: Contract, tmp_path: Path) -> None:
+    save_model(tmp_path, contract, laborious(contract))
+    engine = TensorFlowEngine(tmp_path, contract, 1)
+    engine.warm_up()
+    assert_python_goes_on(lambda: engine.predict(np.full((1, 4, 2), 100_000, np.float32)))
 
 
 def test_a_model_that_xla_cannot_compile_is_run_plainly(tmp_path: Path, contract: Contract) -> None:

@@ -27,10 +27,7 @@ from app.version import folders
 from app.version.manifest import MANIFEST_FILE, Contract
 from tests.app.version.test_folders import flip, promise_other_shapes, record_wrong_golden_rows
 from tests.logs import captured_logs
-from tests.versions import (
-    add_twin,
-    mean_twin,
-)
+from tests.versions import add_twin
 
 
 def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> Repository:
@@ -53,7 +50,7 @@ def test_a_model_without_versions_is_named_with_what_to_do(tmp_path: Path) -> No
 def test_cores_are_shared_out_among_the_workers(
     version_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_twin(version_dir, contract, mean_twin())
+    add_twin(version_dir, contract)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.setattr(cores, "_quotas", lambda _: iter(()))  # whatever limits the machine that runs the test
     for workers, share in ((1, "6 threads"), (2, "3 threads"), (5, "1 thread"), (64, "1 thread")):
@@ -65,7 +62,7 @@ def test_cores_are_shared_out_among_the_workers(
 def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
     models_dir: Path, version_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_twin(version_dir, contract, mean_twin())
+    add_twin(version_dir, contract)
     shutil.copytree(models_dir / "flat", version_dir.parent.parent / "flat")
     monkeypatch.delitem(sys.modules, "app.engines.tensorflow")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
@@ -159,7 +156,7 @@ class Shelf:
 @pytest.fixture
 def shelf(version_dir: Path, contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     """With version 1, which has a twin and so is loaded in no time; folders settle at once."""
-    add_twin(version_dir, contract, mean_twin())
+    add_twin(version_dir, contract)
     monkeypatch.setattr(folders, "SETTLING_SECONDS", 0)
     template = Path(shutil.copytree(version_dir, tmp_path / "template"))
     shelf = Shelf(template, tmp_path / "models")

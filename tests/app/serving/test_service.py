@@ -10,14 +10,14 @@ from numpy.testing import assert_allclose
 
 from app.version.manifest import Contract
 from tests.servers import Server, running
-from tests.versions import add_twin, expected_forecasts, make_version, mean_twin, some_windows
+from tests.versions import expected_forecasts, make_fused_version, some_windows
 
 
 @pytest.fixture(scope="module")
 def twin_server(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Iterator[Server]:
     """The service with a model that has a twin, ready."""
     folder = tmp_path_factory.mktemp("twin")
-    add_twin(make_version(folder / "models", contract), contract, mean_twin())
+    make_fused_version(folder / "models", contract)
     with running(folder, max_batch_windows=64) as server:
         server.wait_for("/readyz")
         yield server

@@ -210,11 +210,11 @@ def test_the_build_is_told(client: httpx.Client) -> None:
     }
 
 
-def test_loads_and_failures_are_counted_by_model(version_dir: Path) -> None:
-    broken = version_dir.with_name("2")
-    shutil.copytree(version_dir, broken)
+def test_loads_and_failures_are_counted_by_model(twin_dir: Path) -> None:
+    broken = twin_dir.with_name("2")
+    shutil.copytree(twin_dir, broken)
     (broken / "variables" / "variables.index").write_bytes(b"")
-    with running(version_dir.parents[2], max_batch_windows=1, watch_seconds=0.2) as server, server.client() as client:
+    with running(twin_dir.parents[2], max_batch_windows=1, watch_seconds=0.2) as server, server.client() as client:
         server.wait_for("/readyz")
         wait_until(lambda: total(client, "windowcast_load_failures_total", model="default") == LOAD_ATTEMPTS)
         assert total(client, "windowcast_loads_total", model="default") == LOAD_ATTEMPTS + 1

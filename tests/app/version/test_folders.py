@@ -16,7 +16,7 @@ from app.serving.loading import load_version
 from app.version import folders
 from app.version.folders import check_whole, is_still, model_names, stamp_of, versions
 from app.version.golden import GOLDEN_FILE, Golden
-from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from tests.logs import captured_logs
 from tests.versions import (
     SavedForecast,
@@ -27,7 +27,6 @@ from tests.versions import (
     failing_on_batches,
     make_version,
     mean_ahead,
-    mean_twin,
     publish,
     save_model,
     signatures_of,
@@ -58,7 +57,7 @@ def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> No
     (tmp_path / odd).mkdir()
     with captured_logs() as logged:
         assert versions(tmp_path) == []
-    assert [(line["log_level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
+    assert [(line["level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
 
 
 def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ def test_a_sound_version_is_loaded(version_dir: Path, contract: Contract) -> Non
 
 
 def test_damage_to_the_twin_alone_does_not_keep_a_version_from_serving(version_dir: Path, contract: Contract) -> None:
-    add_twin(version_dir, contract, mean_twin())
+    add_twin(version_dir, contract)
     assert load_version(version_dir, "auto", max_windows=1).engine.name == "onnx"
 
     (version_dir / TWIN_FILE).write_bytes(b"")
@@ -85,7 +84,7 @@ def test_damage_to_the_twin_alone_does_not_keep_a_version_from_serving(version_d
 
 
 def test_all_signatures_of_the_graph_are_known_whatever_computes(version_dir: Path, contract: Contract) -> None:
-    add_twin(version_dir, contract, mean_twin())
+    add_twin(version_dir, contract)
     assert load_version(version_dir, "onnx", max_windows=1).signatures == signatures_of(version_dir)
     (version_dir / "saved_model.pb").write_bytes(b"no model")
     publish(version_dir, contract)
@@ -225,6 +224,24 @@ def test_a_version_is_not_whole_without_a_file_that_its_manifest_lists(part: str
         check_whole(version_dir)
 
 
+def test_the_manifest_of_a_version_is_read_once_for_both_looks_at_it(
+    twin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = check_whole(twin_dir)
+    assert manifest == Manifest.read(twin_dir)
+
+    monkeypatch.setattr(Manifest, "read", None)
+    assert load_version(twin_dir, "onnx", max_windows=1, manifest=manifest).manifest is manifest
+
+
+def test_a_manifest_that_cannot_be_read_is_left_to_the_loading(version_dir: Path) -> None:
+    (version_dir / MANIFEST_FILE).write_bytes(b"{")
+
+    assert check_whole(version_dir) is None
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is not a manifest"):
+        load_version(version_dir, "onnx", max_windows=1)
+
+
 def test_a_version_of_ours_without_its_manifest_is_not_whole(version_dir: Path) -> None:
     (version_dir / MANIFEST_FILE).unlink()
     with pytest.raises(ArtifactError, match="the manifest is missing, so the export was not finished"):
@@ -232,7 +249,7 @@ def test_a_version_of_ours_without_its_manifest_is_not_whole(version_dir: Path) 
 
 
 def test_a_version_can_do_without_its_twin(version_dir: Path, contract: Contract) -> None:
-    add_twin(version_dir, contract, mean_twin())
+    add_twin(version_dir, contract)
     (version_dir / TWIN_FILE).unlink()
     check_whole(version_dir)
 

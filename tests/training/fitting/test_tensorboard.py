@@ -9,7 +9,9 @@ import tensorflow as tf
 
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.errors import ConfigError
-from training.fitting.fit import Epoch, History, Listener, Listeners, fit
+from training.fitting.fit import fit
+from training.fitting.history import Epoch, History
+from training.fitting.listener import Listener, Listeners
 from training.fitting.tensorboard import EventWriter
 from training.network.model import build_model
 
