@@ -25,14 +25,10 @@ from app.api.schemas import About
 from app.api.triton import PLATFORM, configured_tensors, index_entry, statistics, version_policy
 from app.arrays import Array
 from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
-from app.payloads.open_inference import (
-    DATATYPE,
-    LENGTH_HEADER,
-    InferRequest,
-    InferRequestReader,
-    parse_document,
-    write_answer,
-)
+from app.payloads.open_inference.document import LENGTH_HEADER, parse_document
+from app.payloads.open_inference.reading import InferRequest, InferRequestReader
+from app.payloads.open_inference.tensors import DATATYPE
+from app.payloads.open_inference.writing import write_answer
 from app.process.lifecycle import Phase
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.service import Service

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.payloads.open_inference import DATATYPE
+from app.payloads.open_inference.tensors import DATATYPE
 from app.serving.catalogue import ServedVersion
 from app.serving.policies import Policy
 from app.serving.states import State, Status

@@ -446,7 +446,7 @@ def test_a_folder_that_nobody_may_look_into_waits(shelf: Shelf, monkeypatch: pyt
     monkeypatch.setattr(Path, "rglob", refuse)
     shelf.repository.refresh()
     assert shelf.serving() == [1]
-    assert "cannot be looked at (Permission denied)" in shelf.repository.statuses.failures()["default/2"]
+    assert "cannot be read (Permission denied)" in shelf.repository.statuses.failures()["default/2"]
     assert repository_loads(shelf)
 
 
