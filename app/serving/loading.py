@@ -96,7 +96,7 @@ def load_version(
 def _load_own(
     version_dir: Path, manifest: Manifest, engine: EngineName, max_windows: int, threads: int
 ) -> tuple[Golden, Engine]:
-    manifest.verify_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
+    manifest.check_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
     golden = Golden.load(version_dir)
     return golden, load_engine(engine, version_dir, manifest, golden, max_windows, threads)
 

@@ -136,7 +136,7 @@ def verify(path: VersionPath) -> None:
     Exits with 1 on a mismatch.
     """
     manifest = Manifest.read(path)
-    manifest.verify_files(path)
+    manifest.check_files(path)
     golden = Golden.load(path)
     from app.engines.choice import load_engine
 

@@ -76,7 +76,7 @@ def _model_dir(path: Path, name: str | None, models_dir: Path | None, *, is_vers
 
 def _fuse_version(version_dir: Path, model_dir: Path) -> Path:
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     if manifest.has_twin:
         raise FusionError(version_dir, "has a fused twin already")
     contract, golden = manifest.contract, Golden.load(version_dir)
@@ -115,8 +115,8 @@ def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
         replay(engine, golden, contract, building)
         golden.save(building)
         write_twin(twin, building)
-        now = datetime.now(UTC)
-        manifest = Manifest.foreign(model_dir.name, now, contract, releases(), digest_files(building))
+        made_with, files = releases(), digest_files(building)
+        manifest = Manifest.foreign(model_dir.name, datetime.now(UTC), contract, versions=made_with, files=files)
         return publish(manifest, building, model_dir)
 
 

@@ -44,6 +44,15 @@ def test_a_manifest_of_an_earlier_release_says_nothing_of_twins(version_dir: Pat
     assert (manifest.has_twin, manifest.no_twin) == (False, None)
 
 
+def test_a_foreign_manifest_says_that_nothing_is_known() -> None:
+    manifest = Manifest.foreign("notebook", datetime(2026, 1, 2, tzinfo=UTC), contract_of(), files={"a": "0" * 64})
+
+    assert manifest.data.model_dump(exclude_defaults=True) == {"source": "unknown: made elsewhere"}
+    assert manifest.verdict == "Unknown: made elsewhere."
+    assert (manifest.config, manifest.versions, manifest.scores) == ({}, {}, ())
+    assert manifest.files == {"a": "0" * 64}
+
+
 def test_a_score_of_an_earlier_release_has_two_errors() -> None:
     earlier = {"forecaster": "model", "mae": 1.0, "rmse": 2.0}
 
@@ -82,7 +91,7 @@ def test_the_words_of_a_frequency_tell_its_count_and_its_unit(frequency: Frequen
 
 def test_a_file_that_the_caller_looks_at_itself_is_passed_over(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").write_bytes(b"")
-    Manifest.read(version_dir).verify_files(version_dir, but={"saved_model.pb"})
+    Manifest.read(version_dir).check_files(version_dir, but={"saved_model.pb"})
 
 
 def test_every_file_but_the_manifest_has_its_checksum(version_dir: Path) -> None:
@@ -90,7 +99,7 @@ def test_every_file_but_the_manifest_has_its_checksum(version_dir: Path) -> None
     manifest = Manifest.read(version_dir)
     assert set(manifest.files) == names - {MANIFEST_FILE}
     assert manifest.files == digest_files(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
 
 
 def test_the_checksum_is_sha256(tmp_path: Path) -> None:
@@ -105,7 +114,7 @@ def test_a_flipped_bit_is_found(version_dir: Path) -> None:
         sound = path.read_bytes()
         path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
         with pytest.raises(ArtifactError, match=f"{re.escape(str(path))}: has changed since the export"):
-            manifest.verify_files(version_dir)
+            manifest.check_files(version_dir)
         path.write_bytes(sound)
 
 
@@ -138,19 +147,19 @@ def test_of_a_foreign_model_nothing_is_known_but_its_contract(contract: Contract
 def test_a_missing_file_is_named(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").unlink()
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):
-        Manifest.read(version_dir).verify_files(version_dir)
+        Manifest.read(version_dir).check_files(version_dir)
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index", "assets.extra/golden.npz"])
 def test_a_file_that_the_manifest_does_not_vouch_for_is_named(version_dir: Path, name: str) -> None:
     _edit(version_dir, lambda manifest: manifest["files"].pop(name))
     with pytest.raises(ArtifactError, match=re.escape(f"{name}: is not listed in manifest.json")):
-        Manifest.read(version_dir).verify_files(version_dir)
+        Manifest.read(version_dir).check_files(version_dir)
 
 
 def test_what_a_file_manager_leaves_behind_does_no_harm(version_dir: Path) -> None:
     (version_dir / ".DS_Store").touch()
-    Manifest.read(version_dir).verify_files(version_dir)
+    Manifest.read(version_dir).check_files(version_dir)
 
 
 def test_a_version_without_manifest_was_not_finished(version_dir: Path) -> None:
@@ -163,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_named(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").unlink()
     (version_dir / "saved_model.pb").mkdir()
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\); check its permiss"):
-        Manifest.read(version_dir).verify_files(version_dir)
+        Manifest.read(version_dir).check_files(version_dir)
     (version_dir / MANIFEST_FILE).unlink()
     (version_dir / MANIFEST_FILE).mkdir()
     with pytest.raises(ArtifactError, match=r"manifest\.json: cannot be read"):

@@ -101,7 +101,7 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
     assert releases <= set(manifest.versions)
     on_disk = {path.relative_to(version_dir).as_posix() for path in version_dir.rglob("*") if path.is_file()}
     assert set(manifest.files) == on_disk - {"manifest.json"}
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
 
 
 def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
@@ -213,7 +213,7 @@ def test_an_export_that_fails_at_any_step_leaves_nothing_and_harms_nothing(
         publish()
 
     assert [path.name for path in (tmp_path / "default").iterdir()] == ["1"]
-    Manifest.read(earlier).verify_files(earlier)
+    Manifest.read(earlier).check_files(earlier)
 
 
 def test_an_exported_model_that_computes_something_else_is_not_published(
@@ -339,7 +339,7 @@ def test_kill_9_at_any_moment_leaves_only_whole_versions(tmp_path: Path) -> None
 
         for version in visible_folders(tmp_path):
             version_dir = tmp_path / "default" / version
-            Manifest.read(version_dir).verify_files(version_dir)
+            Manifest.read(version_dir).check_files(version_dir)
 
 
 def test_a_full_disk_stops_the_export_with_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:

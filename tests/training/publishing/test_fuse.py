@@ -78,7 +78,7 @@ def sequential(*stack: keras.layers.Layer, steps: int | None = 5) -> keras.Model
 def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
     """By either engine, as the service would load them."""
     manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     engines = [
         load_engine(name, version_dir, manifest, golden, max_windows=1, threads=1) for name in ("onnx", "tensorflow")
     ]
@@ -157,7 +157,7 @@ def test_a_version_may_be_published_under_another_name(
 
     assert version_dir == tmp_path / MODELS_DIR_OF_A_USER / "other" / "1"
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     assert manifest.name == "other"
     assert (version_dir / REPORT).read_text(encoding="utf-8") == manifest.config["name"] == "default"
 

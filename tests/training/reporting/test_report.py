@@ -258,7 +258,7 @@ def test_the_page_tells_the_errors_of_the_manifest(version_dir: Path) -> None:
 def test_checksums_cover_the_report(version_dir: Path) -> None:
     manifest = Manifest.read(version_dir)
 
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     assert {f"report/{path.name}" for path in (version_dir / "report").iterdir()} <= set(manifest.files)
 
 
