@@ -36,7 +36,7 @@ from training.fitting.learning_rate import settle
 from training.interrupts import done_so_far, leaving_at_once
 from training.judging.baselines import fit_baselines
 from training.judging.evaluate import error_scales, losses_of
-from training.network.model import build_model, compile_forecast, serving_model
+from training.network.model import Forecaster, build_model, serving_model
 from training.network.outline import KERAS_NAMES
 from training.publishing.export import make_contract
 from training.publishing.twin import build_twin, twin_bytes
@@ -172,23 +172,23 @@ def _run(candidate: Candidate, config: TrainingConfig, dataset: Dataset, seeds: 
     for seed in range(config.seed, config.seed + seeds):
         keras.utils.clear_session()
         own = candidate.configured(config, seed).model_copy(update={"learning_rate": rate})
-        model = build_model(own, dataset)
+        forecaster = Forecaster(build_model(own, dataset))
         try:
             own, _ = settle(own, dataset)  # the first seed whose sweep finds a rate finds it for the other seeds too
             rate = own.learning_rate
-            history = fit(model, own, dataset.train, dataset.validation)
+            history = fit(forecaster, own, dataset.train, dataset.validation)
         except TrainingError as error:
             failures += 1
             tell(console, f"  seed {seed}: {error}")
             continue
         for incident in history.incidents:
             tell(console, f"  seed {seed}: {incident.sentence}")
-        errors.append(_error_of(compile_forecast(model)(dataset.test.windows), dataset))
+        errors.append(_error_of(forecaster(dataset.test.windows), dataset))
         seconds.append(history.seconds)
         tell(console, f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds")
         if microseconds is None:
-            microseconds = _microseconds(model, dataset)
-    return Result(candidate, tuple(errors), tuple(seconds), failures, model.count_params(), microseconds)
+            microseconds = _microseconds(forecaster.model, dataset)
+    return Result(candidate, tuple(errors), tuple(seconds), failures, forecaster.model.count_params(), microseconds)
 
 
 def _best_baseline(dataset: Dataset) -> Baseline:
