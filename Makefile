@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make requirements"
-CODE := app training tests benchmarks
+CODE := app training tests benchmarks tools
 DEFAULT_MODEL := models/default/*/manifest.json
 # Some shells and compilers put a HOST into the environment that is no address.
 IS_ADDRESS = $(filter command% ,$(origin HOST))$(findstring .,$(HOST))$(findstring :,$(HOST))
 ADDRESS = $(if $(IS_ADDRESS),WINDOWCAST_HOST=$(HOST)) $(if $(PORT),WINDOWCAST_PORT=$(PORT))
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test format check-format lint types imports tests requirements image clean
+.PHONY: help install serve train test format check-format lint types imports tests measure requirements image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ imports: $(VENV)/development ## Check that imports point one way
 
 tests: $(VENV)/development ## Run the tests
 	$(BIN)/pytest
+
+measure: $(VENV)/development ## Measure the code; CHECKOUT=DIR measures another checkout
+	@$(BIN)/python tools/measure.py $(CHECKOUT)
 
 requirements: $(VENV)/development ## Pin the newest releases that pyproject.toml allows, with hashes
 	$(COMPILE) --upgrade --extra dev --output-file requirements/development.txt >/dev/null
