@@ -44,7 +44,9 @@ def table() -> tuple[NDArray[np.datetime64], NDArray[np.float64], NDArray[np.flo
 
 def main() -> None:
     """Writes the file."""
-    rows = (f"{str(time).replace('T', ' ')}:00,{load:.1f},{temp:.1f}" for time, load, temp in zip(*table(), strict=True))
+    rows = (
+        f"{str(time).replace('T', ' ')}:00,{load:.1f},{temp:.1f}" for time, load, temp in zip(*table(), strict=True)
+    )
     FILE.write_text("\n".join(["timestamp,load,temp", *rows]) + "\n", encoding="utf-8")
 
 
