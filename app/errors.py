@@ -122,7 +122,7 @@ class NotFound(ServiceError):
     title = "Not found"
 
     def __init__(
-        self, what: str = "path", remedy: str = "README lists the paths; so does GET /docs, where it is on."
+        self, what: str = "path", remedy: str = "GET /docs lists the paths, and so does docs/reference/http.md."
     ) -> None:
         super().__init__(f"No such {what}. {remedy}")
 
