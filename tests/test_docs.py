@@ -194,7 +194,7 @@ def test_every_answer_that_is_an_error_is_in_the_reference_with_when_it_happens(
     errors = list(family(ServiceError))
     assert len(errors) == len(rows)
     for error in errors:
-        status, title, _, text = rows[f"urn:windowcast:{error.slug()}"]
+        status, title, _, text = rows[f"urn:windowcast:{error.slug}"]
         when = shown(first_paragraph(error.__doc__))
         assert [status, title] == [str(error.status.value), error.title]
         assert when, error

@@ -88,7 +88,7 @@ def service_errors() -> str:
     """Returns the table of the errors that a request can be answered with, by status."""
     errors = sorted(_family(ServiceError, app.errors), key=lambda error: error.status)
     rows = (
-        (str(error.status.value), error.title, code(f"urn:windowcast:{error.slug()}"), _meaning(error))
+        (str(error.status.value), error.title, code(f"urn:windowcast:{error.slug}"), _meaning(error))
         for error in errors
     )
     return table(("status", "title", "type", "when"), rows)
