@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -40,9 +41,18 @@ def measure_engines(peers: Peers = environments.PEERS_DIR, only: Only = None, qu
 
 
 @app.command("http")
-def measure_http(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+def measure_http(
+    peers: Peers = environments.PEERS_DIR,
+    only: Only = None,
+    quick: Quick = False,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Another checkout of this project, measured in turns with this.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, in place of 3, for a finer comparison.")] = None,
+) -> None:
     """Requests per second and latencies over HTTP, beside other servers."""
-    _print(peers, http.run(peers, only or [], http.Effort.of(quick=quick)))
+    effort = http.Effort.of(quick=quick)
+    _print(peers, http.run(peers, only or [], replace(effort, rounds=rounds or effort.rounds), beside))
 
 
 @app.command("open-loop")

@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks.kernels import Kernel, KernelProcess
 from benchmarks.models import Model, made_models
 from benchmarks.processes import ContenderFailed
-from benchmarks.servers import OURS, OURS_NPY, RAW, RIVALS, Contender, Program, Server, contenders
+from benchmarks.servers import BESIDE, OURS, OURS_NPY, RAW, RIVALS, Contender, Program, Server, contenders
 from benchmarks.tables import Bar, bars, figure, ratio, table, times
 from benchmarks.wrk import Figures, drive, require_wrk
 
@@ -77,8 +77,15 @@ BareRows = dict[tuple[Load, int], float]
 """Rows per second of the bare engine, by load and number of threads."""
 
 
-def run(peers_dir: Path, only: list[str], effort: Effort) -> Iterator[str]:
-    """Yields a table for each load, and the bars at the end."""
+def run(peers_dir: Path, only: list[str], effort: Effort, beside: Path | None = None) -> Iterator[str]:
+    """Yields a table for each load, and the bars at the end.
+
+    Args:
+        peers_dir: Where the other servers' environments are.
+        only: The contenders to measure; all if empty.
+        effort: How long to measure.
+        beside: Another checkout of this project, measured in turns with this one.
+    """
     require_wrk()
     results: Results = {}
     bare: BareRows = {}
@@ -87,7 +94,7 @@ def run(peers_dir: Path, only: list[str], effort: Effort) -> Iterator[str]:
             folder = models["small"].folder / f"scene-{number}"
             folder.mkdir()
             model = models[scene.shape]
-            measured, engine = _measure(scene, model, folder, _admitted(scene, model, peers_dir, only), effort)
+            measured, engine = _measure(scene, model, folder, _admitted(scene, model, peers_dir, only, beside), effort)
             results |= measured
             bare |= engine
             for load in scene.loads:
@@ -95,11 +102,11 @@ def run(peers_dir: Path, only: list[str], effort: Effort) -> Iterator[str]:
     yield f"### Bars\n\n{bars(_bars(results, bare))}\n"
 
 
-def _admitted(scene: Scene, model: Model, peers_dir: Path, only: list[str]) -> list[Contender]:
+def _admitted(scene: Scene, model: Model, peers_dir: Path, only: list[str], beside: Path | None) -> list[Contender]:
     # Single windows make calls so short that a second thread costs them more than it gives.
     threads = _cores() if scene.is_batch else 1
-    everybody = contenders(model, peers_dir, threads, is_batch=scene.is_batch)
-    return [contender for contender in everybody if not only or contender.name in only]
+    everybody = contenders(model, peers_dir, threads, is_batch=scene.is_batch, beside=beside)
+    return [contender for contender in everybody if not only or contender.name in {*only, BESIDE}]
 
 
 def _measure(
@@ -218,5 +225,9 @@ def _bars(results: Results, bare: BareRows) -> Iterator[Bar]:
         rate = _rate(load, name, results)
         compared = ratio(rate * rows if rate else None, bare.get((load, _cores())))
         yield Bar(f"{shape} model, {load.title}, {name}: of the bare engine", compared, ">=", limit, "x")
+    for load in (load for scene in SCENES for load in scene.loads):
+        if (load, BESIDE) in results:
+            compared = ratio(_rate(load, OURS, results), _rate(load, BESIDE, results))
+            yield Bar(f"{load.shape} model, {load.title}: of the checkout beside", compared, ">=", 0.98, "x")
     errors = sum(figures.errors for (_, name), figures in results.items() if name.startswith(OURS))
     yield Bar("errors of windowcast in all", float(errors) if results else None, "<=", 0)

@@ -36,7 +36,8 @@ def _own_onnx(model: Model, threads: int) -> Predict:
     from app.engines.onnx import OnnxEngine
     from app.version.manifest import Manifest
 
-    engine = OnnxEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH, threads)
+    contract = Manifest.read(model.version_dir).contract
+    engine = OnnxEngine(model.twin_path.read_bytes(), contract, LARGEST_BATCH, threads)
     engine.warm_up()
     return engine.predict
 

@@ -33,10 +33,17 @@ REFUSALS = {400, 413, 415, 422}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """A server that can be started. `{port}`, and `{port2}` ..., in its command and variables are put in then."""
+    """A server that can be started. `{port}`, and `{port2}` ..., in its command and variables are put in then.
+
+    Attributes:
+        command: The command.
+        variables: Its environment variables.
+        root: The checkout that it imports our modules from.
+    """
 
     command: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
+    root: Path = ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Contender:
 
 
 OURS, OURS_NPY, RAW = "windowcast", "windowcast, npy", "raw limit"
+BESIDE = "windowcast, the checkout beside"
 RIVALS = tuple(f"{name}{how}" for name in ("MLServer", "LitServe", "BentoML") for how in ("", ", batched"))
 
 MLSERVER_START = ("-c", "from mlserver.cli import main; main()", "start", ".")
@@ -67,7 +75,7 @@ BATCHING = {"BATCHED": "yes", "MLSERVER_MODEL_MAX_BATCH_SIZE": "32", "MLSERVER_M
 
 
 def own_program(
-    model: Model, *, python: str = sys.executable, prefix: tuple[str, ...] = (), **settings: object
+    model: Model, *, python: str = sys.executable, prefix: tuple[str, ...] = (), root: Path = ROOT, **settings: object
 ) -> Program:
     """Our service. A line per request is not logged, as it is not by the others.
 
@@ -75,14 +83,17 @@ def own_program(
         model: What it serves.
         python: Which Python runs it.
         prefix: What stands before the command, such as `taskset`.
+        root: The checkout whose service runs.
         settings: Its settings.
     """
     given = {"models_dir": model.models_dir, "host": HOST, "port": "{port}", "log_level": "warning", **settings}
     variables = {f"WINDOWCAST_{name.upper()}": str(value) for name, value in given.items()}
-    return Program((*prefix, python, "-m", "app"), variables)
+    return Program((*prefix, python, "-m", "app"), variables, root)
 
 
-def contenders(model: Model, peers_dir: Path, threads: int, *, is_batch: bool) -> list[Contender]:
+def contenders(
+    model: Model, peers_dir: Path, threads: int, *, is_batch: bool, beside: Path | None = None
+) -> list[Contender]:
     """Everybody who is there.
 
     Args:
@@ -90,11 +101,13 @@ def contenders(model: Model, peers_dir: Path, threads: int, *, is_batch: bool) -
         peers_dir: Where the other servers' environments are; whose environment is missing is left out.
         threads: For the kernel of the other servers.
         is_batch: Whether they are asked for batches.
+        beside: Another checkout of this project, to compare with.
     """
     ask, ask_npy = (ask_batch, ask_batch_npy) if is_batch else (ask_single, ask_single_npy)
     ours = own_program(model)
     return [
         Contender(OURS, ours, ask),
+        *([Contender(BESIDE, own_program(model, root=beside), ask)] if beside else []),
         Contender(OURS_NPY, ours, ask_npy),
         Contender("windowcast, on 1 core", own_program(model, prefix=("taskset", "--cpu-list", "0")), ask),
         Contender("windowcast, 2 workers", own_program(model, workers=2), ask),
@@ -152,7 +165,7 @@ class Server:
         self.url = f"http://{HOST}:{self.port}"
         command = [word.format(**ports) for word in program.command]
         variables = {name: value.format(**ports) for name, value in program.variables.items()}
-        self.group = ProcessGroup(command, environment(variables, ROOT), folder, folder / "output.txt")
+        self.group = ProcessGroup(command, environment(variables, program.root), folder, folder / "output.txt")
 
     def wait_for(self, request: Request) -> bytes:
         """The answer to a request, once there is one with status 200.

@@ -14,6 +14,7 @@ from pathlib import Path
 from app.arrays import Array
 from app.engines.engine import Engine
 from app.serving.loading import LoadedVersion, LoadVersion
+from app.version.manifest import Manifest
 from tests.waiting import wait_until
 
 FIRST_NUMBER = 1000
@@ -80,9 +81,9 @@ def held_loading(folder: Path) -> Iterator[Hold]:
 def holdable(load_version: LoadVersion, folder: Path) -> LoadVersion:
     """Returns the same loader with loads and engines that can be held."""
 
-    def load(version_dir: Path) -> LoadedVersion:
+    def load(version_dir: Path, manifest: Manifest | None) -> LoadedVersion:
         _wait_for_release(folder, LOADING)
-        loaded = load_version(version_dir)
+        loaded = load_version(version_dir, manifest)
         return replace(loaded, engine=HoldableEngine(loaded.engine, folder))
 
     return load

@@ -22,6 +22,7 @@ from app.version.manifest import (
     Contract,
     DataFingerprint,
     Feature,
+    Frequency,
     Manifest,
     Score,
     Target,
@@ -44,6 +45,7 @@ def contract_of(
         horizon=horizon,
         targets=tuple(Target(name=name, unit="MW", scale=1) for name in features[:targets]),
         frequency="1 hour",
+        spacing=Frequency(count=1, unit="hour"),
     )
 
 

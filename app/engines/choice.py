@@ -55,11 +55,11 @@ def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_window
     if not manifest.has_twin:
         because = f", because {manifest.no_twin}" if manifest.no_twin else ""
         raise ArtifactError(version_dir, f"the version has no fused twin{because}", "set WINDOWCAST_ENGINE=tensorflow")
-    manifest.verify_file(version_dir, TWIN_FILE)
+    graph = manifest.read_file(version_dir, TWIN_FILE)
     # Imported here because either engine may be missing from an installation.
     from app.engines.onnx import OnnxEngine  # noqa: PLC0415
 
-    engine = OnnxEngine(version_dir, manifest.contract, max_windows, threads)
+    engine = OnnxEngine(graph, manifest.contract, max_windows, threads, version_dir / TWIN_FILE)
     return _prove(engine, golden, manifest.contract, version_dir)
 
 

@@ -1,9 +1,9 @@
 """The ONNX engine: a version's fused twin, run by ONNX Runtime. It needs no TensorFlow.
 
-A small batch is computed by the calling thread alone: waking others at every step takes longer than they save, up to
-twice as long where the other cores have something else to do. A larger batch is shared out among several threads, and
-a very large one is computed in pieces, which stay in the processor's cache and keep ONNX Runtime's memory small. The
-number of threads is fixed for a session, hence two of them.
+The calling thread computes a small batch alone: waking other threads at every step takes longer than they save, up to
+twice as long if the other cores are busy. Several threads share a larger batch. A very large batch is computed in
+pieces, which stay in the processor's cache and keep ONNX Runtime's memory small. The number of threads is fixed for a
+session, so there are two sessions.
 """
 
 import os
@@ -28,53 +28,56 @@ INPUT, OUTPUT = "windows", "forecast"
 """Names of the twin's input and output."""
 
 SHARED_FROM = 4
-"""Rows from which on several threads are faster than one."""
+"""Windows from which on several threads are faster than one."""
 
 LARGEST_SHARE = 64
-"""Rows per thread beyond which a call takes longer per row again, and ever more memory."""
+"""Windows per thread beyond which a call takes longer per window again, and ever more memory."""
 
 QUIET = 3
-"""Log severity of ONNX Runtime: errors only. What stops a start is told by our own sentences."""
+"""Log severity of ONNX Runtime: errors only. Our own sentences tell what stops a start."""
 
 
 class OnnxEngine:
     """Runs a fused twin.
 
     Args:
-        version_dir: Folder with the twin.
+        graph: The twin, as its file holds it.
         contract: Shapes that the twin must have.
         max_windows: Largest batch worth preparing for.
-        threads: How many may compute at once: this process' share of the cores.
+        threads: How many threads may compute at once: this process's share of the cores.
+        source: The file that the graph is from, for errors.
 
     Raises:
-        ArtifactError: The twin is missing, cannot be loaded, or breaks the contract.
+        ArtifactError: The graph cannot be loaded, or breaks the contract.
     """
 
     name = "onnx"
     is_steady = True  # a twin has no loop whose length its input could change
 
-    def __init__(self, version_dir: Path, contract: Contract, max_windows: int, threads: int) -> None:
-        self._path = path = version_dir / TWIN_FILE
+    def __init__(
+        self, graph: bytes, contract: Contract, max_windows: int, threads: int, source: Path = Path(TWIN_FILE)
+    ) -> None:
+        self._source = source
         self._contract = contract
         self._largest_piece = LARGEST_SHARE * threads
         self._warm_windows = min(max_windows, self._largest_piece)
-        self._alone = _open_session(path, 1)
-        _check_tensors(path, "input", self._alone.get_inputs(), INPUT, contract.window_shape)
-        _check_tensors(path, "output", self._alone.get_outputs(), OUTPUT, contract.forecast_shape)
-        self._shared = self._alone if threads == 1 else _open_session(path, threads)
+        self._alone = _open_session(graph, 1, source)
+        _check_tensors(source, "input", self._alone.get_inputs(), INPUT, contract.window_shape)
+        _check_tensors(source, "output", self._alone.get_outputs(), OUTPUT, contract.forecast_shape)
+        self._shared = self._alone if threads == 1 else _open_session(graph, threads, source)
         self.remark = f"fused operators, {threads} {'thread' if threads == 1 else 'threads'}"
 
     def warm_up(self) -> None:
-        """Takes the memory that the largest pieces need, which is kept for good, and runs either session once.
+        """Runs each session once, on a batch that takes the memory of the largest pieces, which is then kept for good.
 
         Raises:
             ArtifactError: The graph loads and cannot be run.
         """
         try:
-            for rows in (self._warm_windows, 1):
-                self.predict(probe_windows(self._contract, rows))
+            for windows in (self._warm_windows, 1):
+                self.predict(probe_windows(self._contract, windows))
         except Exception as error:  # its errors have no base of their own
-            raise ArtifactError(self._path, f"the graph fails when it is run ({type(error).__name__})") from error
+            raise ArtifactError(self._source, f"the graph fails when it is run ({type(error).__name__})") from error
 
     def predict(self, windows: Array) -> Array:
         """Forecasts (batch, steps, features) -> (batch, horizon, targets), both in raw units."""
@@ -87,27 +90,25 @@ class OnnxEngine:
         return np.asarray(session.run([OUTPUT], {INPUT: windows})[0])
 
 
-def _open_session(path: Path, threads: int) -> Any:
+def _open_session(graph: bytes, threads: int, source: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.intra_op_num_threads = threads
     options.log_severity_level = QUIET
     # A thread that waits leaves its core to the event loop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # A twin is one file. One that names others for its weights finds nothing there.
+    # A twin is one file. A graph that names other files for its weights finds nothing there.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except OSError as error:
-        raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no base of their own
-        raise ArtifactError(path, f"is not a graph that ONNX Runtime loads ({type(error).__name__})") from error
+        raise ArtifactError(source, f"is not a graph that ONNX Runtime loads ({type(error).__name__})") from error
 
 
-def _check_tensors(path: Path, kind: str, tensors: list[Any], name: str, shape: tuple[int, int]) -> None:
-    """Compares the only input or output with what the contract needs; the batch dimension is open, hence a word."""
+def _check_tensors(source: Path, kind: str, tensors: list[Any], name: str, shape: tuple[int, int]) -> None:
+    """Checks the only input or output against the contract; the size of an open batch is a name."""
     found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in tensors]
     if found != [(name, "tensor(float)", [*shape])] or not isinstance(tensors[0].shape[0], str):
         listing = " and ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in tensors)
         needed = f"{name} tensor(float) {['batch', *shape]}"
-        raise ArtifactError(path, f"has the {kind} {listing}, but the contract needs {needed}")
+        raise ArtifactError(source, f"has the {kind} {listing}, but the contract needs {needed}")

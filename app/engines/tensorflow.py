@@ -51,6 +51,7 @@ class TensorFlowEngine:
     Attributes:
         contract: Shapes that its signature has.
         signature: The names of its tensors, and their place in windows and forecasts.
+        function: The signature as TensorFlow loaded it.
 
     Raises:
         ArtifactError: The SavedModel cannot be loaded, or its signature breaks the contract or cannot be served.
@@ -63,12 +64,12 @@ class TensorFlowEngine:
         self._version_dir = version_dir
         self._batch_sizes = _ladder(max_windows)
         self._model = _load(version_dir)  # keeps the variables alive
-        function = _serving_function(self._model, version_dir)
-        self.signature = _read_signature(function, version_dir)
+        self.function = _serving_function(self._model, version_dir)
+        self.signature = _read_signature(self.function, version_dir)
         if contract is not None:
             _check_signature(self.signature, contract, version_dir)
         self.contract = contract or _contract_of(self.signature)
-        self._plain = _on_windows(function, self.signature)
+        self._plain = _on_windows(self.function, self.signature)
         self._compiled: dict[int, Callable[..., Any]] = {}
         self.remark = "not warmed up"
 

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Callable
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any, Protocol
 
@@ -131,3 +132,14 @@ class Worker(Process):
         if self._server is None:
             self._server = Server(self.config, is_last=self.port_closes.is_set)  # type: ignore[arg-type]  # ours
         return self._server
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Whether the worker answers in time. A worker that ends meanwhile is not waited for, as uvicorn would."""
+        try:
+            self.parent_conn.send(b"ping")
+            if self.parent_conn not in wait([self.parent_conn, self.process.sentinel], timeout):
+                return False
+            self.parent_conn.recv()
+        except (OSError, EOFError):
+            return False
+        return True

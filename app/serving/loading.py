@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +16,7 @@ from app.process.cores import cores_per_worker
 from app.settings import Settings
 from app.version.folders import GRAPH_FILE, check_whole
 from app.version.golden import Golden
-from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Contract, DataFingerprint, Manifest
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from app.version.saved_model import read_signatures
 from app.version.signature import Signature
 
@@ -44,22 +43,30 @@ class LoadedVersion:
         return self.manifest.contract
 
 
-LoadVersion: TypeAlias = Callable[[Path], LoadedVersion]
-"""Turns a version's folder into a version that can forecast, or raises `VersionError`."""
+LoadVersion: TypeAlias = Callable[[Path, Manifest | None], LoadedVersion]
+"""Turns a version's folder, and its manifest if that is known, into a version that can forecast.
+
+Raises `VersionError` if the version cannot serve.
+"""
 
 
 def loader_of(settings: Settings) -> LoadVersion:
     """Returns the `load_version` that a service with these settings uses."""
-    return partial(
-        load_version,
-        engine=settings.engine,
-        max_windows=settings.max_batch_windows,
-        threads=cores_per_worker(settings.workers),
-    )
+    engine, max_windows, threads = settings.engine, settings.max_batch_windows, cores_per_worker(settings.workers)
+    return lambda version_dir, manifest: load_version(version_dir, engine, max_windows, threads, manifest)
 
 
-def load_version(version_dir: Path, engine: EngineName, max_windows: int, threads: int = 1) -> LoadedVersion:
+def load_version(
+    version_dir: Path, engine: EngineName, max_windows: int, threads: int = 1, manifest: Manifest | None = None
+) -> LoadedVersion:
     """Loads a version: manifest, checksums, engine, warm-up, golden rows.
+
+    Args:
+        version_dir: The version's folder.
+        engine: Which engine computes.
+        max_windows: Largest batch worth preparing for.
+        threads: How many threads may compute at once.
+        manifest: As `check_whole` read it; it is read from the folder unless given.
 
     Raises:
         ArtifactError: A file is missing or wrong, or the engine does not compute the golden rows.
@@ -67,8 +74,12 @@ def load_version(version_dir: Path, engine: EngineName, max_windows: int, thread
     """
     started = time.monotonic()
     is_foreign = not (version_dir / MANIFEST_FILE).exists()
-    load = _load_foreign if is_foreign else _load_own
-    manifest, signature, golden, loaded_engine = load(version_dir, engine, max_windows, threads)
+    if is_foreign:
+        manifest, signature, golden, loaded_engine = _load_foreign(version_dir, engine, max_windows)
+    else:
+        manifest = manifest or Manifest.read(version_dir)
+        signature = Signature.of(manifest.contract)
+        golden, loaded_engine = _load_own(version_dir, manifest, engine, max_windows, threads)
     return LoadedVersion(
         name=version_dir.parent.name,
         version=int(version_dir.name),
@@ -83,30 +94,19 @@ def load_version(version_dir: Path, engine: EngineName, max_windows: int, thread
 
 
 def _load_own(
-    version_dir: Path, engine: EngineName, max_windows: int, threads: int
-) -> tuple[Manifest, Signature, Golden, Engine]:
-    manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
+    version_dir: Path, manifest: Manifest, engine: EngineName, max_windows: int, threads: int
+) -> tuple[Golden, Engine]:
+    manifest.check_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
     golden = Golden.load(version_dir)
-    loaded_engine = load_engine(engine, version_dir, manifest, golden, max_windows, threads)
-    return manifest, Signature.of(manifest.contract), golden, loaded_engine
+    return golden, load_engine(engine, version_dir, manifest, golden, max_windows, threads)
 
 
 def _load_foreign(
-    version_dir: Path, engine: EngineName, max_windows: int, _: int
+    version_dir: Path, engine: EngineName, max_windows: int
 ) -> tuple[Manifest, Signature, Golden, Engine]:
     """Loads a foreign version. Its signature tells what a manifest would."""
     check_whole(version_dir)
     loaded_engine, golden = load_foreign(engine, version_dir, max_windows)
-    manifest = Manifest(
-        name=version_dir.parent.name,
-        created=datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC),
-        contract=loaded_engine.contract,
-        config={},
-        data=DataFingerprint(source=MADE_ELSEWHERE),
-        versions={},
-        scores=(),
-        verdict=f"{MADE_ELSEWHERE.capitalize()}.",
-        files={},
-    )
+    created = datetime.fromtimestamp((version_dir / GRAPH_FILE).stat().st_mtime, UTC)
+    manifest = Manifest.foreign(version_dir.parent.name, created, loaded_engine.contract)
     return manifest, loaded_engine.signature, golden, loaded_engine

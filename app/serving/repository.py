@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS
 from app.version.folders import GRAPH_FILE, Stamp, check_whole, is_still, model_names, stamp_of, versions
-from app.version.manifest import MANIFEST_FILE
+from app.version.manifest import MANIFEST_FILE, Manifest
 
 log = get_logger()
 
@@ -215,7 +215,7 @@ class Repository:
             if stamp and not is_still(stamp):
                 self.statuses.note(name, version, Status(State.PENDING, "somebody writes into its folder"))
                 return None
-            check_whole(folder)
+            manifest = check_whole(folder)
         except ArtifactError as obstacle:
             self._wait(name, version, obstacle, before)
             return None
@@ -223,13 +223,13 @@ class Repository:
         self.statuses.note(name, version, Status(State.LOADING))
         LOADS.labels(name).inc()
         try:
-            return self._try_to_load(folder)
+            return self._try_to_load(folder, manifest)
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not disturb what serves)
             self._fail(name, version, error, attempts + 1, stamp)
             return None
 
-    def _try_to_load(self, folder: Path) -> ServedVersion:
-        loaded = self._load_version(folder)
+    def _try_to_load(self, folder: Path, manifest: Manifest | None) -> ServedVersion:
+        loaded = self._load_version(folder, manifest)
         served = ServedVersion(loaded, self._make_batcher(loaded))
         LOAD_SECONDS.labels(loaded.name).observe(loaded.load_seconds)
         log.info(

@@ -1,11 +1,12 @@
-"""What a model version says about itself: its contract, where it came from, how well it did, and its checksums.
+"""What a model version says about itself: its contract, where it comes from, how well it did, and its checksums.
 
-`training` writes a `Manifest` as the last file of a version; the service believes no version whose files do not match
-it. Nothing here needs TensorFlow or FastAPI.
+`training` writes a `Manifest` as the last file of a version. The service trusts a version only if its files match the
+manifest. Nothing here needs TensorFlow or FastAPI.
 """
 
 import hashlib
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +19,7 @@ MANIFEST_FILE = "manifest.json"
 TWIN_FILE = "assets.extra/model.onnx"
 """The fused twin: the same model as a graph for ONNX Runtime. Not every version has one."""
 MADE_ELSEWHERE = "unknown: made elsewhere"
-"""What is said of the data and the worth of a model that `training` did not make."""
+"""Source of the data of a foreign model: one that `training` did not make."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Model names: safe as a folder, in a URL, in a header and as a metric label."""
 VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
@@ -26,7 +27,7 @@ VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
 
 
 class Record(BaseModel):
-    """Base of everything a manifest holds: immutable, and open to fields that a later release adds."""
+    """Base of everything in a manifest: immutable, and open to fields that a later release adds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null", use_attribute_docstrings=True)
 
@@ -35,23 +36,58 @@ class Feature(Record):
     """One input column of the window."""
 
     name: str
+    """Name of the column."""
     unit: str | None = None
+    """Its unit of measure, if training was told."""
     minimum: float | None = None
-    """Smallest value in the training part, in the column's unit; None where the model was made elsewhere."""
+    """Smallest value in the training part, in the column's unit; None for a foreign model."""
     maximum: float | None = None
-    """Largest value in the training part, in the column's unit; None where the model was made elsewhere."""
+    """Largest value in the training part, in the column's unit; None for a foreign model."""
 
 
 class Target(Record):
     """One output column of the forecast."""
 
     name: str
+    """Name of the column."""
     unit: str | None = None
+    """Its unit of measure, if training was told."""
     scale: float = Field(gt=0)
     """Standard deviation of the target in the training part, in its unit: the yardstick of numeric agreement.
 
-    Where the model was made elsewhere, the root mean square of its golden forecasts.
+    For a foreign model, the root mean square of its golden forecasts.
     """
+
+
+FrequencyUnit = Literal[
+    "microsecond",
+    "millisecond",
+    "second",
+    "minute",
+    "hour",
+    "day",
+    "business day",
+    "week",
+    "month",
+    "quarter",
+    "year",
+    "step",
+]
+"""Units of the distance between two rows; `step` where rows carry whole numbers instead of times."""
+
+
+class Frequency(Record):
+    """Distance between two rows as a number of units, such as 3 hours."""
+
+    count: int = Field(ge=1)
+    """How many of the unit."""
+    unit: FrequencyUnit
+    """What is counted; `step` where rows carry whole numbers in place of times."""
+
+    @property
+    def words(self) -> str:
+        """The distance in words: `1 week`, `3 hours`."""
+        return f"{self.count} {self.unit}" if self.count == 1 else f"{self.count} {self.unit}s"
 
 
 class Contract(Record):
@@ -61,11 +97,17 @@ class Contract(Record):
     """
 
     steps: int = Field(ge=1)
+    """Rows of a window."""
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    """Columns of a window, in the order of its last axis."""
     horizon: int = Field(ge=1)
+    """Rows of a forecast, directly after the window."""
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
+    """Columns of a forecast, in the order of its last axis."""
     frequency: str | None = None
     """Distance between two rows in words, for example `1 week`; None where rows have no regular distance."""
+    spacing: Frequency | None = Field(default=None, exclude_if=lambda spacing: spacing is None)
+    """The same distance as count and unit; None also in versions that are older than this field."""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -79,7 +121,7 @@ class Contract(Record):
 
     @property
     def target_scales(self) -> tuple[float, ...]:
-        """The targets' standard deviations in the training part."""
+        """Scales of the targets, in the order of the forecast's last axis."""
         return tuple(target.scale for target in self.targets)
 
     @property
@@ -94,63 +136,107 @@ class Contract(Record):
 
 
 class DataFingerprint(Record):
-    """Which table the version was trained on; of a model made elsewhere nothing but that is known."""
+    """Which table the version was trained on. Of a foreign model only `source` is set, to `MADE_ELSEWHERE`."""
 
     source: str
     """File name, or the name of a built-in series."""
     sha256: str | None = None
-    """Of the ordered, cleaned table's numbers as little-endian float64, row by row."""
+    """Checksum of the numbers of the ordered, cleaned table as little-endian float64, row by row."""
     rows: int | None = None
+    """Rows of the cleaned table."""
     columns: tuple[str, ...] = ()
+    """Columns that were used."""
     first_time: str | None = None
+    """Time of the first row, where a column of times was named."""
     last_time: str | None = None
+    """Time of the last row."""
     training_rows: int | None = None
+    """Rows that the weights were fitted to."""
     validation_rows: int | None = None
+    """Rows that chose the weights to keep."""
     test_rows: int | None = None
+    """Rows that only the scores were taken on."""
     notices: tuple[str, ...] = ()
-    """What training had to say about the data: gaps, missing values, re-ordered rows."""
+    """Sentences of training on the data: gaps, missing values, rows out of order."""
 
 
 class Score(Record):
-    """Error of one forecaster on the test part, over all horizon steps, in raw units."""
+    """Errors of a forecaster on the test part, over all steps of the horizon."""
 
     forecaster: str
+    """`model`, or the name of a baseline."""
     target: str | None = Field(default=None, exclude_if=lambda target: target is None)
-    """Which target it is about; None where there is only one."""
+    """Name of the target; None where there is only one."""
     mae: float
     """Mean absolute error, in the target's unit."""
     rmse: float
     """Root mean square error, in the target's unit."""
     mase: float | None = Field(default=None, exclude_if=lambda mase: mase is None)
-    """Mean absolute scaled error: 1 is as good as the naive forecast (of the season before) in the training part."""
+    """Mean absolute scaled error: 1 is as good as the naive forecast, or the seasonal one, in the training part."""
     smape: float | None = Field(default=None, exclude_if=lambda smape: smape is None)
     """Symmetric mean absolute percentage error, from 0 to 200."""
     mae_by_step: tuple[float, ...] = Field(default=(), exclude_if=lambda errors: not errors)
-    """The mean absolute error of each row of the horizon."""
+    """Mean absolute error of each step of the horizon."""
     rmse_by_step: tuple[float, ...] = Field(default=(), exclude_if=lambda errors: not errors)
-    """The root mean square error of each row of the horizon."""
+    """Root mean square error of each step of the horizon."""
 
 
 class Manifest(Record):
-    """Everything a version says about itself."""
+    """Everything that a version says about itself."""
 
     format: Literal[1] = 1
+    """Release of this format."""
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Name of the model."""
     created: datetime
+    """When the version was exported."""
     contract: Contract
+    """What goes in and what comes out."""
     config: dict[str, JsonValue]
     """The configuration that trained the version, as `--config` reads it."""
     data: DataFingerprint
+    """What the version was trained on."""
     versions: dict[str, str]
     """Releases of Python, TensorFlow, Keras, numpy and windowcast that made the version."""
     scores: tuple[Score, ...]
-    """Those of what was published first, then the others': the baselines', and a network's that lost its place."""
+    """Scores of the published forecaster first, then of the others: baselines, or a network that was not published."""
     verdict: str
-    """One sentence: how the network compares with the best baseline, and what was published if not the network."""
+    """One sentence: how the network compares with the best baseline, and what was published in its place, if it was."""
     files: dict[str, str]
     """sha256 of every other file, by its path relative to the version's folder."""
     no_twin: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
-    """Why the version has no fused twin; None where it has one, and where nobody tried to make one."""
+    """Why the version has no fused twin; None where it has one, or where nobody tried to make one."""
+
+    @classmethod
+    def foreign(
+        cls,
+        name: str,
+        created: datetime,
+        contract: Contract,
+        *,
+        versions: dict[str, str] | None = None,
+        files: dict[str, str] | None = None,
+    ) -> "Manifest":
+        """Makes the manifest of a foreign model: nothing is known about its data and its worth.
+
+        Args:
+            name: Name of the model.
+            created: When the SavedModel, or the version made from it, was written.
+            contract: Read off the signature.
+            versions: Releases that made the version; nothing where nobody made one.
+            files: Checksums of its files; nothing where they are not recorded.
+        """
+        return cls(
+            name=name,
+            created=created,
+            contract=contract,
+            config={},
+            data=DataFingerprint(source=MADE_ELSEWHERE),
+            versions=versions or {},
+            scores=(),
+            verdict=f"{MADE_ELSEWHERE.capitalize()}.",
+            files=files or {},
+        )
 
     @property
     def has_twin(self) -> bool:
@@ -162,7 +248,7 @@ class Manifest(Record):
         """Reads the manifest of a version.
 
         Raises:
-            ArtifactError: There is no manifest, or it is not one.
+            ArtifactError: There is no manifest, or the file is not a manifest.
         """
         path = version_dir / MANIFEST_FILE
         try:
@@ -176,53 +262,70 @@ class Manifest(Record):
             place = ".".join(str(part) for part in first["loc"]) or "the file"
             raise ArtifactError(path, f"is not a manifest: {place}: {first['msg']}") from None
 
-    def verify_files(self, version_dir: Path, but: Collection[str] = ()) -> None:
-        """Compares every file of the version with its recorded sha256.
+    def check_files(self, version_dir: Path, but: Collection[str] = ()) -> None:
+        """Checks that every file of the version has its recorded sha256.
 
         Args:
-            version_dir: The version's folder.
-            but: Files that the caller looks at itself.
+            version_dir: Folder of the version.
+            but: Files that the caller checks itself.
 
         Raises:
-            ArtifactError: A file is missing, unreadable, changed or not listed; names the first one.
+            ArtifactError: A file is missing, unreadable, changed or not listed; names the first such file.
         """
         unlisted = [path for path in _files(version_dir) if path.relative_to(version_dir).as_posix() not in self.files]
         if unlisted:
             raise ArtifactError(unlisted[0], f"is not listed in {MANIFEST_FILE}", "remove it, or export again")
         for name in self.files:
             if name not in but:
-                self.verify_file(version_dir, name)
+                with _readable(version_dir / name):
+                    sha256 = file_sha256(version_dir / name)
+                self._check_digest(version_dir, name, sha256)
 
-    def verify_file(self, version_dir: Path, name: str) -> None:
-        """Compares one file, by its path relative to the version's folder, with its recorded sha256.
+    def read_file(self, version_dir: Path, name: str) -> bytes:
+        """Reads one file of the version, and checks what was read against its recorded sha256.
+
+        Args:
+            version_dir: The version's folder.
+            name: Path of the file, relative to the folder.
 
         Raises:
-            ArtifactError: It is missing, unreadable or changed.
+            ArtifactError: The file is missing, unreadable or changed.
         """
-        path = version_dir / name
-        try:
-            actual = file_sha256(path)
-        except FileNotFoundError:
-            raise ArtifactError(path, "the file is missing") from None
-        except OSError as error:
-            raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
-        if actual != self.files[name]:
-            raise ArtifactError(path, f"has changed since the export (its sha256 is not in {MANIFEST_FILE})")
+        with _readable(version_dir / name):
+            content = (version_dir / name).read_bytes()
+        self._check_digest(version_dir, name, hashlib.sha256(content).hexdigest())
+        return content
+
+    def _check_digest(self, version_dir: Path, name: str, sha256: str) -> None:
+        if sha256 != self.files[name]:
+            problem = f"has changed since the export (its sha256 is not in {MANIFEST_FILE})"
+            raise ArtifactError(version_dir / name, problem)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what keeps a file from being read into an `ArtifactError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtifactError(path, "the file is missing") from None
+    except OSError as error:
+        raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
+    """Returns the sha256 of a file as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_files(version_dir: Path) -> dict[str, str]:
-    """The sha256 of every file of a version except its manifest, by relative path in sorted order."""
+    """Returns the sha256 of every file of a version except its manifest, by relative path in sorted order."""
     return {path.relative_to(version_dir).as_posix(): file_sha256(path) for path in _files(version_dir)}
 
 
 def _files(version_dir: Path) -> Iterator[Path]:
-    """Every file but the manifest, and but hidden ones, which file managers leave behind and nothing loads."""
+    """Lists every file except the manifest and hidden files, which file managers leave behind and nothing loads."""
     return (
         path
         for path in sorted(version_dir.rglob("*"))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from app.arrays import Array
-from app.serving.loading import LoadedVersion
+from app.serving.loading import LoadedVersion, LoadVersion
 from app.version.golden import Golden
 from app.version.manifest import Contract, DataFingerprint, Manifest
 from app.version.signature import Signature
@@ -40,13 +40,11 @@ def version_folders(models_dir: Path, *names: str) -> Path:
     return models_dir
 
 
-def loader(
-    contract: Contract | None = None, made: Callable[[LoadedVersion], None] = lambda _: None
-) -> Callable[[Path], LoadedVersion]:
+def loader(contract: Contract | None = None, made: Callable[[LoadedVersion], None] = lambda _: None) -> LoadVersion:
     """Returns a `load_version` that looks at no file; `made` is told of every version that it makes."""
     contract = contract or contract_of()
 
-    def load(folder: Path) -> LoadedVersion:
+    def load(folder: Path, _: Manifest | None) -> LoadedVersion:
         windows = some_windows(3, contract)
         version = LoadedVersion(
             name=folder.parent.name,

@@ -1,4 +1,4 @@
-"""Ctrl-C, as a terminal sends it to a command that is at work."""
+"""Runs `python -m training` in a process of its own, and presses Ctrl-C as a terminal does."""
 
 import os
 import signal
@@ -12,23 +12,28 @@ class Interruption(NamedTuple):
     """How a command took it."""
 
     code: int
-    """It exited with."""
+    """Exit code."""
     seen: list[str]
-    """Lines of its output up to the one that was waited for."""
+    """Lines of its output up to the line that was waited for."""
     errors: str
     """What it wrote to standard error."""
 
 
-def interrupt(folder: Path, *arguments: str, once: str) -> Interruption:
-    """Starts `python -m training` in a folder, and interrupts it once a line of its output holds these words."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training", *arguments],
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Starts a command in a folder, with room for wide tables."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "training", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONPATH": str(Path.cwd()), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def interrupt(folder: Path, *arguments: object, once: str) -> Interruption:
+    """Starts a command in a folder, and presses Ctrl-C once a line of its output holds these words."""
+    process = start(folder, *arguments)
     try:
         assert process.stdout is not None
         seen: list[str] = []
@@ -37,7 +42,7 @@ def interrupt(folder: Path, *arguments: str, once: str) -> Interruption:
             if once in line:
                 break
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
     finally:
         process.kill()
     return Interruption(process.returncode, seen, errors)

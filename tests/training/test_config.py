@@ -1,10 +1,12 @@
 """training.config: flags over file over defaults, and mistakes told in one sentence."""
 
+import stat
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from training.config import TrainingConfig, read_config, shown
+from training.config import TrainingConfig, read_config, shown, write_setting
 from training.errors import ConfigError
 
 
@@ -113,3 +115,42 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 )
 def test_values_are_shown_as_one_would_write_them(value: object, expected: str) -> None:
     assert shown(value) == expected
+
+
+def test_a_setting_is_written_and_the_rest_of_the_file_stays(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('# mine\nseries = "lesson" # a lesson\nlearning_rate = 0.1 # old\n\n[measured_in]\nlesson = "m"\n')
+    file.chmod(0o600)
+
+    write_setting(file, "learning_rate", 0.0025)
+
+    assert file.read_text() == (
+        '# mine\nseries = "lesson" # a lesson\nlearning_rate = 0.0025 # old\n\n[measured_in]\nlesson = "m"\n'
+    )
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_a_setting_that_was_not_there_is_no_unit_of_measure(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('series = "lesson"\n[measured_in]\nlesson = "m"\n')
+
+    write_setting(file, "learning_rate", 1e-5)
+
+    assert tomllib.loads(file.read_text()) == {
+        "series": "lesson",
+        "learning_rate": 1e-5,
+        "measured_in": {"lesson": "m"},
+    }
+
+
+def test_a_file_that_is_absent_is_made_and_one_that_is_broken_is_left(tmp_path: Path) -> None:
+    write_setting(tmp_path / "new.toml", "learning_rate", 0.5)
+    assert (tmp_path / "new.toml").read_text() == "learning_rate = 0.5\n"
+
+    broken = tmp_path / "broken.toml"
+    broken.write_text("units = [")
+    for path, fact in ((broken, "is not TOML"), (tmp_path / "no/c.toml", "no folder"), (tmp_path, "cannot be read")):
+        with pytest.raises(ConfigError, match=fact):
+            write_setting(path, "learning_rate", 0.5)
+    assert broken.read_text() == "units = ["

@@ -1,5 +1,8 @@
 """Tables small enough to train on in a second."""
 
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +10,13 @@ from numpy.typing import NDArray
 
 from training.config import TrainingConfig
 from training.data.windows import Dataset, Part, cut_training
+
+
+def write_csv(path: Path, columns: Mapping[str, Iterable[object]]) -> Path:
+    """Writes columns by name as a CSV file, and returns its path."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *zip(*columns.values(), strict=True)])
+    return path
 
 
 def part_of(values: NDArray[np.float64], target: int = 0, steps: int = 6, horizon: int = 2) -> Part:

@@ -1,4 +1,4 @@
-"""Checks of the shapes of arrays that a user brings. Every error gives the line of NumPy that mends it.
+"""Checks the shapes of arrays that a user brings. Every error gives the line of NumPy that mends the array.
 
 check_part     the axes of windows, targets and histories, and their counts
 check_names    one name for each column
@@ -37,23 +37,23 @@ HISTORY_REMEDIES = {
     2: "history = history[..., np.newaxis]",
     4: "history = history.reshape(-1, *history.shape[-2:])",
 }
-"""By the number of axes that came: the line that makes three of them."""
+"""The line that makes three axes, by the number of axes that came."""
 
 
 def check_part(windows: Array, targets: Array, history: Array) -> None:
-    """Refuses arrays that are no part of a data set.
+    """Checks that arrays make a part of a data set.
 
     Args:
-        windows: Should be (windows, steps, features).
-        targets: Should be (windows, horizon, targets).
-        history: Should be (windows, past, targets), past at least the steps.
+        windows: (windows, steps, features).
+        targets: (windows, horizon, targets).
+        history: (windows, past, targets); `past` is at least the steps.
 
     Raises:
-        ShapeError: One of them has another shape, or they do not fit each other.
+        ShapeError: An array has another shape, or the arrays do not fit each other.
     """
-    _require_three_axes("windows", windows, WINDOWS, WINDOW_REMEDIES)
-    _require_three_axes("targets", targets, TARGETS, TARGET_REMEDIES)
-    _require_three_axes("history", history, HISTORY, HISTORY_REMEDIES)
+    _check_three_axes("windows", windows, WINDOWS, WINDOW_REMEDIES)
+    _check_three_axes("targets", targets, TARGETS, TARGET_REMEDIES)
+    _check_three_axes("history", history, HISTORY, HISTORY_REMEDIES)
     counts = {"windows": len(windows), "targets": len(targets), "history": len(history)}
     if len(set(counts.values())) > 1:
         raise ShapeError(
@@ -73,13 +73,13 @@ def check_part(windows: Array, targets: Array, history: Array) -> None:
 
 
 def check_names(field: str, names: Sequence[str], kind: str, shape: Shape) -> None:
-    """Requires one name for each column.
+    """Checks that there is one name for each column.
 
     Args:
-        field: What holds the names: `feature_names` or `target_names`.
+        field: Field that holds the names: `feature_names` or `target_names`.
         names: The names.
-        kind: What holds the columns: `windows` or `targets`.
-        shape: Its shape: (windows, steps, features) or (windows, horizon, targets).
+        kind: Array that holds the columns: `windows` or `targets`.
+        shape: Shape of the array: (windows, steps, features) or (windows, horizon, targets).
 
     Raises:
         ShapeError: There are more or fewer names than columns.
@@ -89,16 +89,16 @@ def check_names(field: str, names: Sequence[str], kind: str, shape: Shape) -> No
     if kind == "windows" and len(names) == shape[1]:
         remedy = "rows and columns are swapped: windows = windows.transpose(0, 2, 1)"
     else:
-        remedy = f"name every column in {field}, or take only those that are named: {kind} = {kind}[..., columns]"
+        remedy = f"name every column in {field}, or take only the named columns: {kind} = {kind}[..., columns]"
     expected = f"{len(names)} in the last axis, one for each of {field} ({', '.join(names)})"
     raise ShapeError(kind, expected, shape, remedy)
 
 
 def check_parts(kind: str, shapes: Mapping[str, Shape]) -> None:
-    """Requires the same sizes in every part of a split.
+    """Checks that the sizes are the same in every part of a split.
 
     Args:
-        kind: What the arrays hold: `windows` or `targets`.
+        kind: Arrays that are compared: `windows` or `targets`.
         shapes: The shape of the array in each part, by the part's name. The first part is the model for the others.
 
     Raises:
@@ -116,13 +116,13 @@ def check_parts(kind: str, shapes: Mapping[str, Shape]) -> None:
 
 
 def check_fit(windows: Shape, targets: Shape, takes: Shape, gives: Shape) -> None:
-    """Requires windows that a model takes, and targets of the sizes that it gives.
+    """Checks that a model takes the windows, and gives forecasts of the targets' sizes.
 
     Args:
-        windows: The shape of the windows: (windows, steps, features).
-        targets: The shape of the targets: (windows, horizon, targets).
-        takes: What the model takes, without the batch: (steps, features).
-        gives: What the model gives, without the batch: (horizon, targets).
+        windows: Shape of the windows: (windows, steps, features).
+        targets: Shape of the targets: (windows, horizon, targets).
+        takes: Input of the model without the batch: (steps, features).
+        gives: Output of the model without the batch: (horizon, targets).
 
     Raises:
         ShapeError: The windows or the targets have other sizes than the model.
@@ -140,11 +140,11 @@ def check_fit(windows: Shape, targets: Shape, takes: Shape, gives: Shape) -> Non
         raise ShapeError("targets", f"(any, {sizes(gives)}), which the model gives", targets, remedy)
 
 
-def _require_three_axes(name: str, array: Array, expected: str, remedies: dict[int, str]) -> None:
+def _check_three_axes(name: str, array: Array, expected: str, remedies: dict[int, str]) -> None:
     if array.ndim != 3:
         raise ShapeError(name, expected, array.shape, remedies.get(array.ndim, "bring an array of three axes"))
 
 
 def sizes(shape: Sequence[int | None]) -> str:
-    """Lists sizes as an error tells them: `30, 2`."""
+    """Lists sizes as errors do: `30, 2`."""
     return ", ".join(str(size) for size in shape)

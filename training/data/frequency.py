@@ -1,7 +1,7 @@
-"""Names the distance between the rows of a table, and tells where rows are absent from the grid.
+"""Guesses the distance between the rows of a table, and finds rows that are absent from the grid.
 
-Three grids are known, tried in this order: calendar months (quarters and years are multiples of one), business days,
-and fixed steps of time or of whole numbers. Nothing here changes a row.
+Three grids are known, tried in this order: calendar months (a quarter is three, a year twelve), business days, and
+fixed steps of time or of whole numbers. Nothing here changes a row.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.version.manifest import Frequency, FrequencyUnit
+
 Times = NDArray[np.datetime64] | NDArray[np.int64]
 """(rows,) datetime64[us] without a zone, or whole numbers."""
 
+Units = tuple[tuple[FrequencyUnit, int], ...]
+
 _DAY_US = 86_400_000_000
-_DURATIONS = (
+_DURATIONS: Units = (
     ("week", 7 * _DAY_US),
     ("day", _DAY_US),
     ("hour", 3_600_000_000),
@@ -23,31 +27,37 @@ _DURATIONS = (
     ("millisecond", 1_000),
     ("microsecond", 1),
 )
-_MONTHS = (("year", 12), ("quarter", 3), ("month", 1))
+"""Units of fixed length in microseconds, the largest first."""
+_MONTHS: Units = (("year", 12), ("quarter", 3), ("month", 1))
 
 
 @dataclass(frozen=True, slots=True)
-class Frequency:
-    """The distance between rows in words, or None, and a sentence on absent or irregular rows, or None."""
+class Guess:
+    """What was found out about the distance between rows.
 
-    words: str | None
+    Attributes:
+        frequency: The distance; None where it is unknown or irregular.
+        notice: A sentence on absent or irregular rows, or None.
+    """
+
+    frequency: Frequency | None
     notice: str | None = None
 
 
-def guess(times: Times) -> Frequency:
+def guess(times: Times) -> Guess:
     """Guesses the distance between rows.
 
-    A grid is recognised where more than half of the distances are one step and all others are multiples of it.
+    Rows form a grid where more than half of the distances are one step and all others are multiples of it.
 
     Args:
         times: (rows,), strictly rising.
 
     Returns:
-        Words such as `1 week`, `3 hours`, `1 month`, `1 business day` or, for whole numbers, `1 step`. Fewer than three
-        rows have no frequency and no notice.
+        The distance in the largest unit that divides it: 14 days are 2 weeks. Whole numbers are counted in steps. Fewer
+        than three rows have no frequency and no notice.
     """
     if len(times) < 3:
-        return Frequency(None)
+        return Guess(None)
     if times.dtype.kind == "M":
         calendar = _months(times) or _business_days(times)
         return calendar or _fixed_steps(times.astype("datetime64[us]"), _duration)
@@ -55,13 +65,13 @@ def guess(times: Times) -> Frequency:
 
 
 def distances(times: Times) -> NDArray[np.int64]:
-    """(rows - 1,) from each row to the next, in the unit of `times`; negative where a row is out of order."""
+    """Returns (rows - 1,): from each row to the next, in the unit of `times`; negative where a row is out of order."""
     whole = times.astype(np.int64)
     return whole[1:] - whole[:-1]
 
 
 def iso(time: np.datetime64 | np.int64) -> str:
-    """A time as ISO 8601 text, without the clock at midnight; a whole number as its digits."""
+    """Writes a time in ISO 8601, without the clock at midnight, and a whole number as its digits."""
     if isinstance(time, np.datetime64):
         at_midnight = time == time.astype("datetime64[D]")
         return str(np.datetime_as_string(time, unit="D" if at_midnight else "auto"))
@@ -69,21 +79,21 @@ def iso(time: np.datetime64 | np.int64) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
+    """Writes a number with its noun: `1 row`, `2 rows`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _months(times: Times) -> Frequency | None:
+def _months(times: Times) -> Guess | None:
     days = times.astype("datetime64[D]")
     months = days.astype("datetime64[M]")
     on_same_day = _all_same(days - months)
     on_last_day = bool((days + np.timedelta64(1, "D") == months + np.timedelta64(1, "M")).all())
     if not (on_same_day or on_last_day) or not _all_same(times - days):
         return None
-    return _grid(times, distances(months), _calendar)
+    return _grid(times, distances(months), lambda count: _in_largest_unit(count, _MONTHS))
 
 
-def _business_days(times: Times) -> Frequency | None:
+def _business_days(times: Times) -> Guess | None:
     days = times.astype("datetime64[D]")
     past_a_weekend = len(days) > 5
     if not past_a_weekend or not np.is_busday(days).all() or not _all_same(times - days):
@@ -91,37 +101,39 @@ def _business_days(times: Times) -> Frequency | None:
     apart = np.asarray(np.busday_count(days[:-1], days[1:]), dtype=np.int64)
     if _mode(apart)[0] != 1:
         return None  # every second Monday is a fixed step of two weeks
-    return _grid(times, apart, lambda step: counted(step, "business day"))
+    return _grid(times, apart, lambda count: Frequency(count=count, unit="business day"))
 
 
-def _fixed_steps(times: Times, words: Callable[[int], str]) -> Frequency:
+def _fixed_steps(times: Times, frequency_of: Callable[[int], Frequency]) -> Guess:
     apart = distances(times)
     step, share = _mode(apart)
+    shortest, longest, usual = (frequency_of(int(each)).words for each in (apart.min(), apart.max(), step))
     irregular = (
-        f"rows are irregularly spaced, from {words(int(np.min(apart)))} to {words(int(np.max(apart)))} apart "
-        f"({words(step)} in {share:.0%} of cases); the model takes every row as one step"
+        f"rows are irregularly spaced, from {shortest} to {longest} apart ({usual} in {share:.0%} of cases); the model "
+        "takes every row as one step"
     )
-    return _grid(times, apart, words) or Frequency(None, irregular)
+    return _grid(times, apart, frequency_of) or Guess(None, irregular)
 
 
-def _grid(times: Times, apart: NDArray[np.int64], words: Callable[[int], str]) -> Frequency | None:
-    """The frequency of rows that lie so far apart; None where they form no grid."""
+def _grid(times: Times, apart: NDArray[np.int64], frequency_of: Callable[[int], Frequency]) -> Guess | None:
+    """Finds the frequency of rows that lie so far apart. Returns None where they form no grid."""
     step, share = _mode(apart)
     if share <= 0.5 or (apart % step).any():
         return None
+    frequency = frequency_of(step)
     absent = apart // step - 1
     total = int(absent.sum())
     if total == 0:
-        return Frequency(words(step))
+        return Guess(frequency)
     notice = (
-        f"{counted(total, 'row')} {'is' if total == 1 else 'are'} absent from the grid of {words(step)}, "
+        f"{counted(total, 'row')} {'is' if total == 1 else 'are'} absent from the grid of {frequency.words}, "
         f"the first after {iso(times[np.argmax(absent > 0)])}; windows run across as if nothing were absent"
     )
-    return Frequency(words(step), notice)
+    return Guess(frequency, notice)
 
 
 def _mode(apart: NDArray[np.int64]) -> tuple[int, float]:
-    """The most common distance and its share."""
+    """Returns the most common distance and its share."""
     values, counts = np.unique(apart, return_counts=True)
     most = np.argmax(counts)
     return int(values[most]), float(counts[most] / len(apart))
@@ -131,19 +143,15 @@ def _all_same(values: NDArray[np.timedelta64]) -> bool:
     return bool((values == values[0]).all())
 
 
-def _calendar(months: int) -> str:
-    return _in_largest_unit(months, _MONTHS)
-
-
-def _duration(microseconds: int) -> str:
+def _duration(microseconds: int) -> Frequency:
     return _in_largest_unit(microseconds, _DURATIONS)
 
 
-def _steps(step: int) -> str:
-    return counted(step, "step")
+def _steps(count: int) -> Frequency:
+    return Frequency(count=count, unit="step")
 
 
-def _in_largest_unit(size: int, units: tuple[tuple[str, int], ...]) -> str:
-    """In the largest unit that divides `size`: 14 days are `2 weeks`, 90 minutes stay `90 minutes`."""
-    name, unit = next((name, unit) for name, unit in units if size % unit == 0)
-    return counted(size // unit, name)
+def _in_largest_unit(size: int, units: Units) -> Frequency:
+    """Counts in the largest unit that divides `size`: 14 days are 2 weeks, 90 minutes stay 90 minutes."""
+    unit, length = next((unit, length) for unit, length in units if size % length == 0)
+    return Frequency(count=size // length, unit=unit)

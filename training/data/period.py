@@ -1,45 +1,47 @@
 """Finds how many rows make a season, for the seasonal baseline."""
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 
+from app.version.manifest import Frequency, FrequencyUnit
+
 LEAST_CORRELATION = 0.3
-"""A season's rows must resemble those of the season before so much, and those of the one before that half as much."""
+"""Least correlation of a season's rows with the season before; with the season before that half of it is enough."""
 
 ALMOST = 0.02
-"""Share of a period by which noise may shift the peak."""
+"""Share of a period by which noise may shift its peak."""
 
 LOST_BY_NOISE = 0.1
-"""Share of the correlation by which one period may fall behind several."""
+"""Share of the correlation by which a period may fall behind its multiple."""
 
 LONGEST_LOOK = 20_000
-"""Of longer series only the latest rows are looked at."""
+"""Most rows that are looked at: the latest of a longer series."""
 
-_HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1, "day": 24, "week": 24 * 7}
+_HOURS: dict[FrequencyUnit, float] = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1, "day": 24, "week": 24 * 7}
 _CYCLES = (24, 24 * 7, 24 * 365.25)
 """A day, a week and a year, in hours."""
-_CALENDAR = {"month": 12, "quarter": 4, "business day": 5}
-"""Rows in a year, or in a week."""
+_CALENDAR: dict[FrequencyUnit, int] = {"month": 12, "quarter": 4, "business day": 5}
+"""Rows in a year of months or quarters, or in a week of business days."""
 
 
-def find_period(series: NDArray[np.float32], frequency: str | None = None) -> int | None:
+def find_period(series: NDArray[np.float32], frequency: Frequency | None = None) -> int | None:
     """Finds the period of a series by its autocorrelation, after a straight line is taken away.
 
-    Candidates are what the calendar suggests for the distance between rows (a day, a week and a year; a year of months)
-    and the highest peak of the autocorrelation behind its first dip below zero. A candidate counts where it is at or
-    next to a local maximum, and where the correlation there is above `LEAST_CORRELATION` and at twice the period, where
-    a walk at random seldom has any, above half of that; both above two standard errors of white noise. The candidate
-    with the highest correlation is taken, or the part of it that does about as well, or the period of the calendar that
-    is almost the same.
+    Candidates are the periods that the calendar suggests for the distance between rows (a day, a week and a year; a
+    year of months), each with its two neighbours, and the highest peak of the autocorrelation after its first dip below
+    zero. A candidate counts if it is a local maximum, if the correlation there is above `LEAST_CORRELATION`, and if the
+    correlation at twice the period, which is seldom high in a random walk, is above half of that. Both must also be
+    above two standard errors of white noise.
+
+    Of these the candidate with the highest correlation is taken. A shorter period that the candidate is a multiple of
+    takes its place if its correlation is about as high, and then a period of the calendar that is almost the same.
 
     Args:
         series: (rows, targets) of the training part; the autocorrelation is the mean over the targets.
-        frequency: Distance between rows in words, as `training.data.frequency.guess` gives it.
+        frequency: Distance between rows, as `training.data.frequency.guess` finds it.
 
     Returns:
-        Rows in a season, at least 2, of which the series holds at least two and a half; None where there is none.
+        Rows in a season, at least 2; the series holds at least two and a half seasons. None where there is no season.
     """
     rows = series[-LONGEST_LOOK:].astype(np.float64)
     if len(rows) < 8:
@@ -59,7 +61,7 @@ def find_period(series: NDArray[np.float32], frequency: str | None = None) -> in
 
 
 def _shortest(correlation: NDArray[np.float64], multiple: int, dip: int) -> int:
-    """The period that a peak is a multiple of: at several times the period noise may make the correlation higher."""
+    """Finds the period that a peak is a multiple of: noise may make the correlation higher at a multiple."""
     parts = (round(multiple / times) for times in range(multiple // 2, 1, -1))
     almost = (1 - LOST_BY_NOISE) * correlation[multiple]
     return next((part for part in parts if part >= max(2, dip) and correlation[part] >= almost), multiple)
@@ -73,7 +75,7 @@ def _repeats(correlation: NDArray[np.float64], period: int, rows: int) -> bool:
 
 
 def _autocorrelation(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(rows,) by lag: the mean product of rows so far apart, as a share of the mean square."""
+    """Returns (rows,), one for each lag: the mean product of rows so far apart, as a share of the mean square."""
     rows = len(column)
     time = np.arange(rows)
     rest = column - np.polynomial.Polynomial.fit(time, column, 1)(time)
@@ -85,15 +87,14 @@ def _autocorrelation(column: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(products / np.arange(rows, 0, -1) / square)
 
 
-def _suggested(frequency: str | None) -> list[int]:
-    """Periods that the calendar knows, for rows `3 hours` or `1 business day` apart."""
-    words = re.fullmatch(r"(\d+) (.+?)s?", frequency or "")
-    if not words:
+def _suggested(frequency: Frequency | None) -> list[int]:
+    """Returns the periods that the calendar knows: 24 and 168 for rows an hour apart, 5 for business days."""
+    if frequency is None:
         return []
-    every, unit = int(words[1]), words[2]
-    if unit in _CALENDAR:
-        return [_CALENDAR[unit] // every] if _CALENDAR[unit] % every == 0 else []
-    if unit not in _HOURS:
+    if frequency.unit in _CALENDAR:
+        cycle = _CALENDAR[frequency.unit]
+        return [cycle // frequency.count] if cycle % frequency.count == 0 else []
+    if frequency.unit not in _HOURS:
         return []
-    rows = [cycle / (_HOURS[unit] * every) for cycle in _CYCLES]
+    rows = [cycle / (_HOURS[frequency.unit] * frequency.count) for cycle in _CYCLES]
     return [round(number) for number in rows if number >= 2]

@@ -1,74 +1,65 @@
-"""From a configuration to windows: reads a table of numbers and says, in one sentence each, what is wrong with it.
+"""From a configuration to windows: `prepare` reads, checks, cleans, splits and cuts.
 
-`prepare` is the way in. Cleaning is left to `training.data.table`, built-in series to `training.data.series`, splitting
-and cutting to `training.data.windows`.
+Reading is left to `files` and `series`, cleaning to `table`, splitting and cutting to `windows`, all in this folder.
 """
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from training.config import TrainingConfig
 from training.data import series
-from training.data.frequency import Times, counted, iso
+from training.data.files import read_table
+from training.data.frequency import counted, iso
 from training.data.period import find_period
 from training.data.provenance import Provenance
-from training.data.table import Table, check_variation, fill, require_columns, settle
-from training.data.windows import Dataset, Part, cut_judged, cut_training, require_rows, slide, split_rows
+from training.data.table import Table, check_columns, check_targets_change, fill, note_constant_features, settle
+from training.data.windows import Dataset, Edges, Part, check_rows, cut_judged, cut_training, slide, split_rows
 from training.errors import ConfigError, DataError
-
-_LARGEST = float(np.finfo(np.float32).max)
-_MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")
-_ZONED = "%#z"
-_TIME_FORMATS = (
-    "%Y-%m",
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%d %H:%M:%S%.f" + _ZONED,
-    "%Y-%m-%d %H:%M" + _ZONED,
-)
-_TIME_EXAMPLES = "2024-01-31, 2024-01-31 13:00:00, 2024-01 or a whole number"
 
 
 def prepare(config: TrainingConfig) -> Dataset:
-    """Reads, checks, cleans, splits and cuts what a configuration asks for.
+    """Makes the data set that a configuration asks for.
 
     Raises:
         DataError: The data cannot be trained on as they are.
         ConfigError: The configuration does not fit the data.
     """
+    _check_names(config)
+    dataset = _prepare_samples(config) if config.series == "multiplication" else _prepare_table(config)
+    _check_units(config, dataset)
+    _check_learnable(dataset)
+    return replace(dataset, units={**dataset.units, **config.measured_in})
+
+
+def _check_names(config: TrainingConfig) -> None:
     for flag, names in (("--features", config.features), ("--target", config.target)):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ConfigError(f"{flag} names '{twice}' twice; expected every column once")
-    dataset = _prepare_samples(config) if config.series == "multiplication" else _prepare_table(config)
+
+
+def _check_units(config: TrainingConfig, dataset: Dataset) -> None:
     columns = dataset.provenance.columns
-    foreign = next((name for name in config.measured_in if name not in columns), None)
-    if foreign:
+    unknown = next((name for name in config.measured_in if name not in columns), None)
+    if unknown:
         raise ConfigError(
-            f"--measured-in gives a unit for '{foreign}', which is neither feature nor target; expected some of "
+            f"--measured-in gives a unit for '{unknown}', which is neither feature nor target; expected some of "
             + ", ".join(columns)
         )
-    _require_learnable(dataset)
-    return replace(dataset, units={**dataset.units, **config.measured_in})
 
 
-def _require_learnable(dataset: Dataset) -> None:
-    """Refuses a target whose value is the same after every training window: its scale would be zero."""
+def _check_learnable(dataset: Dataset) -> None:
+    """Checks that the rows after the training windows differ: a target that stays the same has a scale of zero."""
     targets = dataset.train.targets
     for name, low, high in zip(dataset.target_names, targets.min((0, 1)), targets.max((0, 1)), strict=True):
         if low == high:
             raise DataError(
-                f"{dataset.provenance.source}: target '{name}' is {low:g} wherever a training window is followed by it "
+                f"{dataset.provenance.source}: target '{name}' is {low:g} after every training window "
                 f"({counted(len(targets), 'window')}), so there is nothing to learn; bring more training rows, or "
                 "choose a shorter --window, a smaller --stride or another --target"
             )
@@ -79,11 +70,13 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
     targets = config.target or table.columns
     features = config.features or targets
     edges = split_rows(config.split, table.rows)
-    require_rows(edges, config.window, config.horizon)
-    table = check_variation(fill(table, config.missing, edges), targets, edges[1])
+    check_rows(edges, config.window, config.horizon)
+    _, validation, test, _ = edges
+    table = fill(table, config.missing, edges)
+    check_targets_change(table, targets, validation)
+    table = note_constant_features(table, validation)
     inputs = table.select(features).values.astype(np.float32)
     outputs = table.select(targets).values.astype(np.float32)
-    _, validation, test, rows = edges
     period = config.period or find_period(outputs[:validation], table.frequency)
     past = max(config.window, period or 0)
     if past > validation:
@@ -101,23 +94,12 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
         period=period,
         units=table.units,
         frequency=table.frequency,
-        provenance=Provenance(
-            source=table.source,
-            sha256=_sha256(table.values),
-            rows=rows,
-            columns=table.columns,
-            first_time=None if table.times is None else iso(table.times[0]),
-            last_time=None if table.times is None else iso(table.times[-1]),
-            training_rows=validation,
-            validation_rows=test - validation,
-            test_rows=rows - test,
-            notices=table.notices,
-        ),
+        provenance=_provenance_of(table, edges),
     )
 
 
 def _load(config: TrainingConfig) -> Table:
-    """The table with the wanted columns only, features first."""
+    """Reads the columns that are wanted, features first."""
     if config.data is not None:
         return read_table(config.data, _columns(config.features or config.target, config.target), config.time)
     if config.series is None:
@@ -135,20 +117,35 @@ def _columns(features: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]
     return tuple(dict.fromkeys([*features, *targets]))
 
 
+def _provenance_of(table: Table, edges: Edges) -> Provenance:
+    _, validation, test, rows = edges
+    return Provenance(
+        source=table.source,
+        sha256=_sha256(table.values),
+        rows=rows,
+        columns=table.columns,
+        first_time=None if table.times is None else iso(table.times[0]),
+        last_time=None if table.times is None else iso(table.times[-1]),
+        training_rows=validation,
+        validation_rows=test - validation,
+        test_rows=rows - test,
+        notices=table.notices,
+    )
+
+
 def _prepare_samples(config: TrainingConfig) -> Dataset:
-    """Splits windows that stand alone in order; a row is a sample."""
-    _refuse_for_samples(config)
+    """Splits windows that stand alone, in order. Each row of the split is a sample."""
+    _check_sample_settings(config)
     samples = series.multiplication_samples()
     features = config.features or samples.feature_names
-    require_columns(samples.source, samples.feature_names, features)
-    require_columns(samples.source, samples.target_names, config.target)
+    check_columns(samples.source, samples.feature_names, features)
+    check_columns(samples.source, samples.target_names, config.target)
     windows = samples.windows[:, :, [samples.feature_names.index(name) for name in features]]
     steps, rows = windows.shape[1], len(windows)
-    # Forecasters that only look back see the answers to the samples before; the first samples, the first answer.
+    # Baselines that only look back see the targets of the samples before; the first samples see the first target.
     padded = np.concatenate([np.repeat(samples.targets[:1], steps, axis=0), samples.targets])
     whole = Part(windows, samples.targets[:, np.newaxis], slide(padded, steps)[:rows])
-    edges = split_rows(config.split, rows)
-    _, validation, test, _ = edges
+    _, validation, test, _ = split_rows(config.split, rows)
     return Dataset(
         feature_names=features,
         target_names=samples.target_names,
@@ -167,10 +164,13 @@ def _prepare_samples(config: TrainingConfig) -> Dataset:
     )
 
 
-def _refuse_for_samples(config: TrainingConfig) -> None:
-    """Refuses what samples cannot follow, but not the default window, so that a version's own record trains again."""
+def _check_sample_settings(config: TrainingConfig) -> None:
+    """Checks that no setting asks for what samples cannot do.
+
+    The default window passes, so that the configuration in a version's manifest can be trained again.
+    """
     window = TrainingConfig.model_fields["window"].default
-    refused = {
+    misfits = {
         f"--window {config.window}": config.window not in (window, series.SAMPLE_STEPS),
         f"--horizon {config.horizon}": config.horizon != 1,
         f"--stride {config.stride}": config.stride != 1,
@@ -178,236 +178,13 @@ def _refuse_for_samples(config: TrainingConfig) -> None:
         "--output sequence": config.output == "sequence",
         f"--time {config.time}": config.time is not None,
     }
-    for setting, is_refused in refused.items():
-        if is_refused:
+    for setting, is_misfit in misfits.items():
+        if is_misfit:
             raise ConfigError(
                 f"{setting} does not go with --series multiplication, whose samples are {series.SAMPLE_STEPS} steps "
-                "and one answer each; leave it out"
+                "and one target each; leave it out"
             )
 
 
 def _sha256(values: NDArray[Any]) -> str:
     return hashlib.sha256(values.astype("<f8", order="C").data).hexdigest()
-
-
-def read_table(path: Path, columns: Sequence[str], time: str | None = None) -> Table:
-    """Reads columns of numbers, and a column of times, from a CSV or Parquet file.
-
-    The content tells the format, not the name of the file. CSV is UTF-8 with a header line and commas. Empty cells and
-    NaN, NA, N/A, NULL, None are missing values.
-
-    Args:
-        path: The file.
-        columns: Names of the columns of numbers, in the order wanted.
-        time: Name of the column of times, if there is one.
-
-    Returns:
-        The rows in the order of the file, every value finite within float32 or missing.
-
-    Raises:
-        DataError: The file cannot be read, a column is absent, or a cell is not what its column should hold.
-    """
-    names = list(dict.fromkeys([*columns, *([time] if time else [])]))
-    is_parquet = _is_parquet(path)
-    frame = _read_parquet(path, names) if is_parquet else _read_csv(path, names)
-    if frame.is_empty():
-        raise DataError(f"{path.name}: there are no rows; expected a row per time below the names of the columns")
-    first, place_word = (1, "row") if is_parquet else (2 + _blank_lines_above(path), "line")
-    # A cell with a line break in it would shift the lines below; it has no business in a table of numbers.
-    places = np.arange(first, first + frame.height)
-    table = Table((), np.empty((frame.height, 0)), None, path.name, places, place_word)
-    values = np.column_stack([_numbers(frame[name], table) for name in columns])
-    return replace(table, columns=tuple(columns), values=values, times=_times(frame[time], table) if time else None)
-
-
-def _blank_lines_above(path: Path) -> int:
-    """Lines of a CSV file above its header."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return sum(1 for _ in takewhile(lambda line: not line.strip(), file))
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{path} cannot be read ({reason}); --data takes a CSV or Parquet file") from None
-    if not head.strip():
-        raise DataError(f"{path.name} is empty; --data takes a CSV file with a header line, or a Parquet file")
-    if head.startswith(b"PAR1"):
-        return True
-    if b"\0" in head:
-        raise DataError(f"{path.name} is neither CSV in UTF-8 nor Parquet; save it as one of them")
-    return False
-
-
-def _read_parquet(path: Path, names: list[str]) -> pl.DataFrame:
-    try:
-        require_columns(path.name, list(pl.read_parquet_schema(path)), names)
-        return pl.read_parquet(path, columns=names, glob=False).select(names)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path.name} cannot be read as Parquet ({_first_line(error)}); write it again") from None
-
-
-def _read_csv(path: Path, names: list[str]) -> pl.DataFrame:
-    """Reads every cell as text, so that a wrong one keeps its place, wherever in the file it stands."""
-    _check_separator(path)
-    try:
-        # All columns, not only the wanted ones: a line with too many cells goes unseen otherwise, its values shifted.
-        frame = pl.read_csv(path, infer_schema=False, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path.name} cannot be read as CSV: {_csv_trouble(path) or _first_line(error)}") from None
-    require_columns(path.name, frame.columns, names)
-    for name in names:
-        if f"{name}_duplicated_0" in frame.columns:
-            raise DataError(f"{path.name}: two columns are called '{name}'; give each its own name")
-    return _without_blank_end(frame).select(names)
-
-
-def _csv_trouble(path: Path) -> str | None:
-    """Reads a file that polars refused again, slowly, for the line to blame; None if nothing is found."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            width = len(next(filter(None, lines), []))  # blank lines may stand above the header
-            for cells in lines:
-                if len(cells) > width:
-                    return (
-                        f"line {lines.line_num} has {len(cells)} cells, the header has {width}; "
-                        "write numbers without thousands separators, and quote text that holds a comma"
-                    )
-    except UnicodeDecodeError:
-        return "it is not UTF-8; save it with that encoding"
-    except csv.Error:
-        return f"the quotes on line {lines.line_num} do not match; close them, or double those inside a cell"
-    return None
-
-
-def _check_separator(path: Path) -> None:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = next(filter(str.strip, file), "")
-    other = next((mark for mark in ";\t|" if mark in header), None)
-    if other and "," not in header:
-        raise DataError(
-            f"{path.name} separates its columns by {other!r}; expected commas, and a point in decimal numbers"
-        )
-
-
-def _without_blank_end(frame: pl.DataFrame) -> pl.DataFrame:
-    """Without the blank lines below the last row: they are no rows with missing values."""
-    written = frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series().arg_true()
-    return frame.head(written[-1] + 1 if len(written) else 0)
-
-
-def _numbers(column: pl.Series, table: Table) -> NDArray[np.float64]:
-    """(rows,) the column's numbers; NaN where one is missing."""
-    if column.dtype == pl.String:
-        numbers = _parse_numbers(column, table)
-    elif column.dtype.is_numeric() or column.dtype == pl.Null:
-        numbers = column.cast(pl.Float64)
-    else:
-        # Booleans too: the service takes numbers only, so a model must not be trained on anything else.
-        raise DataError(
-            f"{table.source}: column '{column.name}' holds {column.dtype} values; expected numbers "
-            "(write true and false as 1 and 0), so convert it or leave it out of --features and --target"
-        )
-    values = numbers.fill_null(float("nan")).to_numpy().astype(np.float64, copy=False)
-    _check_range(values, column.name, table)
-    return values
-
-
-def _parse_numbers(column: pl.Series, table: Table) -> pl.Series:
-    text = _trimmed(column)
-    numbers = text.cast(pl.Float64, strict=False)
-    bad = (numbers.is_null() & text.is_not_null()).arg_true()
-    if len(bad):
-        row = int(bad[0])
-        raise DataError(
-            f"{table.source}: column '{column.name}' holds {_shown(text[row])} on {table.where(row)}; expected a "
-            "number such as 1234.5, or an empty cell for a missing value; text can be neither feature nor target"
-        )
-    return numbers
-
-
-def _check_range(values: NDArray[np.float64], name: str, table: Table) -> None:
-    beyond = np.abs(values) > _LARGEST  # False for NaN
-    if not beyond.any():
-        return
-    row = int(np.argmax(beyond))
-    if np.isinf(values[row]):
-        trouble = "an infinite value"
-        remedy = "leave the cell empty and choose a --missing"
-    else:
-        trouble = f"{values[row]:.4g}, more than float32 can hold ({_LARGEST:.3g})"
-        remedy = "write the column in a larger unit"
-    raise DataError(f"{table.source}: column '{name}' holds {trouble} on {table.where(row)}; {remedy}")
-
-
-def _times(column: pl.Series, table: Table) -> Times:
-    """(rows,) datetime64[us], in UTC where the column has a zone, or int64."""
-    if column.dtype in (pl.Date, pl.Datetime):
-        times = _naive(column)
-    elif column.dtype == pl.String or column.dtype.is_numeric():
-        times = _parse_times(column, table)
-    else:
-        raise DataError(
-            f"{table.source}: time column '{column.name}' holds {column.dtype} values; expected times such as "
-            f"{_TIME_EXAMPLES}"
-        )
-    if times.null_count():
-        row = int(times.is_null().arg_max() or 0)
-        raise DataError(
-            f"{table.source}: column '{column.name}' has no time on {table.where(row)}; every row needs one, so fill "
-            "it in or delete the row"
-        )
-    return times.to_numpy()
-
-
-def _naive(times: pl.Series) -> pl.Series:
-    if isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone:
-        times = times.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return times.cast(pl.Datetime("us"))
-
-
-def _parse_times(column: pl.Series, table: Table) -> pl.Series:
-    text = _trimmed(column.cast(pl.String))
-    first = text.drop_nulls().head(1)
-    if first.is_empty():
-        raise DataError(
-            f"{table.source}: time column '{column.name}' is empty; expected times such as {_TIME_EXAMPLES}"
-        )
-    candidates = (form for form in (None, *_TIME_FORMATS) if _parsed_as(form, first).null_count() == 0)
-    times = _parsed_as(next(candidates, None), text)
-    bad = (times.is_null() & text.is_not_null()).arg_true()
-    if len(bad):
-        row = int(bad[0])
-        like = _TIME_EXAMPLES if text[row] == first[0] else f"{_shown(first[0])} in the rows above"
-        raise DataError(
-            f"{table.source}: time column '{column.name}' holds {_shown(text[row])} on {table.where(row)}; expected a "
-            f"time such as {like}"
-        )
-    return times
-
-
-def _parsed_as(form: str | None, text: pl.Series) -> pl.Series:
-    """Times written in a format, or whole numbers if it is None; null where the text is neither."""
-    if form is None:
-        return text.str.replace(r"\.0+$", "").cast(pl.Int64, strict=False)
-    blank_for_t = text.str.replace(r"^(\d{4}-\d{2}-\d{2})T", "$1 ")
-    dtype = pl.Datetime("us", "UTC" if form.endswith(_ZONED) else None)
-    return _naive(blank_for_t.str.strptime(dtype, form, strict=False))
-
-
-def _trimmed(column: pl.Series) -> pl.Series:
-    """The column's text without blanks around it; null where that says that the value is missing."""
-    text = column.str.strip_chars()
-    return text.set(text.is_in(_MISSING_WORDS), None)
-
-
-def _shown(cell: str) -> str:
-    return repr(cell if len(cell) <= 20 else cell[:19] + "…")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -1,6 +1,6 @@
 """A table of numbers, and its cleaning: order, missing values, columns that never change.
 
-`training.data` and `training.data.series` make tables, `training.data.windows` splits and cuts them.
+`files` and `series` make tables, `windows` splits and cuts them, all in this folder.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from app.version.manifest import Frequency
 from training.config import Missing
 from training.data.frequency import Times, counted, distances, guess, iso
 from training.data.windows import PARTS, Edges
@@ -19,16 +20,16 @@ from training.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Numbers by row and column, with what is known about them.
+    """Numbers by row and column, and what is known about them.
 
     Attributes:
         columns: Names of the columns.
         values: (rows, columns) float64; NaN where a value is missing.
         times: (rows,) datetime64 or int64; None where rows carry no time.
         source: File name without its folder, or the name of a built-in series.
-        places: (rows,) where each row stood in its source: lines of a CSV file, else row numbers from 1.
+        places: (rows,) place of each row in its source: its line in a CSV file, otherwise its number from 1.
         place_word: What `places` counts: `line` or `row`.
-        frequency: Distance between two rows in words; None where it is unknown.
+        frequency: Distance between two rows; None where it is unknown.
         units: Units of measure by column, where they are known.
         notices: Sentences on what was noticed or done, for the user to read.
     """
@@ -39,7 +40,7 @@ class Table:
     source: str
     places: NDArray[np.int64]
     place_word: str = "row"
-    frequency: str | None = None
+    frequency: Frequency | None = None
     units: dict[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -49,44 +50,48 @@ class Table:
         return len(self.values)
 
     def where(self, row: int) -> str:
-        """Where a row stands in the source, for example `line 7 (2024-01-31)`."""
+        """Tells the place of a row in the source, for example `line 7 (2024-01-31)`."""
         place = f"{self.place_word} {self.places[row]}"
         return place if self.times is None else f"{place} ({iso(self.times[row])})"
 
     def select(self, columns: Sequence[str]) -> "Table":
-        """The same rows with these columns only.
+        """Returns the same rows with these columns only.
 
         Raises:
             DataError: A column is absent.
         """
-        require_columns(self.source, self.columns, columns)
+        check_columns(self.source, self.columns, columns)
         positions = [self.columns.index(name) for name in columns]
         return replace(self, columns=tuple(columns), values=self.values[:, positions])
 
     def take(self, rows: NDArray[np.intp]) -> "Table":
-        """The rows at these positions, in this order."""
+        """Returns the rows at these positions, in this order."""
         times = None if self.times is None else self.times[rows]
         return replace(self, values=self.values[rows], places=self.places[rows], times=times)
 
     def with_notices(self, *sentences: str) -> "Table":
-        """The same table with more to say."""
+        """Returns the same table with more notices."""
         return replace(self, notices=self.notices + sentences)
 
 
 def settle(table: Table, missing: Missing) -> Table:
-    """Puts the rows in time order and finds their frequency; refuses or drops rows with missing values if told to.
+    """Puts the rows in time order and finds their frequency.
+
+    With `error` a missing value stops it, with `drop` rows with missing values are left out, otherwise they stay.
 
     Raises:
-        DataError: A column is empty, values are missing with `error`, no row is left, or a time occurs twice.
+        DataError: A column is empty, a value is missing with `error`, no row is left, or a time occurs twice.
     """
-    return _note_frequency(_in_order(_without_missing(table, missing)))
+    table = _in_order(_without_missing(table, missing))
+    _check_duplicates(table)
+    return _with_frequency(table)
 
 
 def fill(table: Table, missing: Missing, edges: Edges) -> Table:
-    """Fills missing values so that no part of the split learns from a later one.
+    """Fills missing values so that no part of the split learns from a later part.
 
-    `interpolate` draws a line between two known values of the same part. Everything else, and everything with
-    `forward`, takes the last value before it.
+    `forward` takes the last value before the gap. `interpolate` draws a line between two known values of the same part,
+    and does as `forward` does where a part starts or ends with a gap.
 
     Args:
         table: Rows in time order.
@@ -108,42 +113,51 @@ def fill(table: Table, missing: Missing, edges: Edges) -> Table:
         name = table.columns[int(np.argmax(np.isnan(values[0])))]
         raise DataError(
             f"{table.source}: column '{name}' has no value on {table.where(0)}, the first row in order, so there is "
-            "none to carry forward; begin later, or pass --missing drop"
+            "no value to carry forward; begin later, or pass --missing drop"
         )
     return replace(table, values=values).with_notices(_filled_sentence(gaps, missing, edges))
 
 
-def check_variation(table: Table, targets: Sequence[str], training_rows: int) -> Table:
-    """Refuses a target that never changes in training, and notes such features.
+def check_targets_change(table: Table, targets: Sequence[str], training_rows: int) -> None:
+    """Checks that every target changes in the training part.
 
-    A constant target leaves nothing to learn, and its scale of zero cannot be divided by. A constant feature only
-    carries nothing, which is common for a rare event that the training part happens to miss, so it may stay.
+    A constant target leaves nothing to learn, and its scale of zero cannot be divided by.
 
     Raises:
         DataError: A target is constant in the training part, in float32.
     """
-    training = table.values[:training_rows].astype(np.float32)
-    constant = [name for name, column in zip(table.columns, training.T, strict=True) if (column == column[0]).all()]
-    for name in constant:
+    for name in _constant_columns(table, training_rows):
         if name in targets:
-            value = training[0, table.columns.index(name)]
+            value = table.values[0, table.columns.index(name)]
             raise DataError(
                 f"{table.source}: target '{name}' is {value:g} in all {training_rows} training rows, so there is "
                 "nothing to learn; choose another --target, or a --split whose training part sees it change"
             )
-    return table.with_notices(*map(never_changes, constant))
+
+
+def note_constant_features(table: Table, training_rows: int) -> Table:
+    """Notes the columns that never change in the training part.
+
+    A constant feature may stay: a rare event that the training part happens to miss is common.
+    """
+    return table.with_notices(*map(never_changes, _constant_columns(table, training_rows)))
+
+
+def _constant_columns(table: Table, training_rows: int) -> list[str]:
+    training = table.values[:training_rows].astype(np.float32)
+    return [name for name, column in zip(table.columns, training.T, strict=True) if (column == column[0]).all()]
 
 
 def never_changes(feature: str) -> str:
-    """What is said of a constant feature."""
+    """Words the notice on a constant feature."""
     return f"feature '{feature}' never changes in the training part, so it carries nothing"
 
 
-def require_columns(source: str, present: Sequence[str], wanted: Sequence[str]) -> None:
-    """Refuses names that are not among the columns.
+def check_columns(source: str, present: Sequence[str], wanted: Sequence[str]) -> None:
+    """Checks that names are among the columns.
 
     Raises:
-        DataError: Names the first absent column, the nearest name, and the columns there are.
+        DataError: Names the first absent column, the nearest name, and all columns.
     """
     for name in wanted:
         if name in present:
@@ -175,7 +189,7 @@ def _drop(table: Table, gaps: NDArray[np.bool_]) -> Table:
     dropped = np.asarray(gaps.any(axis=1))
     if dropped.all():
         raise DataError(
-            f"{table.source}: every row has a missing value, so --missing drop leaves none; choose other columns, or "
+            f"{table.source}: every row has a missing value, so --missing drop leaves no row; choose other columns, or "
             "--missing forward"
         )
     count = counted(int(dropped.sum()), "row")
@@ -195,11 +209,10 @@ def _in_order(table: Table) -> Table:
         table = table.with_notices(
             f"rows were not in time order and have been sorted; the first out of place is {first}"
         )
-    _refuse_duplicates(table)
     return table
 
 
-def _refuse_duplicates(table: Table) -> None:
+def _check_duplicates(table: Table) -> None:
     if table.times is None:
         return
     repeated = distances(table.times) == 0
@@ -212,12 +225,12 @@ def _refuse_duplicates(table: Table) -> None:
         )
 
 
-def _note_frequency(table: Table) -> Table:
+def _with_frequency(table: Table) -> Table:
     if table.times is None:
         return table
-    frequency = guess(table.times)
-    notices = (frequency.notice,) if frequency.notice else ()
-    return replace(table, frequency=frequency.words).with_notices(*notices)
+    guessed = guess(table.times)
+    notices = (guessed.notice,) if guessed.notice else ()
+    return replace(table, frequency=guessed.frequency).with_notices(*notices)
 
 
 def _draw_lines(values: NDArray[np.float64]) -> None:
@@ -261,7 +274,7 @@ def _missing_sentence(table: Table, gaps: NDArray[np.bool_]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first 20 names, each on one line and not too long: what a stray quote makes of a header may be neither."""
+    """Lists the first 20 names, cut to one line of 40 characters each: a stray quote makes long names of many lines."""
     on_one_line = (" ".join(name.split()) for name in names[:20])
     shown = ", ".join(name if len(name) <= 40 else f"{name[:39]}…" for name in on_one_line)
     return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"

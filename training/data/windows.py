@@ -8,7 +8,7 @@ With window 3 and horizon 2, the training part of ten rows gives
     window 5 6 7   targets 8 9
 
 and the part that starts with row 10 is judged on targets 10 11, 11 12 and so on, each with the window before it. A
-window may reach back into an earlier part, as it would when served; its targets never leave their own.
+window may reach back into an earlier part, as it would when served; its targets never leave their own part.
 """
 
 import math
@@ -19,16 +19,17 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from app.version.manifest import Frequency
 from training.config import Output
 from training.data.checks import check_names, check_part, check_parts
 from training.data.provenance import Provenance
 from training.errors import ConfigError, DataError
 
 PARTS = ("training", "validation", "test")
-"""Names of the parts of a split, in the order of time."""
+"""Names of the parts of a split, in time order."""
 
 CHUNK_BYTES = 2**24
-"""Windows are overlapping views of one table; about this much of them is copied at a time."""
+"""Windows are overlapping views of one table; about this many bytes of them are copied at a time."""
 
 Edges = tuple[int, int, int, int]
 """Row numbers where training, validation and test start, and where test ends."""
@@ -43,7 +44,8 @@ class Part:
     Attributes:
         windows: (windows, steps, features) float32, in raw units.
         targets: (windows, horizon, targets) float32: the rows that follow each window.
-        history: (windows, past, targets) float32: the targets' own rows up to each window's last, at least its steps.
+        history: (windows, past, targets) float32: the target columns up to the last row of each window; `past` is at
+            least the steps of a window.
     """
 
     windows: Float32
@@ -51,29 +53,33 @@ class Part:
     history: Float32
 
     def __post_init__(self) -> None:
-        """Refuses arrays of other shapes with a `ShapeError`."""
+        """Checks the shapes of the arrays.
+
+        Raises:
+            ShapeError: An array has another shape.
+        """
         check_part(self.windows, self.targets, self.history)
 
     @property
     def step_targets(self) -> Float32:
-        """(windows, steps, horizon, targets): for every step the rows that follow it; the last step's are `targets`."""
+        """(windows, steps, horizon, targets): the rows that follow each step; after the last step, `targets`."""
         steps, horizon = self.windows.shape[1], self.targets.shape[1]
         rows = np.concatenate([self.history[:, -steps:], self.targets], axis=1)  # (windows, steps + horizon, targets)
         following = np.lib.stride_tricks.sliding_window_view(rows[:, 1:], horizon, axis=1)
         return following.transpose(0, 1, 3, 2)
 
     def learnt_targets(self, output: Output) -> Float32:
-        """What a fit compares its forecasts with: `targets`, or for the output `sequence` those of every step."""
+        """Returns what a fit compares its forecasts with: `targets`, or `step_targets` for the output `sequence`."""
         return self.step_targets if output == "sequence" else self.targets
 
     def between(self, start: int, end: int) -> "Part":
-        """The windows from `start` up to `end`."""
+        """Returns the windows from `start` up to `end`."""
         return Part(self.windows[start:end], self.targets[start:end], self.history[start:end])
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a model is trained, stopped and judged on, and where it came from.
+    """What a model is trained, stopped and judged on, and where it comes from.
 
     Attributes:
         feature_names: Names along the last axis of the windows.
@@ -81,11 +87,11 @@ class Dataset:
         train: Windows to learn from.
         validation: Windows that tell when to stop.
         test: Windows for the final scores.
-        series: (rows, targets) float32: the training part's rows of the targets, in time order; none where every window
-            stands alone.
-        period: Rows in a season; None where there is none.
+        series: (rows, targets) float32: the target columns of the training part, in time order; no rows where every
+            window stands alone.
+        period: Rows in a season; None where there is no season.
         units: Units of measure by column, where they are known.
-        frequency: Distance between two rows in words; None where it is unknown.
+        frequency: Distance between two rows; None where it is unknown.
         provenance: Which table the windows were cut from.
     """
 
@@ -97,11 +103,15 @@ class Dataset:
     series: Float32 = field(default_factory=lambda: np.empty((0, 1), np.float32))
     period: int | None = None
     units: dict[str, str] = field(default_factory=dict)
-    frequency: str | None = None
+    frequency: Frequency | None = None
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        """Refuses names and parts that do not fit each other with a `ShapeError`."""
+        """Checks that names and parts fit each other.
+
+        Raises:
+            ShapeError: They do not.
+        """
         parts = dict(zip(PARTS, (self.train, self.validation, self.test), strict=True))
         check_names("feature_names", self.feature_names, "windows", self.train.windows.shape)
         check_names("target_names", self.target_names, "targets", self.train.targets.shape)
@@ -114,7 +124,7 @@ class Dataset:
 
 
 def split_rows(split: Sequence[float], rows: int) -> Edges:
-    """Splits rows in the order of time.
+    """Splits rows in time order.
 
     Args:
         split: Three positive shares of any total, such as 70, 15, 15; or the two row numbers, from 0, where validation
@@ -145,8 +155,8 @@ def split_rows(split: Sequence[float], rows: int) -> Edges:
     return 0, validation, test, rows
 
 
-def require_rows(edges: Edges, window: int, horizon: int) -> None:
-    """Refuses parts that are too short to cut a single window and its targets.
+def check_rows(edges: Edges, window: int, horizon: int) -> None:
+    """Checks that each part is long enough to cut one window and its targets.
 
     Raises:
         DataError: Says what each part needs and has.
@@ -163,14 +173,14 @@ def require_rows(edges: Edges, window: int, horizon: int) -> None:
 
 
 def cut_training(features: Float32, targets: Float32, window: int, horizon: int, stride: int = 1) -> Part:
-    """Windows that lie in the training part with their targets, `stride` rows from one start to the next.
+    """Cuts windows that lie in the training part with their targets, `stride` rows from one start to the next.
 
     Args:
         features: (rows, features) of the training part alone.
         targets: (rows, targets) of the training part alone.
         window: Steps of a window.
         horizon: Rows that follow a window as its targets.
-        stride: Rows between the starts of two windows.
+        stride: Rows from the start of a window to the start of the next.
     """
     part = cut_judged(features, targets, window, horizon, window)
     return Part(part.windows[::stride], part.targets[::stride], part.history[::stride])
@@ -179,15 +189,15 @@ def cut_training(features: Float32, targets: Float32, window: int, horizon: int,
 def cut_judged(
     features: Float32, targets: Float32, window: int, horizon: int, start: int, past: int | None = None
 ) -> Part:
-    """Windows whose targets start at every row from `start` on, as long as `horizon` rows are left.
+    """Cuts windows whose targets start at every row from `start` on, as long as `horizon` rows are left.
 
     Args:
-        features: (rows, features) of the part and all rows before it.
+        features: (rows, features) of the part and of all rows before it.
         targets: (rows, targets) of the same rows.
         window: Steps of a window.
         horizon: Rows that follow a window as its targets.
-        start: The part's first row, at least `window` and `past`.
-        past: Rows of history that come with each window; as many as its steps unless given.
+        start: First row of the part; at least `window` and `past`.
+        past: Rows of history that come with each window. Default: `window`.
     """
     ahead = start - window
     behind = start - (past or window)
@@ -199,12 +209,12 @@ def cut_judged(
 
 
 def slide(rows: Float32, length: int) -> Float32:
-    """(rows - length + 1, length, columns): every run of `length` rows, as a view."""
+    """Returns (rows - length + 1, length, columns): every run of `length` rows, as a view."""
     return np.lib.stride_tricks.sliding_window_view(rows, length, axis=0).transpose(0, 2, 1)
 
 
 def chunks(*arrays: Float32) -> Iterator[slice]:
-    """Slices of the first axis, the same for all arrays: `CHUNK_BYTES` of the widest, but never less than one row."""
+    """Slices the first axis, the same for all arrays, into `CHUNK_BYTES` of the widest array, at least one row each."""
     length = max(1, CHUNK_BYTES // max(1, *(array[:1].nbytes for array in arrays)))
     return (slice(start, start + length) for start in range(0, len(arrays[0]), length))
 

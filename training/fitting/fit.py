@@ -1,37 +1,34 @@
 """Fits a model: Adam along a cosine, early stopping on the validation part, the best weights kept.
 
 The loop is our own. Keras' `fit` goes back to Python after every batch, which costs more than a step of a small LSTM;
-here one call runs the steps of many batches (docs/decisions/0002). A loss that
-is not a finite number is diagnosed, undone and tried again with smaller steps.
+here one call runs the steps of many batches (docs/decisions/0002). A loss that is not a finite number is diagnosed,
+undone and tried again with smaller steps.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.config import TrainingConfig
-from training.console import note
 from training.data.checks import check_fit
 from training.data.windows import Part
 from training.errors import ConfigError, TrainingError
 from training.fitting.descent import Descent
-from training.fitting.doctor import Incident, Trouble, covered, diagnose
-from training.network.model import compile_forecast
+from training.fitting.diagnosis import covered, diagnose
+from training.fitting.history import Epoch, History
+from training.fitting.listener import Listener
+from training.fitting.symptoms import Incident, Trouble
+from training.network.model import Forecaster
 
 Array = NDArray[np.float32]
 Augment = Callable[[np.random.Generator, Array], Array]
-"""Takes windows (n, steps, features), gives others with the same targets; the generator is the fit's own."""
+"""Maps windows (n, steps, features) to others with the same targets; the generator is the fit's own."""
 
 CHUNK_BYTES = 2**25
 """Windows copied from the part for one call of the compiled loop, unless a single batch is larger."""
@@ -40,218 +37,49 @@ RETRIES = 3
 """Times that a fit goes back to its last good weights and on with smaller steps, before it gives up."""
 
 GROWTH = 10
-"""Times its shortest that the gradient of an epoch must be for the growth to be told."""
-
-LINES = 10
-"""About this many lines of progress go to a log, however many epochs there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One pass over the training windows."""
-
-    number: int
-    """From 1."""
-    loss: float
-    """Mean over the training windows, while the weights were changing; errors count in units of the yardstick."""
-    validation_loss: float
-    """Of the served forecast at the end of the pass, in the same units; NaN in a fit without validation."""
-    best: bool
-    """Whether no pass before had a lower validation loss; every pass is the best so far where there is none."""
-    gradient_norm: float = math.nan
-    """Norm of the whole gradient before clipping, mean over the steps."""
-    largest_norm: float = math.nan
-    """The largest of these norms."""
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """How a fit went."""
-
-    epochs: tuple[Epoch, ...]
-    seconds: float
-    """From the first line of `fit` to the last, compilation included."""
-    incidents: tuple[Incident, ...] = ()
-    """Losses and gradients that were not finite, and what was done about them."""
-
-    @property
-    def best(self) -> Epoch:
-        """The pass whose weights the model has kept."""
-        return [epoch for epoch in self.epochs if epoch.best][-1]
-
-
-class Listener:
-    """Hears how a fit goes; this one keeps it to itself. Entered before the first step, left however the fit ends."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        pass
-
-    def starts(self, epochs: int, steps: int) -> None:
-        """A fit of at most so many epochs begins, each of so many steps."""
-
-    def steps_done(self, steps: int) -> None:
-        """So many more steps are done."""
-
-    def epoch_done(self, epoch: Epoch) -> None:
-        """An epoch is over."""
-
-    def noticed(self, sentence: str) -> None:
-        """Something went wrong, or looks as if it will."""
-
-
-class Listeners(Listener):
-    """Several who hear the same."""
-
-    def __init__(self, *listeners: Listener) -> None:
-        self._listeners = listeners
-        self._entered = ExitStack()
-
-    def __enter__(self) -> Self:
-        for listener in self._listeners:
-            self._entered.enter_context(listener)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._entered.__exit__(kind, error, traceback)
-
-    def starts(self, epochs: int, steps: int) -> None:
-        """Tells them all."""
-        for listener in self._listeners:
-            listener.starts(epochs, steps)
-
-    def steps_done(self, steps: int) -> None:
-        """Tells them all."""
-        for listener in self._listeners:
-            listener.steps_done(steps)
-
-    def epoch_done(self, epoch: Epoch) -> None:
-        """Tells them all."""
-        for listener in self._listeners:
-            listener.epoch_done(epoch)
-
-    def noticed(self, sentence: str) -> None:
-        """Tells them all."""
-        for listener in self._listeners:
-            listener.noticed(sentence)
-
-
-class ProgressBar(Listener):
-    """A bar on a terminal: epoch, losses, time left."""
-
-    def __init__(self, console: Console) -> None:
-        self._epochs = self._steps = 0
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.fields[losses]}"),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._task = self._progress.add_task("", total=None, epoch="1", losses="compiling")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def starts(self, epochs: int, steps: int) -> None:
-        """Shows an empty bar."""
-        self._progress.update(self._task, total=epochs * steps, epoch=f"1/{epochs}")
-        self._epochs, self._steps = epochs, steps
-
-    def steps_done(self, steps: int) -> None:
-        """Moves the bar."""
-        self._progress.advance(self._task, steps)
-
-    def epoch_done(self, epoch: Epoch) -> None:
-        """Shows the losses; steps that were taken twice count once."""
-        label = f"{min(epoch.number + 1, self._epochs)}/{self._epochs}"
-        self._progress.update(self._task, completed=epoch.number * self._steps, epoch=label, losses=_losses(epoch))
-
-    def noticed(self, sentence: str) -> None:
-        """Prints the sentence above the bar."""
-        note(self._progress.console, sentence)
-
-
-class ProgressLines(Listener):
-    """A handful of plain lines for a log: about `LINES` of them, the first epoch's always."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._every = 1
-        self._epochs = 1
-
-    def starts(self, epochs: int, steps: int) -> None:
-        """Decides which epochs are told."""
-        self._epochs = epochs
-        self._every = math.ceil(epochs / LINES)
-        self._console.print(f"fitting: at most {epochs} epochs of {steps} steps", highlight=False)
-
-    def epoch_done(self, epoch: Epoch) -> None:
-        """Prints a line, if it is this epoch's turn."""
-        if epoch.number == 1 or epoch.number % self._every == 0:
-            self._console.print(f"epoch {epoch.number}/{self._epochs}  {_losses(epoch)}", highlight=False)
-
-    def noticed(self, sentence: str) -> None:
-        """Prints the sentence."""
-        note(self._console, sentence)
-
-
-def progress(console: Console) -> Listener:
-    """A bar where somebody watches, plain lines where a log is written."""
-    return ProgressBar(console) if console.is_terminal else ProgressLines(console)
+"""The gradient grows if the norm of an epoch is this many times the smallest norm of an epoch."""
 
 
 def fit(
-    model: keras.Model,
+    forecaster: Forecaster,
     config: TrainingConfig,
     train: Part,
     validation: Part | None,
     listener: Listener | None = None,
     augment: Augment | None = None,
 ) -> History:
-    """Fits the model in place and leaves it with the weights of its best epoch.
+    """Fits a model in place and leaves it with the weights of its best epoch.
 
     Every epoch shuffles the windows and takes as many full batches as there are; the few left out differ from epoch to
     epoch. The validation loss is taken over every window. The same configuration, data and machine give the same
     weights.
 
-    An epoch that meets a loss or a gradient that is not a finite number is run again, in another order, from the
-    weights of the best epoch so far, with half the rate, half the clip and patience anew, at most `RETRIES` times in a
-    fit.
+    An epoch that meets a loss or a gradient that is not a finite number is run again, in another order: from the
+    weights of the best epoch so far, with half the rate, half the clip and new patience. A fit does so at most
+    `RETRIES` times.
 
     Args:
-        model: As `build_model` makes it with the same configuration.
+        forecaster: The model, as `build_model` makes it with the same configuration, and its compiled forecast.
         config: The fields under Fitting.
         train: What is learnt from.
         validation: What decides when to stop and which weights are kept; None runs every epoch and keeps the last.
-        listener: Hears how it goes.
+        listener: Is told how the fit goes.
         augment: Changes the windows of every batch, if given; not with the output `sequence`.
 
     Returns:
         The losses of every epoch, and what went wrong.
 
     Raises:
-        ConfigError: The rate is still to be found.
+        ConfigError: The learning rate is `auto`.
         ShapeError: The windows are not those that the model was built for.
         TrainingError: A loss or a gradient is not a finite number, and smaller steps cannot help or did not.
     """
     started = time.perf_counter()
+    model = forecaster.model
     for part in (train, validation):
         if part is not None:
             check_fit(part.windows.shape, part.targets.shape, model.input.shape[1:], model.output.shape[-2:])
-    passes = _Passes(model, config, train, validation, augment)
+    passes = _Passes(forecaster, config, train, validation, augment)
     epochs: list[Epoch] = []
     incidents: list[Incident] = []
     good = passes.descent.state()
@@ -276,13 +104,29 @@ def fit(
     return History(tuple(epochs), time.perf_counter() - started, tuple(incidents))
 
 
+class _Batches(NamedTuple):
+    """The batches of one call."""
+
+    numbers: NDArray[np.int64]
+    """(steps, batch): numbers of the windows."""
+    windows: Array
+    """(steps, batch, steps of a window, features)."""
+    expected: Array
+    """(steps, batch, ..., horizon, targets): what follows the windows."""
+
+
 class _Passes:
     """Passes over the training windows, each followed by the validation."""
 
     def __init__(
-        self, model: keras.Model, config: TrainingConfig, train: Part, validation: Part | None, augment: Augment | None
+        self,
+        forecaster: Forecaster,
+        config: TrainingConfig,
+        train: Part,
+        validation: Part | None,
+        augment: Augment | None,
     ) -> None:
-        self.model = model
+        self.model = forecaster.model
         self.config = config
         self._windows = train.windows
         self._expected = train.learnt_targets(config.output)
@@ -292,41 +136,26 @@ class _Passes:
         self._batch = min(config.batch_size, len(train.windows))
         self.steps = len(train.windows) // self._batch
         cosine = keras.optimizers.schedules.CosineDecay(1.0, decay_steps=config.epochs * self.steps)
-        self.descent = Descent(model, config, _peak_rate(config), cosine)
-        self._forecast = compile_forecast(model)
+        self.descent = Descent(self.model, config, _peak_rate(config), cosine)
+        self._forecast = forecaster
 
     def run(self, number: int, lowest: float, told: Listener) -> Epoch | Trouble:
-        """One pass, up to the first loss or gradient that is not finite.
+        """Runs one pass, up to the first loss or gradient that is not finite.
 
         Args:
             number: The pass, from 1.
-            lowest: Validation loss so far.
-            told: Hears of the steps.
+            lowest: Lowest validation loss so far.
+            told: Is told of the steps.
         """
-        order = self._generator.permutation(len(self._windows))[: self.steps * self._batch]
         losses: list[float] = []
         norms: list[float] = []
-        for chosen in _calls(order.reshape(self.steps, self._batch), self._windows):
-            windows, expected = self._windows[chosen], self._expected[chosen]
-            if self._augment:
-                windows = self._augment(self._generator, windows.reshape(-1, *windows.shape[2:])).reshape(windows.shape)
-            taken = self.descent.run(windows, expected)
+        for batches in self._calls():
+            taken = self.descent.run(batches.windows, batches.expected)
             losses.extend(taken.losses.tolist())
             norms.extend(taken.norms.tolist())
             if not taken.finite or not self.descent.finite:
-                last = len(taken.losses) - 1
-                return Trouble(
-                    epoch=number,
-                    batch=len(losses),
-                    numbers=chosen[last],
-                    windows=windows[last],
-                    expected=expected[last],
-                    forecasts=np.asarray(self.model(windows[last], training=False)),
-                    loss=losses[-1],
-                    norm=norms[-1],
-                    usual_norm=float(np.mean(norms[:-1])) if len(norms) > 1 else math.nan,
-                )
-            told.steps_done(len(chosen))
+                return self._training_trouble(number, batches, losses, norms, last=len(taken.losses) - 1)
+            told.steps_done(len(batches.numbers))
         norm = {"gradient_norm": float(np.mean(norms)), "largest_norm": max(norms)}
         if self._validation is None:
             return Epoch(number, float(np.mean(losses)), math.nan, best=True, **norm)
@@ -336,20 +165,55 @@ class _Passes:
         return Epoch(number, float(np.mean(losses)), loss, best=loss < lowest, **norm)
 
     def is_sound(self, trouble: Trouble) -> bool:
-        """Whether the windows of a trouble give a finite loss and gradient with the weights as they are."""
+        """Returns whether the windows of a trouble give a finite loss and gradient with the weights as they are."""
         if trouble.part == "validation" and self._validation:
             return math.isfinite(self._validate(self._validation)[0])
         return all(map(math.isfinite, self.descent.probe(trouble.windows, trouble.expected)))
 
+    def _calls(self) -> Iterator[_Batches]:
+        """Shuffles the windows into batches and yields as many batches at a time as one call takes."""
+        order = self._generator.permutation(len(self._windows))[: self.steps * self._batch]
+        batches = order.reshape(self.steps, self._batch)
+        steps = max(1, CHUNK_BYTES // (self._batch * self._windows[:1].nbytes))
+        for start in range(0, self.steps, steps):
+            numbers = batches[start : start + steps]
+            windows = self._windows[numbers]
+            if self._augment:
+                windows = self._augment(self._generator, windows.reshape(-1, *windows.shape[2:])).reshape(windows.shape)
+            yield _Batches(numbers, windows, self._expected[numbers])
+
     def _validate(self, part: Part) -> tuple[float, Array]:
-        """The mean loss of the served forecasts over every window of a part, and the forecasts."""
+        """Returns the mean loss of the served forecasts over every window of a part, and the forecasts."""
         forecasts = self._forecast(part.windows)
-        losses = self.descent.losses_of(tf.constant(forecasts), tf.constant(part.targets))
-        return float(tf.reduce_mean(losses)), forecasts
+        return float(tf.reduce_mean(self._losses(forecasts, part))), forecasts
+
+    def _losses(self, forecasts: Array, part: Part) -> tf.Tensor:
+        """Returns the loss of every number of the forecasts: (n, horizon, targets)."""
+        return self.descent.losses_of(tf.constant(forecasts), tf.constant(part.targets))
+
+    def _training_trouble(
+        self, number: int, batches: _Batches, losses: Sequence[float], norms: Sequence[float], last: int
+    ) -> Trouble:
+        """Describes the last step of a pass, which was the step `last` of its call."""
+        windows = batches.windows[last]
+        return Trouble(
+            epoch=number,
+            batch=len(losses),
+            numbers=batches.numbers[last],
+            windows=windows,
+            expected=batches.expected[last],
+            forecasts=np.asarray(self.model(windows, training=False)),
+            loss=losses[-1],
+            norm=norms[-1],
+            usual_norm=float(np.mean(norms[:-1])) if len(norms) > 1 else math.nan,
+        )
 
     def _validation_trouble(self, number: int, part: Part, loss: float, forecasts: Array) -> Trouble:
-        """Of a pass: the first windows without a finite loss, a batch at most; the worst if only their sum is none."""
-        losses = np.asarray(self.descent.losses_of(tf.constant(forecasts), tf.constant(part.targets))).mean(axis=(1, 2))
+        """Describes a validation by its windows without a finite loss, at most a batch of them.
+
+        If the loss of every window is finite and only their sum is not, the window with the largest loss stands for it.
+        """
+        losses = np.asarray(self._losses(forecasts, part)).mean(axis=(1, 2))
         numbers = np.flatnonzero(~np.isfinite(losses))[: self._batch]
         if not len(numbers):
             numbers = np.array([losses.argmax()])
@@ -367,13 +231,13 @@ class _Passes:
 
 
 def _treat(trouble: Trouble, passes: _Passes, epochs: list[Epoch], treated: int) -> Incident:
-    """Says why, and takes smaller steps from here on; the last good weights are back already.
+    """Finds the cause, and takes smaller steps from here on. The last good weights are back already.
 
     Args:
-        trouble: What was seen.
-        passes: Where.
-        epochs: The passes done.
-        treated: Number of troubles before this one.
+        trouble: What the fit saw.
+        passes: The fit.
+        epochs: Its epochs so far.
+        treated: How many troubles it had before.
 
     Raises:
         TrainingError: Smaller steps cannot help, or did not.
@@ -405,24 +269,18 @@ def _peak_rate(config: TrainingConfig) -> float:
     return config.learning_rate
 
 
-def _calls(order: NDArray[np.int64], windows: Array) -> Iterator[NDArray[np.int64]]:
-    """Cuts an epoch's batches (steps, batch) into the pieces that one call of the compiled loop takes."""
-    steps = max(1, CHUNK_BYTES // (order.shape[1] * windows[:1].nbytes))
-    return (order[start : start + steps] for start in range(0, len(order), steps))
-
-
 def _patience_lost(epochs: list[Epoch], patience: int) -> bool:
-    """Whether the last `patience` epochs all failed to better the validation loss."""
+    """Returns whether none of the last `patience` epochs had the lowest validation loss so far."""
     return len(epochs) >= patience and not any(epoch.best for epoch in epochs[-patience:])
 
 
 def _lowest(epochs: list[Epoch]) -> float:
-    """The lowest validation loss so far."""
+    """Returns the lowest validation loss so far."""
     return min((epoch.validation_loss for epoch in epochs), default=math.inf)
 
 
 def _grows(epochs: list[Epoch], clip: float) -> bool:
-    """Whether the gradient of the last epoch was clipped as a rule and far longer than it was at its shortest."""
+    """Returns whether the last epoch's gradient was clipped as a rule, and `GROWTH` times as long as the shortest."""
     if len(epochs) < 2:
         return False
     norm = epochs[-1].gradient_norm
@@ -436,10 +294,3 @@ def _growth(epochs: list[Epoch]) -> str:
         f"{last.largest_norm:.3g}), {shortest.gradient_norm:.3g} in epoch {shortest.number}; a lower --learning-rate "
         "or --clip may keep it from exploding"
     )
-
-
-def _losses(epoch: Epoch) -> str:
-    """Both losses in words."""
-    if math.isnan(epoch.validation_loss):
-        return f"loss {epoch.loss:.4f}"
-    return f"loss {epoch.loss:.4f}  validation {epoch.validation_loss:.4f}{' (best)' if epoch.best else ''}"

@@ -5,21 +5,16 @@ those at which its loss, against the logarithm of the rate, stops falling.
 """
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import tensorflow as tf
-import tomlkit
 from numpy.typing import NDArray
-from tomlkit.exceptions import TOMLKitError
 
 from training.config import TrainingConfig
 from training.data.windows import Dataset
-from training.errors import ConfigError, TrainingError
+from training.errors import TrainingError
 from training.fitting.descent import Descent
 from training.network.model import build_model
 
@@ -156,45 +151,6 @@ def judge(rates: Sequence[float], losses: Sequence[float]) -> Sweep:
     else:
         reason += "twice the first would come too close to the second, so a third of that"
     return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), chosen, reason, diverged_at)
-
-
-def read_settings(file: Path) -> tomlkit.TOMLDocument:
-    """A configuration file with its comments and its layout; an empty one where there is none.
-
-    Raises:
-        ConfigError: The file cannot be read or is not TOML.
-    """
-    try:
-        return tomlkit.parse(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if file.parent.is_dir():
-            return tomlkit.document()
-        raise ConfigError(f"{file}: there is no folder {file.parent}; make it first.") from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror}).") from None
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: is not TOML: {error}.") from None
-
-
-def write_rate(file: Path, rate: float) -> None:
-    """Writes the rate into a configuration file and leaves the rest of it as it is.
-
-    Whoever reads the file meanwhile finds the old text or the new one.
-
-    Raises:
-        ConfigError: The file cannot be read or written, or is not TOML.
-    """
-    settings = read_settings(file)
-    settings["learning_rate"] = rate
-    try:
-        with TemporaryDirectory(dir=file.parent, prefix=".") as folder:
-            new = Path(folder) / file.name
-            new.write_text(tomlkit.dumps(settings), encoding="utf-8")
-            if file.exists():
-                shutil.copymode(file, new)
-            new.replace(file)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be written ({error.strerror}).") from None
 
 
 def smooth(losses: Sequence[float]) -> NDArray[np.float64]:

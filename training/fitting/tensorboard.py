@@ -8,7 +8,8 @@ from types import TracebackType
 import tensorflow as tf
 
 from training.errors import ConfigError
-from training.fitting.fit import Epoch, Listener
+from training.fitting.history import Epoch
+from training.fitting.listener import Listener
 
 SCALARS = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
 """Tells TensorBoard to draw a value's curve over the steps; `tf.summary.scalar` would need TensorBoard itself."""

@@ -12,17 +12,16 @@ import numpy as np
 import tensorflow as tf
 
 from app import __version__
-from app.arrays import Array
-from app.engines.tensorflow import SIGNATURE, TensorFlowEngine
-from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_windows, training_ranges
+from app.engines.engine import Engine
+from app.version.golden import Golden
 from app.version.manifest import Contract, DataFingerprint, Feature, Manifest, Score, Target, digest_files
 from training.config import TrainingConfig
 from training.data.windows import Dataset
-from training.errors import ExportError
+from training.errors import NotFusable
+from training.publishing.parity import check_twin, record_golden
 from training.publishing.publication import building_dir, publish
-from training.publishing.twin import NotFusable, build_twin, check_twin, write_twin
-
-GOLDEN_REAL_WINDOWS = 12
+from training.publishing.saved_model import save_model
+from training.publishing.twin import build_twin, write_twin
 
 Annex = Callable[[Path, Manifest], None]
 """Adds files to the folder of a version whose manifest is complete but for the checksums."""
@@ -55,9 +54,8 @@ def export(
     model_dir = config.models_dir / config.name
     with building_dir(model_dir) as building:
         contract = make_contract(dataset)
-        save_model(model, contract, building)
-        engine = TensorFlowEngine(building, contract, max(PARITY_BATCHES))
-        golden = _record_golden_rows(engine, model, contract, dataset)
+        engine = save_model(model, contract, building)
+        golden = record_golden(engine, model, contract, dataset.test.windows)
         golden.save(building)
         no_twin = _try_twin(engine, model, contract, golden, building)
         manifest = Manifest(
@@ -82,7 +80,7 @@ def make_contract(dataset: Dataset) -> Contract:
     windows, targets = dataset.train.windows, dataset.train.targets
     minima, maxima = windows.min(axis=(0, 1)), windows.max(axis=(0, 1))
     scales = targets.astype(np.float64).std(axis=(0, 1))
-    units = dataset.units
+    units, frequency = dataset.units, dataset.frequency
     features = tuple(
         Feature(name=name, unit=units.get(name), minimum=float(low), maximum=float(high))
         for name, low, high in zip(dataset.feature_names, minima, maxima, strict=True)
@@ -93,46 +91,12 @@ def make_contract(dataset: Dataset) -> Contract:
         features=features,
         horizon=targets.shape[1],
         targets=tuple(Target(name=name, unit=units.get(name), scale=float(scale)) for name, scale in named_scales),
-        frequency=dataset.frequency,
+        frequency=frequency.words if frequency else None,
+        spacing=frequency,
     )
 
 
-def save_model(model: keras.Model, contract: Contract, folder: Path) -> None:
-    """Writes the SavedModel with one signature; the batch dimension stays open, steps and features are fixed.
-
-    Raises:
-        ExportError: The graph holds an operator that cannot be served.
-    """
-
-    def forecast(windows: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"forecast": model(windows, training=False)}
-
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    windows = tf.TensorSpec((None, *contract.window_shape), tf.float32, name="windows")
-    archive.add_endpoint("serve", forecast, input_signature=[windows])
-    archive.write_out(str(folder), verbose=False)
-    _refuse_operators(folder)
-
-
-def _record_golden_rows(engine: TensorFlowEngine, model: keras.Model, contract: Contract, dataset: Dataset) -> Golden:
-    """Compares the SavedModel that was written, not warmed up and hence as it is, with the model in memory."""
-    golden_windows = _golden_windows(contract, dataset)
-    worst = 0.0
-    for windows in (golden_windows, *(probe_windows(contract, rows) for rows in PARITY_BATCHES)):
-        expected = np.asarray(model(windows, training=False))
-        worst = max(worst, deviation(engine.predict(windows), expected, contract.target_scales))
-    if worst > 1:
-        raise ExportError(
-            f"The exported model does not compute what the trained one does: it is off by {worst * TOLERANCE:.1g} of "
-            f"the targets' scale where {TOLERANCE:g} is allowed. Nothing was published."
-        )
-    return Golden(golden_windows, engine.predict(golden_windows))
-
-
-def _try_twin(
-    engine: TensorFlowEngine, model: keras.Model, contract: Contract, golden: Golden, folder: Path
-) -> str | None:
+def _try_twin(engine: Engine, model: keras.Model, contract: Contract, golden: Golden, folder: Path) -> str | None:
     """Adds the fused twin to the folder of the SavedModel; returns why not, where there can be none."""
     try:
         twin = build_twin(model, contract)
@@ -141,31 +105,6 @@ def _try_twin(
         return refusal.reason
     write_twin(twin, folder)
     return None
-
-
-def _refuse_operators(folder: Path) -> None:
-    """Refuses operators that only a GPU can run, and any that lets one forecast change the next."""
-    graph = tf.saved_model.load(str(folder)).signatures[SIGNATURE].graph.as_graph_def()
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    for operator in {node.op for node in nodes}:
-        if "cudnn" in operator.lower() or operator.startswith("Assign"):
-            raise ExportError(
-                f"The graph holds the operator {operator}, which cannot be served. Nothing was published."
-            )
-
-
-def _golden_windows(contract: Contract, dataset: Dataset) -> Array:
-    """Real windows, the latest first, and flat ones."""
-    real = dataset.test.windows[:: -max(1, len(dataset.test.windows) // GOLDEN_REAL_WINDOWS)][:GOLDEN_REAL_WINDOWS]
-    return np.concatenate([real, flat_windows(contract)]).astype(np.float32)
-
-
-def flat_windows(contract: Contract) -> Array:
-    """Four windows that never change, at and beyond the ends of the training ranges: (4, steps, features)."""
-    minima, maxima = training_ranges(contract)
-    spreads = maxima - minima
-    levels = (minima, maxima, minima - spreads, maxima + spreads)
-    return np.stack([np.broadcast_to(level, contract.window_shape) for level in levels])
 
 
 def releases() -> dict[str, str]:

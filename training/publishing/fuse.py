@@ -21,23 +21,23 @@ from app.engines.choice import replay
 from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, TensorFlowEngine
 from app.version.golden import PARITY_BATCHES, Golden, probe_windows, with_scales
 from app.version.manifest import (
-    MADE_ELSEWHERE,
     MANIFEST_FILE,
     NAME_PATTERN,
     VERSION_PATTERN,
     Contract,
-    DataFingerprint,
     Feature,
     Manifest,
     Target,
     digest_files,
 )
 from training.config import NAME_IN_WORDS, TrainingConfig
-from training.errors import FusionError
-from training.publishing.export import flat_windows, releases, save_model
+from training.errors import FusionError, NotFusable
+from training.publishing.export import releases
+from training.publishing.parity import check_twin, flat_windows
 from training.publishing.publication import building_dir, publish
 from training.publishing.rebuild import rebuild_foreign, rebuild_version
-from training.publishing.twin import NotFusable, build_twin, check_twin, write_twin
+from training.publishing.saved_model import save_model
+from training.publishing.twin import build_twin, write_twin
 
 
 def fuse(path: Path, name: str | None = None, models_dir: Path | None = None) -> Path:
@@ -76,13 +76,12 @@ def _model_dir(path: Path, name: str | None, models_dir: Path | None, *, is_vers
 
 def _fuse_version(version_dir: Path, model_dir: Path) -> Path:
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     if manifest.has_twin:
         raise FusionError(version_dir, "has a fused twin already")
     contract, golden = manifest.contract, Golden.load(version_dir)
     engine = TensorFlowEngine(version_dir, contract, max(PARITY_BATCHES))
-    saved = _load(version_dir)  # keeps the variables alive
-    twin = build_twin(rebuild_version(manifest, saved.signatures[SIGNATURE]), contract)
+    twin = build_twin(rebuild_version(manifest, engine.function), contract)
     check_twin(twin, engine.predict, contract, golden)
 
     with building_dir(model_dir) as building:
@@ -112,21 +111,12 @@ def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
     check_twin(twin, predict, contract, golden)
 
     with building_dir(model_dir) as building:
-        save_model(model, contract, building)
-        replay(TensorFlowEngine(building, contract, max(PARITY_BATCHES)), golden, contract, building)
+        engine = save_model(model, contract, building)
+        replay(engine, golden, contract, building)
         golden.save(building)
         write_twin(twin, building)
-        manifest = Manifest(
-            name=model_dir.name,
-            created=datetime.now(UTC),
-            contract=contract,
-            config={},
-            data=DataFingerprint(source=MADE_ELSEWHERE),
-            versions=releases(),
-            scores=(),
-            verdict=f"{MADE_ELSEWHERE.capitalize()}.",
-            files=digest_files(building),
-        )
+        made_with, files = releases(), digest_files(building)
+        manifest = Manifest.foreign(model_dir.name, datetime.now(UTC), contract, versions=made_with, files=files)
         return publish(manifest, building, model_dir)
 
 

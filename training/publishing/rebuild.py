@@ -4,11 +4,11 @@
     rebuild_foreign  one made elsewhere: the names and shapes of its variables have to tell
 
 A SavedModel keeps the numbers and not the layers. What comes out here is a guess, a good one: whoever uses it has to
-compare it with the SavedModel, as `training.publishing.twin.check_twin` does.
+compare it with the SavedModel, as `training.publishing.parity.check_twin` does.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -19,9 +19,10 @@ from pydantic import ValidationError
 
 from app.version.manifest import Contract, Manifest
 from training.config import Cell, Scale, TrainingConfig
+from training.errors import NotFusable
 from training.network.layers import Scaling, kinds_of, no_scaling
 from training.network.model import assemble_model, linear_config, serving_model
-from training.publishing.twin import NotFusable
+from training.publishing.saved_model import nodes
 
 Array = NDArray[np.float32]
 Group = dict[str, Array]
@@ -95,7 +96,7 @@ def rebuild_foreign(contract: Contract, signature: Any) -> keras.Model:
     Raises:
         NotFusable: Its variables are not those of such a model, or its graph has what no such model needs.
     """
-    for node in _nodes(signature):
+    for node in nodes(signature):
         if node.op in BENDS and node.attr["T"].type == tf.float32.as_datatype_enum:
             raise NotFusable(f"its graph holds the operator {node.op}; {DRAWABLE}")
     groups = _group(signature.variables)
@@ -136,19 +137,11 @@ def _constants(signature: Any) -> dict[str, Array]:
     The export traces the model once more, which puts a number behind the layer's name: `spread_1/truediv/y`.
     """
     found = {}
-    for node in _nodes(signature):
+    for node in nodes(signature):
         place = re.search(r"(?:^|/)(centre|spread|forecast)(?:_\d+)?/(.+)$", node.name)
         if place and node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum:
             found["/".join(place.groups())] = tf.make_ndarray(node.attr["value"].tensor)
     return found
-
-
-def _nodes(signature: Any) -> Iterator[Any]:
-    """The nodes of the graph, and of the functions in it."""
-    graph = signature.graph.as_graph_def()
-    yield from graph.node
-    for function in graph.library.function:
-        yield from function.node_def
 
 
 def _group(variables: Iterable[Any]) -> dict[str, Group]:

@@ -4,50 +4,27 @@ On a CPU, Keras computes a recurrent layer step by step, a dozen small operation
 single operators, which multiply all steps by the kernel at once and go through the rest without leaving the operator.
 
     build_twin   draws the graph, layer by layer, from a model that `training.network.model` made
-    check_twin   proves that the graph computes what the SavedModel computes
     write_twin   puts it into a version
 
-A model that cannot be drawn, or does not prove right, is `NotFusable`; it is published and served without a twin.
+`parity` proves that a twin computes what the SavedModel computes. A model that cannot be drawn, or whose twin does not
+prove right, is `NotFusable`: it is published and served without a twin.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
-from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto
 
-from app import __version__
-from app.arrays import Array
-from app.engines.onnx import INPUT, OUTPUT, OnnxEngine
-from app.errors import ArtifactError
-from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_windows, training_ranges
+from app.engines.onnx import INPUT, OUTPUT
 from app.version.manifest import TWIN_FILE, Contract
-from training.errors import TrainingError
+from training.errors import NotFusable
 from training.network.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
-
-OPSET, IR_VERSION = 14, 7
-"""The oldest pair that has all operators in the form used here, of 2021. ONNX Runtime reads old ones for good, and
-every release of it since 1.8 reads these; a newer pair would say the same and lock older runtimes out."""
-
-RECURRENT_OPERATORS = frozenset({"LSTM", "GRU", "RNN"})
-PLAIN_OPERATORS = frozenset(
-    {"Add", "Div", "Gather", "Gemm", "MatMul", "Mul", "ReduceMean", "Reshape", "Sqrt", "Squeeze", "Sub", "Transpose"}
-)
-
-FOLDED: dict[str, Callable[..., Any]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Div": np.divide,
-    "MatMul": np.matmul,
-}
-"""Operators of two values that are computed while drawing where both are constants."""
+from training.publishing.graph import Constant, Graph, Value
 
 CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
     layers.LSTM: ("LSTM", (0, 3, 1, 2)),  # Keras: input, forget, cell, output; ONNX: input, output, forget, cell
@@ -80,22 +57,6 @@ REQUIRED_LAYERS = frozenset({"windows", "centre", "spread", "scale", "rows", "fo
 PATHS = (frozenset({"recurrent_1", "head"}), frozenset({"flat", "skip"}))
 """Layers on the two ways from the scaled window to the forecast: a model has one or both."""
 
-Constant = NDArray[np.float32]
-Value = str | Constant
-"""What a layer makes: the output of a node, by its name, or a constant."""
-
-
-class NotFusable(TrainingError):
-    """A model has no fused twin; TensorFlow serves it all the same.
-
-    Args:
-        reason: Why, as the end of a sentence.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"The model has no fused twin, because {reason}.")
-        self.reason = reason
-
 
 def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
     """Draws the graph of a model.
@@ -112,7 +73,7 @@ def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
         NotFusable: The model holds something that `training.network.model` does not make.
     """
     _refuse_unknown(model)
-    graph = _Graph()
+    graph = Graph()
     steps, named = contract.steps, {layer.name: layer for layer in model.layers}
     centre = _draw_centre(graph, named["centre"], steps)
     spread = _draw_spread(graph, named["spread"], centre, steps)
@@ -131,104 +92,19 @@ def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
     return graph.finish(contract)
 
 
-def check_twin(twin: ModelProto, predict_plain: Callable[[Array], Array], contract: Contract, golden: Golden) -> None:
-    """Proves that a twin is fused and computes what the SavedModel does, in every company of windows.
-
-    Args:
-        twin: As `build_twin` draws it.
-        predict_plain: The SavedModel as it is: windows (batch, steps, features) -> (batch, horizon, targets).
-        contract: The shapes, the training ranges and the targets' scales.
-        golden: The version's golden rows.
-
-    Raises:
-        NotFusable: It is not, or does not.
-    """
-    _refuse_operators(twin)
-    engine = _load(twin, contract)
-    windows = np.concatenate([_extreme_windows(contract), probe_windows(contract, max(PARITY_BATCHES))])
-    cases = (windows, predict_plain(windows)), (golden.windows, golden.forecasts)
-    for batch in PARITY_BATCHES:
-        for inputs, expected in cases:
-            pieces = [engine.predict(inputs[start : start + batch]) for start in range(0, len(inputs), batch)]
-            worst = deviation(np.concatenate(pieces), expected, contract.target_scales)
-            if worst > 1:
-                raise NotFusable(
-                    f"in batches of {batch} the graph is off by {worst * TOLERANCE:.1g} of the targets' scale where "
-                    f"{TOLERANCE:g} is allowed"
-                )
-
-
 def write_twin(twin: ModelProto, version_dir: Path) -> None:
     """Writes a twin into the folder of a version."""
     path = version_dir / TWIN_FILE
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(twin.SerializeToString(deterministic=True))
+    path.write_bytes(twin_bytes(twin))
 
 
-class _Graph:
-    """The nodes and constants of a graph so far. The output of a node has the name of the node."""
-
-    def __init__(self) -> None:
-        self._nodes: list[NodeProto] = []
-        self._constants: list[TensorProto] = []
-
-    def add(self, name: str, operator: str, *inputs: str | NDArray[Any], skip: int = 0, **attributes: Any) -> str:
-        """Adds a node.
-
-        Args:
-            name: Name of the node and of its output.
-            operator: ONNX operator.
-            inputs: Outputs of other nodes by their names, and constants.
-            skip: How many outputs of the operator, before the one that is wanted, are not computed.
-            attributes: Of the operator.
-
-        Returns:
-            The name of the output.
-        """
-        names = [self._name_of(value, f"{name}/{position}") for position, value in enumerate(inputs)]
-        outputs = [*[""] * skip, name]
-        self._nodes.append(helper.make_node(operator, names, outputs, name=name, **attributes))
-        return name
-
-    def combine(self, name: str, operator: str, left: Value, right: Value) -> Value:
-        """Two values by one of `FOLDED`; a node only where the windows matter and something changes."""
-        if isinstance(right, np.ndarray):
-            if isinstance(left, np.ndarray):
-                return np.asarray(FOLDED[operator](left, right), np.float32)
-            if _changes_nothing(operator, right):
-                return left
-        return self.add(name, operator, left, right)
-
-    def finish(self, contract: Contract) -> ModelProto:
-        """The whole model: float32 in and out, the batch dimension open."""
-        windows = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *contract.window_shape])
-        forecast = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", *contract.forecast_shape])
-        return helper.make_model(
-            helper.make_graph(self._nodes, "windowcast", [windows], [forecast], self._constants),
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="windowcast",
-            producer_version=__version__,
-        )
-
-    def _name_of(self, value: str | NDArray[Any], name: str) -> str:
-        if isinstance(value, str):
-            return value
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
+def twin_bytes(twin: ModelProto) -> bytes:
+    """Returns a twin as its file holds it; the same twin gives the same bytes."""
+    return bytes(twin.SerializeToString(deterministic=True))
 
 
-def _changes_nothing(operator: str, right: Constant) -> bool:
-    match operator:
-        case "Add" | "Sub":
-            return not right.any()
-        case "Mul" | "Div":
-            return bool((right == 1).all())
-        case _:
-            return np.array_equal(right, np.eye(len(right)))
-
-
-def _draw_centre(graph: _Graph, centre: Centre, steps: int) -> Value:
+def _draw_centre(graph: Graph, centre: Centre, steps: int) -> Value:
     """What the windows are counted from, broadcasting with (batch, steps, features)."""
     name = centre.name
     match centre.kind:
@@ -247,7 +123,7 @@ def _draw_centre(graph: _Graph, centre: Centre, steps: int) -> Value:
             return graph.add(name, "Add", _draw_mean(graph, f"{name}/mean", distance, kind, steps), first)
 
 
-def _draw_spread(graph: _Graph, spread: Spread, centre: Value, steps: int) -> Value:
+def _draw_spread(graph: Graph, spread: Spread, centre: Value, steps: int) -> Value:
     """How far the windows lie from their centre, broadcasting with (batch, steps, features)."""
     name = spread.name
     if spread.kind == "constant":
@@ -260,7 +136,7 @@ def _draw_spread(graph: _Graph, spread: Spread, centre: Value, steps: int) -> Va
     return graph.combine(name, "Mul", graph.add(f"{name}/root", "Sqrt", floored), spread.constant)
 
 
-def _draw_mean(graph: _Graph, name: str, rows: str, kind: str, steps: int) -> str:
+def _draw_mean(graph: Graph, name: str, rows: str, kind: str, steps: int) -> str:
     """The `mean` of all rows, (batch, 1, features), or the `running` mean of those so far, (batch, steps, features)."""
     if kind == "mean":
         return graph.add(name, "ReduceMean", rows, axes=[1])
@@ -269,7 +145,7 @@ def _draw_mean(graph: _Graph, name: str, rows: str, kind: str, steps: int) -> st
     return graph.add(name, "MatMul", weights, rows)
 
 
-def _draw_recurrent_stack(graph: _Graph, stack: Sequence[keras.layers.Layer], scaled: Value) -> str:
+def _draw_recurrent_stack(graph: Graph, stack: Sequence[keras.layers.Layer], scaled: Value) -> str:
     """The state of the last layer after the last step: (batch, steps, features) -> (batch, units).
 
     ONNX has the steps first; in between everything is (steps, batch, units). A layer in both directions has twice as
@@ -283,7 +159,7 @@ def _draw_recurrent_stack(graph: _Graph, stack: Sequence[keras.layers.Layer], sc
     return _join_directions(graph, stack[-1], final, axis=0)
 
 
-def _draw_recurrence(graph: _Graph, layer: keras.layers.Layer, hidden: str, skip: int) -> str:
+def _draw_recurrence(graph: Graph, layer: keras.layers.Layer, hidden: str, skip: int) -> str:
     """One layer as one node, of which the output after `skip` others is wanted."""
     directions = _directions(layer)
     operator, order = CELLS[type(directions[0])]
@@ -322,7 +198,7 @@ def _onnx_weights(cell: keras.layers.Layer, order: tuple[int, ...]) -> tuple[Con
     return sort(cell.kernel).T, sort(cell.recurrent_kernel).T, biases.ravel()
 
 
-def _join_directions(graph: _Graph, layer: keras.layers.Layer, states: str, axis: int) -> str:
+def _join_directions(graph: Graph, layer: keras.layers.Layer, states: str, axis: int) -> str:
     """Takes the directions, which stand before (batch, units), into the units."""
     if not isinstance(layer, layers.Bidirectional):
         return graph.add(f"{layer.name}/joined", "Squeeze", states, np.array([axis]))
@@ -333,7 +209,7 @@ def _join_directions(graph: _Graph, layer: keras.layers.Layer, states: str, axis
     return graph.add(f"{layer.name}/joined", "Reshape", swapped, shape)
 
 
-def _draw_paths(graph: _Graph, model: keras.Model, scaled: Value) -> str:
+def _draw_paths(graph: Graph, model: keras.Model, scaled: Value) -> str:
     """The scaled forecast, (batch, horizon * targets): through the recurrent layers, past them, or both."""
     named = {layer.name: layer for layer in model.layers}
     paths = []
@@ -345,12 +221,12 @@ def _draw_paths(graph: _Graph, model: keras.Model, scaled: Value) -> str:
     return graph.add("sum", "Add", *paths) if len(paths) > 1 else paths[0]
 
 
-def _draw_dense(graph: _Graph, dense: keras.layers.Dense, values: str) -> str:
+def _draw_dense(graph: Graph, dense: keras.layers.Dense, values: str) -> str:
     """(batch, units) -> (batch, horizon * targets)."""
     return graph.add(dense.name, "Gemm", values, np.asarray(dense.kernel), np.asarray(dense.bias))
 
 
-def _draw_restore(graph: _Graph, restore: Restore, output: str, centre: Value, spread: Value) -> None:
+def _draw_restore(graph: Graph, restore: Restore, output: str, centre: Value, spread: Value) -> None:
     """The forecast in raw units; centre and spread (batch or 1, 1, features) are those of the last step."""
     selected = graph.combine("forecast/selected_spread", "MatMul", spread, restore.selection)
     complete = graph.combine("forecast/complete_spread", "Add", selected, restore.fixed_spread)
@@ -360,7 +236,7 @@ def _draw_restore(graph: _Graph, restore: Restore, output: str, centre: Value, s
     graph.add(OUTPUT, "Add", graph.combine("forecast/distance", "Mul", output, spread), centre)
 
 
-def _at_last_step(graph: _Graph, layer: Centre | Spread, value: Value, steps: int) -> Value:
+def _at_last_step(graph: Graph, layer: Centre | Spread, value: Value, steps: int) -> Value:
     """The last row of a centre or spread that has one row a step."""
     if layer.kind not in ("running", "own"):
         return value
@@ -419,34 +295,3 @@ def _require(layer: keras.layers.Layer, **options: object) -> None:
     for option, value in options.items():
         if config.get(option, value) != value:
             raise NotFusable(f"{layer.name} has {option}={config[option]!r} where only {value!r} can be drawn")
-
-
-def _refuse_operators(twin: ModelProto) -> None:
-    """Refuses a graph in which a recurrent layer is anything but one operator."""
-    operators = {node.op_type for node in twin.graph.node}
-    for operator in sorted(operators - RECURRENT_OPERATORS - PLAIN_OPERATORS):
-        raise NotFusable(f"the graph holds the operator {operator}")
-
-
-def _load(twin: ModelProto, contract: Contract) -> OnnxEngine:
-    """The twin as the service will run it, by way of a file."""
-    with TemporaryDirectory() as folder:
-        write_twin(twin, Path(folder))
-        try:
-            return OnnxEngine(Path(folder), contract, max(PARITY_BATCHES), threads=1)
-        except ArtifactError as error:
-            raise NotFusable("ONNX Runtime cannot load the graph") from error
-
-
-def _extreme_windows(contract: Contract) -> Array:
-    """Windows with edges, as no random one has them: flat, rising, falling, alternating, and with one row far off.
-
-    Returns:
-        Shape (batch, steps, features), raw units: within the training ranges, and as far again below and above.
-    """
-    steps = np.arange(contract.steps)
-    rising = steps / max(1, steps[-1])
-    profiles = np.stack([0 * rising, 0 * rising + 1, rising, 1 - rising, steps % 2, steps == 0, steps == steps[-1]])
-    shares = np.concatenate([profiles, 2 * profiles, -profiles])[:, :, None]
-    minima, maxima = training_ranges(contract)
-    return np.asarray(minima + shares * (maxima - minima), np.float32)

@@ -159,7 +159,7 @@ def test_the_callers_own_limit_of_time_is_kept(service: Service) -> None:
 
 
 def test_a_service_that_cannot_load_tells_on_fatal_and_says_that_it_failed(tmp_path: Path) -> None:
-    def fail(folder: Path) -> Any:
+    def fail(folder: Path, _: object) -> Any:
         raise RuntimeError(folder.name)
 
     told: list[BaseException] = []

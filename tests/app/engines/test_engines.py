@@ -155,6 +155,19 @@ def test_a_twin_that_does_not_prove_right_is_not_served(
         load("onnx", twin_dir)
 
 
+def test_the_bytes_that_were_checked_are_the_bytes_that_run(twin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Manifest.read_file
+
+    def read_and_swap(self: Manifest, version_dir: Path, name: str) -> bytes:
+        content = read(self, version_dir, name)
+        (version_dir / name).write_bytes(wrong_twin().SerializeToString())
+        return content
+
+    monkeypatch.setattr(Manifest, "read_file", read_and_swap)
+
+    assert load("onnx", twin_dir).name == "onnx"
+
+
 def test_without_onnx_runtime_auto_serves_by_tensorflow_and_says_so(
     twin_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

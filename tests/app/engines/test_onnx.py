@@ -24,14 +24,7 @@ from tests.servers import ROOT, environment, running
 from tests.versions import contract_of, expected_forecasts, make_fused_version, mean_twin, some_windows
 
 MANY_TURNS = 30
-"""Far more than a thread gets before another one takes Python's lock for good, far fewer than in a third of a second."""
-
-
-def put(twin: ModelProto, version_dir: Path) -> Path:
-    path = version_dir / TWIN_FILE
-    path.parent.mkdir()
-    onnx.save_model(twin, path)
-    return path
+"""Far more than a thread gets before another thread takes the lock for good, far fewer than in a third of a second."""
 
 
 def assert_python_goes_on(compute: Callable[[], object]) -> None:
@@ -62,14 +55,14 @@ def contract() -> Contract:
     return contract_of()
 
 
-@pytest.fixture
-def twin(tmp_path: Path) -> Path:
-    return put(mean_twin(), tmp_path)
+@pytest.fixture(scope="module")
+def twin() -> bytes:
+    return bytes(mean_twin().SerializeToString())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_batches_of_every_size(threads: int, twin: Path, contract: Contract, tmp_path: Path) -> None:
-    engine = OnnxEngine(tmp_path, contract, 70, threads)
+def test_batches_of_every_size(threads: int, twin: bytes, contract: Contract) -> None:
+    engine = OnnxEngine(twin, contract, 70, threads)
     engine.warm_up()
 
     for rows in (*range(1, 71), 1000):
@@ -79,8 +72,8 @@ def test_batches_of_every_size(threads: int, twin: Path, contract: Contract, tmp
         assert_allclose(forecasts, expected_forecasts(windows, contract), rtol=1e-6)
 
 
-def test_forecast_is_the_same_alone_and_in_company(twin: Path, contract: Contract, tmp_path: Path) -> None:
-    engine = OnnxEngine(tmp_path, contract, 64, threads=2)
+def test_forecast_is_the_same_alone_and_in_company(twin: bytes, contract: Contract) -> None:
+    engine = OnnxEngine(twin, contract, 64, threads=2)
     windows = some_windows(300, contract)
 
     alone = np.concatenate([engine.predict(window[None]) for window in windows])
@@ -88,8 +81,8 @@ def test_forecast_is_the_same_alone_and_in_company(twin: Path, contract: Contrac
     assert_array_equal(engine.predict(windows), alone)
 
 
-def test_windows_may_be_a_view(twin: Path, contract: Contract, tmp_path: Path) -> None:
-    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+def test_windows_may_be_a_view(twin: bytes, contract: Contract) -> None:
+    engine = OnnxEngine(twin, contract, 64, threads=1)
     windows = some_windows(20, contract)
 
     assert_array_equal(engine.predict(windows[::-2]), engine.predict(windows)[::-2])
@@ -106,9 +99,9 @@ def test_windows_may_be_a_view(twin: Path, contract: Contract, tmp_path: Path) -
     ],
 )
 def test_only_large_batches_wake_other_threads(
-    rows: int, alone: list[int], shared: list[int], twin: Path, contract: Contract, tmp_path: Path
+    rows: int, alone: list[int], shared: list[int], twin: bytes, contract: Contract
 ) -> None:
-    engine = OnnxEngine(tmp_path, contract, 64, threads=2)
+    engine = OnnxEngine(twin, contract, 64, threads=2)
     engine._alone, engine._shared = Recorder(engine._alone), Recorder(engine._shared)
 
     engine.predict(some_windows(rows, contract))
@@ -116,14 +109,14 @@ def test_only_large_batches_wake_other_threads(
     assert (engine._alone.batches, engine._shared.batches) == (alone, shared)
 
 
-def test_one_thread_needs_one_session(twin: Path, contract: Contract, tmp_path: Path) -> None:
-    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+def test_one_thread_needs_one_session(twin: bytes, contract: Contract) -> None:
+    engine = OnnxEngine(twin, contract, 64, threads=1)
 
     assert engine._alone is engine._shared
 
 
-def test_name_and_remark(twin: Path, contract: Contract, tmp_path: Path) -> None:
-    one, two = (OnnxEngine(tmp_path, contract, 64, threads) for threads in (1, 2))
+def test_name_and_remark(twin: bytes, contract: Contract) -> None:
+    one, two = (OnnxEngine(twin, contract, 64, threads) for threads in (1, 2))
 
     assert one.name == "onnx"
     assert one.remark == "fused operators, 1 thread"
@@ -141,66 +134,46 @@ def test_name_and_remark(twin: Path, contract: Contract, tmp_path: Path) -> None
     ],
     ids=["steps", "features", "batch", "input name", "output name"],
 )
-def test_twin_that_breaks_the_contract_is_refused(
-    unfit: ModelProto, problem: str, contract: Contract, tmp_path: Path
-) -> None:
-    put(unfit, tmp_path)
-
-    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: has {problem}"):
-        OnnxEngine(tmp_path, contract, 64, threads=1)
+def test_twin_that_breaks_the_contract_is_refused(unfit: ModelProto, problem: str, contract: Contract) -> None:
+    with pytest.raises(ArtifactError, match=rf"^models/{TWIN_FILE}: has {problem}"):
+        OnnxEngine(unfit.SerializeToString(), contract, 64, threads=1, source=Path("models", TWIN_FILE))
 
 
 @pytest.mark.parametrize("contract", [contract_of(horizon=3), contract_of(targets=2)], ids=["horizon", "targets"])
-def test_other_forecast_than_the_contract_says_is_refused(twin: Path, contract: Contract, tmp_path: Path) -> None:
+def test_other_forecast_than_the_contract_says_is_refused(twin: bytes, contract: Contract) -> None:
     with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: has the output forecast"):
-        OnnxEngine(tmp_path, contract, 64, threads=1)
-
-
-def test_missing_twin_is_told(contract: Contract, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: cannot be read \(No such file or directory\)"):
-        OnnxEngine(tmp_path, contract, 64, threads=1)
-
-
-def test_twin_that_cannot_be_read_is_told(contract: Contract, tmp_path: Path) -> None:
-    (tmp_path / TWIN_FILE).mkdir(parents=True)
-
-    with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: cannot be read \(Is a directory\)"):
-        OnnxEngine(tmp_path, contract, 64, threads=1)
+        OnnxEngine(twin, contract, 64, threads=1)
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1], ids=["empty", "cut", "short"])
-def test_corrupt_twin_is_told(keep: int, twin: Path, contract: Contract, tmp_path: Path) -> None:
-    twin.write_bytes(twin.read_bytes()[:keep])
-
+def test_corrupt_twin_is_told(keep: int, twin: bytes, contract: Contract) -> None:
     with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: is not a graph that ONNX Runtime loads"):
-        OnnxEngine(tmp_path, contract, 64, threads=1)
+        OnnxEngine(twin[:keep], contract, 64, threads=1)
 
 
 def test_twin_that_names_another_file_is_refused(
     contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / TWIN_FILE
-    path.parent.mkdir()
+    path = tmp_path / "model.onnx"
     onnx.save_model(mean_twin(), path, save_as_external_data=True, location="weights", size_threshold=0)
-    monkeypatch.chdir(path.parent)
+    monkeypatch.chdir(tmp_path)
 
     with pytest.raises(ArtifactError, match="is not a graph that ONNX Runtime loads"):
-        OnnxEngine(tmp_path, contract, 64, threads=1)
+        OnnxEngine(path.read_bytes(), contract, 64, threads=1)
 
 
-def test_graph_that_cannot_be_run_is_told(contract: Contract, tmp_path: Path) -> None:
+def test_graph_that_cannot_be_run_is_told(contract: Contract) -> None:
     twin = mean_twin()
     [constant] = [tensor for tensor in twin.graph.initializer if tensor.name == "targets"]
     constant.CopyFrom(numpy_helper.from_array(np.array([99]), "targets"))
-    put(twin, tmp_path)
-    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+    engine = OnnxEngine(twin.SerializeToString(), contract, 64, threads=1)
 
     with pytest.raises(ArtifactError, match=rf"{TWIN_FILE}: the graph fails when it is run \("):
         engine.warm_up()
 
 
-def test_window_of_another_shape_is_an_error(twin: Path, contract: Contract, tmp_path: Path) -> None:
-    engine = OnnxEngine(tmp_path, contract, 64, threads=1)
+def test_window_of_another_shape_is_an_error(twin: bytes, contract: Contract) -> None:
+    engine = OnnxEngine(twin, contract, 64, threads=1)
 
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.predict(np.zeros((1, 5, 2), np.float32))
@@ -210,29 +183,31 @@ REPORT_SECONDS = 12
 """ONNX Runtime looks up its maker's host nine seconds after it was imported."""
 
 
-def load_and_predict(version_dir: Path, *tracer: str, seconds: float = 0) -> list[str]:
+def load_and_predict(twin: bytes, folder: Path, *tracer: str, seconds: float = 0) -> list[str]:
     """Forecasts by ONNX Runtime in a process of its own with a new home, and returns what the home has in the end.
 
     Args:
-        version_dir: Folder with a twin; the home is made there.
+        twin: What to forecast by.
+        folder: Where twin and home go.
         tracer: Command that runs the process.
         seconds: How long the process lives after the forecast.
     """
-    home = version_dir / "home"
+    home, path = folder / "home", folder / "model.onnx"
     home.mkdir()
+    path.write_bytes(twin)
     code = """
 import sys, time
 from pathlib import Path
 from app.engines.onnx import OnnxEngine
 from app.version.manifest import Contract
-version_dir, contract, seconds = sys.argv[1:]
-engine = OnnxEngine(Path(version_dir), Contract.model_validate_json(contract), 8, threads=2)
+twin, contract, seconds = sys.argv[1:]
+engine = OnnxEngine(Path(twin).read_bytes(), Contract.model_validate_json(contract), 8, threads=2)
 engine.warm_up()
 time.sleep(float(seconds))
 """
     variables = environment(HOME=home, ORT_DISABLE_TELEMETRY="0")
     variables.pop("XDG_CACHE_HOME", None)
-    program = [sys.executable, "-c", code, str(version_dir), contract_of().model_dump_json(), str(seconds)]
+    program = [sys.executable, "-c", code, str(path), contract_of().model_dump_json(), str(seconds)]
     subprocess.run([*tracer, *program], env=variables, check=True)
     return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
 
@@ -243,22 +218,22 @@ def can_trace() -> bool:
     return shutil.which("strace") is not None and subprocess.run(command, check=False).returncode == 0
 
 
-def test_onnxruntime_leaves_nothing_in_the_home_of_its_user(twin: Path, tmp_path: Path) -> None:
-    assert load_and_predict(tmp_path) == []
+def test_onnxruntime_leaves_nothing_in_the_home_of_its_user(twin: bytes, tmp_path: Path) -> None:
+    assert load_and_predict(twin, tmp_path) == []
 
 
 @pytest.mark.skipif(not can_trace(), reason="needs strace")
-def test_onnxruntime_looks_up_no_host(twin: Path, tmp_path: Path) -> None:
+def test_onnxruntime_looks_up_no_host(twin: bytes, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
 
-    load_and_predict(tmp_path, "strace", "-f", "-qq", "-e", "trace=%network", "-o", str(trace), seconds=REPORT_SECONDS)
+    tracer = ("strace", "-f", "-qq", "-e", "trace=%network", "-o", str(trace))
+    load_and_predict(twin, tmp_path, *tracer, seconds=REPORT_SECONDS)
 
     assert trace.read_text() == ""
 
 
-def test_the_event_loop_turns_while_it_computes(contract: Contract, tmp_path: Path) -> None:
-    put(laborious_twin(), tmp_path)
-    engine = OnnxEngine(tmp_path, contract, 1, threads=1)
+def test_the_event_loop_turns_while_it_computes(contract: Contract) -> None:
+    engine = OnnxEngine(laborious_twin().SerializeToString(), contract, 1, threads=1)
     assert_python_goes_on(lambda: engine.predict(some_windows(1, contract)))
 
 

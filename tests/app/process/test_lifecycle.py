@@ -316,6 +316,17 @@ def test_a_worker_that_replaces_a_dead_one_takes_no_request_before_it_is_ready(f
         assert server.wait() == 0
 
 
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
+def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced(folder: Path) -> None:
+    with running(folder, workers=2, max_batch_windows=1) as server:
+        wait_until(lambda: len(server.log("ready")) == 2)
+        worker = workers_of(server)[0]
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(3)  # the supervisor asks twice a second
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: len(server.log("ready")) == 3)
+
+
 @pytest.mark.parametrize("seconds", [1.5, 2.5, 4])
 def test_two_workers_that_load_end_at_once_on_a_signal(seconds: float, folder: Path) -> None:
     with running(folder, workers=2, max_batch_windows=256) as server:

@@ -16,7 +16,7 @@ from app.serving.loading import load_version
 from app.version import folders
 from app.version.folders import check_whole, is_still, model_names, stamp_of, versions
 from app.version.golden import GOLDEN_FILE, Golden
-from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from tests.logs import captured_logs
 from tests.versions import (
     SavedForecast,
@@ -57,7 +57,7 @@ def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> No
     (tmp_path / odd).mkdir()
     with captured_logs() as logged:
         assert versions(tmp_path) == []
-    assert [(line["log_level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
+    assert [(line["level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
 
 
 def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
@@ -224,6 +224,24 @@ def test_a_version_is_not_whole_without_a_file_that_its_manifest_lists(part: str
         check_whole(version_dir)
 
 
+def test_the_manifest_of_a_version_is_read_once_for_both_looks_at_it(
+    twin_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = check_whole(twin_dir)
+    assert manifest == Manifest.read(twin_dir)
+
+    monkeypatch.setattr(Manifest, "read", None)
+    assert load_version(twin_dir, "onnx", max_windows=1, manifest=manifest).manifest is manifest
+
+
+def test_a_manifest_that_cannot_be_read_is_left_to_the_loading(version_dir: Path) -> None:
+    (version_dir / MANIFEST_FILE).write_bytes(b"{")
+
+    assert check_whole(version_dir) is None
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is not a manifest"):
+        load_version(version_dir, "onnx", max_windows=1)
+
+
 def test_a_version_of_ours_without_its_manifest_is_not_whole(version_dir: Path) -> None:
     (version_dir / MANIFEST_FILE).unlink()
     with pytest.raises(ArtifactError, match="the manifest is missing, so the export was not finished"):
@@ -336,7 +354,7 @@ def test_a_model_from_elsewhere_whose_forecasts_are_not_finite_is_refused(contra
 
 def test_the_layout_of_triton_is_told_how_to_become_ours(contract: Contract, tmp_path: Path) -> None:
     save_model(tmp_path / "1" / "model.savedmodel", contract, mean_ahead(contract))
-    with pytest.raises(ArtifactError, match=r"is where Triton keeps a SavedModel; move what is in it one folder up"):
+    with pytest.raises(ArtifactError, match=r"is where Triton keeps a SavedModel; move its content one folder up"):
         check_whole(tmp_path / "1")
 
 

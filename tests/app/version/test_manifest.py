@@ -1,11 +1,14 @@
 """What a version says about itself, and whether its files agree."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from app.errors import ArtifactError
@@ -14,6 +17,8 @@ from app.version.manifest import (
     NAME_PATTERN,
     VERSION_PATTERN,
     Contract,
+    Frequency,
+    FrequencyUnit,
     Manifest,
     Score,
     digest_files,
@@ -39,15 +44,54 @@ def test_a_manifest_of_an_earlier_release_says_nothing_of_twins(version_dir: Pat
     assert (manifest.has_twin, manifest.no_twin) == (False, None)
 
 
+def test_a_foreign_manifest_says_that_nothing_is_known() -> None:
+    manifest = Manifest.foreign("notebook", datetime(2026, 1, 2, tzinfo=UTC), contract_of(), files={"a": "0" * 64})
+
+    assert manifest.data.model_dump(exclude_defaults=True) == {"source": "unknown: made elsewhere"}
+    assert manifest.verdict == "Unknown: made elsewhere."
+    assert (manifest.config, manifest.versions, manifest.scores) == ({}, {}, ())
+    assert manifest.files == {"a": "0" * 64}
+
+
 def test_a_score_of_an_earlier_release_has_two_errors() -> None:
     earlier = {"forecaster": "model", "mae": 1.0, "rmse": 2.0}
 
     assert Score.model_validate(earlier).model_dump() == earlier
 
 
+def test_a_contract_of_an_earlier_release_has_its_frequency_in_words_alone(version_dir: Path) -> None:
+    _edit(version_dir, lambda manifest: manifest["contract"].pop("spacing"))
+
+    contract = Manifest.read(version_dir).contract
+
+    assert (contract.frequency, contract.spacing) == ("1 hour", None)
+    assert "spacing" not in contract.model_dump()
+
+
+def test_a_contract_has_the_distance_of_its_rows_as_count_and_unit() -> None:
+    dumped = contract_of().model_dump(mode="json")
+
+    assert (dumped["frequency"], dumped["spacing"]) == ("1 hour", {"count": 1, "unit": "hour"})
+
+
+@pytest.mark.parametrize("spacing", [{"count": 0, "unit": "hour"}, {"count": 1, "unit": "hours"}, {"count": 1}])
+def test_a_frequency_that_is_none_is_refused(spacing: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Frequency.model_validate(spacing)
+
+
+@given(st.builds(Frequency, count=st.integers(1, 10**6), unit=st.sampled_from(get_args(FrequencyUnit))))
+def test_the_words_of_a_frequency_tell_its_count_and_its_unit(frequency: Frequency) -> None:
+    count, _, unit = frequency.words.partition(" ")
+
+    assert int(count) == frequency.count
+    assert unit == (frequency.unit if frequency.count == 1 else f"{frequency.unit}s")
+    assert Frequency.model_validate_json(frequency.model_dump_json()) == frequency
+
+
 def test_a_file_that_the_caller_looks_at_itself_is_passed_over(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").write_bytes(b"")
-    Manifest.read(version_dir).verify_files(version_dir, but={"saved_model.pb"})
+    Manifest.read(version_dir).check_files(version_dir, but={"saved_model.pb"})
 
 
 def test_every_file_but_the_manifest_has_its_checksum(version_dir: Path) -> None:
@@ -55,7 +99,7 @@ def test_every_file_but_the_manifest_has_its_checksum(version_dir: Path) -> None
     manifest = Manifest.read(version_dir)
     assert set(manifest.files) == names - {MANIFEST_FILE}
     assert manifest.files == digest_files(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
 
 
 def test_the_checksum_is_sha256(tmp_path: Path) -> None:
@@ -70,26 +114,52 @@ def test_a_flipped_bit_is_found(version_dir: Path) -> None:
         sound = path.read_bytes()
         path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
         with pytest.raises(ArtifactError, match=f"{re.escape(str(path))}: has changed since the export"):
-            manifest.verify_files(version_dir)
+            manifest.check_files(version_dir)
         path.write_bytes(sound)
+
+
+def test_a_file_is_read_only_as_it_was_recorded(version_dir: Path) -> None:
+    manifest, path = Manifest.read(version_dir), version_dir / "saved_model.pb"
+    sound = path.read_bytes()
+    assert manifest.read_file(version_dir, "saved_model.pb") == sound
+
+    path.write_bytes(sound[1:])
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: has changed since the export"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+    path.unlink()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+    path.mkdir()
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\)"):
+        manifest.read_file(version_dir, "saved_model.pb")
+
+
+def test_of_a_foreign_model_nothing_is_known_but_its_contract(contract: Contract) -> None:
+    manifest = Manifest.foreign("notebook", datetime(2026, 1, 1, tzinfo=UTC), contract)
+
+    assert manifest.contract == contract
+    assert (manifest.verdict, manifest.data.source) == ("Unknown: made elsewhere.", "unknown: made elsewhere")
+    assert not any((manifest.config, manifest.scores, manifest.versions, manifest.files, manifest.has_twin))
 
 
 def test_a_missing_file_is_named(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").unlink()
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):
-        Manifest.read(version_dir).verify_files(version_dir)
+        Manifest.read(version_dir).check_files(version_dir)
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "variables/variables.index", "assets.extra/golden.npz"])
 def test_a_file_that_the_manifest_does_not_vouch_for_is_named(version_dir: Path, name: str) -> None:
     _edit(version_dir, lambda manifest: manifest["files"].pop(name))
     with pytest.raises(ArtifactError, match=re.escape(f"{name}: is not listed in manifest.json")):
-        Manifest.read(version_dir).verify_files(version_dir)
+        Manifest.read(version_dir).check_files(version_dir)
 
 
 def test_what_a_file_manager_leaves_behind_does_no_harm(version_dir: Path) -> None:
     (version_dir / ".DS_Store").touch()
-    Manifest.read(version_dir).verify_files(version_dir)
+    Manifest.read(version_dir).check_files(version_dir)
 
 
 def test_a_version_without_manifest_was_not_finished(version_dir: Path) -> None:
@@ -102,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_named(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").unlink()
     (version_dir / "saved_model.pb").mkdir()
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\); check its permiss"):
-        Manifest.read(version_dir).verify_files(version_dir)
+        Manifest.read(version_dir).check_files(version_dir)
     (version_dir / MANIFEST_FILE).unlink()
     (version_dir / MANIFEST_FILE).mkdir()
     with pytest.raises(ArtifactError, match=r"manifest\.json: cannot be read"):

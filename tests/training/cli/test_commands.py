@@ -1,10 +1,7 @@
 """`python -m training`: what a user types, what comes back, and with which exit code."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +12,15 @@ from onnx import numpy_helper
 
 from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Manifest, digest_files
 from tests.servers import running
-from tests.training.interrupts import interrupt
+from tests.training.commands import run
+from tests.training.tiny import write_csv
 from training.config import TrainingConfig
 
 ROWS = 120
 
 
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "COLUMNS": "200"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
-
-
-def write_series(folder: Path, rows: int = ROWS) -> Path:
-    """A wave of 12 steps with a drift, and the day it was measured on."""
-    days = [f"2024-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(rows)]
-    lines = [f"{day},{50 + 0.1 * index + 5 * ((index % 12) - 6) ** 2 / 36:.3f}" for index, day in enumerate(days)]
-    path = folder / "load.csv"
-    path.write_text("\n".join(["day,load", *lines]) + "\n", encoding="utf-8")
-    return path
-
+WAVE = [round(50 + 0.1 * row + 5 * ((row % 12) - 6) ** 2 / 36, 3) for row in range(ROWS)]
+"""12 steps long, with a drift."""
 
 QUICK = ("--target", "load", "--window", 12, "--units", 4, "--epochs", 2)
 
@@ -43,9 +29,10 @@ QUICK = ("--target", "load", "--window", 12, "--units", 4, "--epochs", 2)
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a series and one version trained on it."""
     folder = tmp_path_factory.mktemp("workplace")
-    write_series(folder)
+    days = [f"2024-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(ROWS)]
+    write_csv(folder / "load.csv", {"day": days, "load": WAVE})
     result = run("train", "--data", "load.csv", *QUICK, "--measured-in", "load=MW", cwd=folder)
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     (folder / "output.txt").write_text(result.stdout, encoding="utf-8")
     return folder
 
@@ -68,7 +55,7 @@ def test_the_best_baseline_is_published_and_served_where_the_network_loses(workp
     result = run(
         "train", "--data", "load.csv", *QUICK, "--horizon", 2, "--name", "best", "--export", "best", cwd=workplace
     )
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     version_dir = workplace / "models/best/1"
     assert re.search(r"loses to the best baseline, (.+), by .*; \1 was published in its place\.", result.stdout)
     assert "no fused twin" not in result.stdout
@@ -79,31 +66,29 @@ def test_the_best_baseline_is_published_and_served_where_the_network_loses(workp
     assert len(manifest.scores[0].mae_by_step) == 2
     assert TrainingConfig.model_validate(manifest.config).units == (4,)
     verified = run("verify", version_dir, cwd=workplace)
-    assert verified.returncode == 0, verified.stderr
+    assert verified.code == 0, verified.stderr
     assert "by the engines tensorflow and onnx" in verified.stdout
     assert manifest.verdict in run("inspect", version_dir, cwd=workplace).stdout
 
-    rows = [float(line.split(",")[1]) for line in (workplace / "load.csv").read_text().splitlines()[1:]]
-    described, forecast = ask_server(workplace, "best", [[value] for value in rows[-14:-2]])
+    described, forecast = ask_server(workplace, "best", [[value] for value in WAVE[-14:-2]])
     assert described["engine"] == "onnx"
     assert described["verdict"] == manifest.verdict
     assert described["scores"][0] == manifest.scores[0].model_dump(mode="json")
-    assert forecast == pytest.approx(rows[-2:], abs=0.1)  # a wave that repeats itself is no riddle
+    assert forecast == pytest.approx(WAVE[-2:], abs=0.1)  # a wave that repeats itself is no riddle
 
 
 def test_a_network_with_a_linear_path_is_published_with_a_twin_and_served(workplace: Path) -> None:
     result = run("train", "--data", "load.csv", *QUICK, "--skip", "--name", "skip", cwd=workplace)
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert "no fused twin" not in result.stdout
     verified = run("verify", "models/skip/1", cwd=workplace)
-    assert verified.returncode == 0, verified.stderr
+    assert verified.code == 0, verified.stderr
 
-    rows = [float(line.split(",")[1]) for line in (workplace / "load.csv").read_text().splitlines()[1:]]
-    described, forecast = ask_server(workplace, "skip", [[value] for value in rows[-13:-1]])
+    described, forecast = ask_server(workplace, "skip", [[value] for value in WAVE[-13:-1]])
 
     assert described["engine"] == "onnx"
     assert described["scores"][0]["mae"] < 0.3
-    assert forecast == pytest.approx(rows[-1:], abs=0.5)
+    assert forecast == pytest.approx(WAVE[-1:], abs=0.5)
 
 
 def ask_server(folder: Path, model: str, window: list[list[float]]) -> tuple[dict[str, Any], list[float]]:
@@ -125,7 +110,7 @@ def test_progress_is_plain_lines_where_no_terminal_is(workplace: Path) -> None:
 def test_inspect_reads_the_manifest_aloud(workplace: Path) -> None:
     result = run("inspect", "models/default/1", cwd=workplace)
 
-    assert result.returncode == 0
+    assert result.code == 0
     for fact in (
         "load",
         "MW",
@@ -144,7 +129,7 @@ def test_inspect_reads_the_manifest_aloud(workplace: Path) -> None:
 def test_verify_proves_a_sound_version(workplace: Path) -> None:
     result = run("verify", "models/default/1", cwd=workplace)
 
-    assert result.returncode == 0
+    assert result.code == 0
     assert "is sound" in result.stdout
     assert "golden rows come out as recorded by the engines tensorflow and onnx" in result.stdout
 
@@ -158,7 +143,7 @@ def test_a_version_without_a_twin_is_told(workplace: Path, tmp_path: Path) -> No
 
     for command in ("inspect", "verify"):
         result = run(command, version_dir, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
+        assert result.code == 0, result.stderr
         assert "it holds polish" in result.stdout
 
 
@@ -173,7 +158,7 @@ def test_verify_exits_with_1_where_the_twin_computes_something_else(workplace: P
 
     result = run("verify", version_dir, cwd=tmp_path)
 
-    assert result.returncode == 1
+    assert result.code == 1
     assert "the onnx engine does not reproduce the golden rows" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -190,7 +175,7 @@ def test_verify_exits_with_1_and_names_the_file_that_changed(workplace: Path, tm
 
     result = run("verify", version_dir, cwd=tmp_path)
 
-    assert result.returncode == 1
+    assert result.code == 1
     assert file in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -199,7 +184,7 @@ def test_a_folder_without_a_version_is_told(tmp_path: Path) -> None:
     for command in ("inspect", "verify"):
         result = run(command, tmp_path / "models/default/9", cwd=tmp_path)
 
-        assert result.returncode == 1
+        assert result.code == 1
         assert "manifest" in result.stderr
         assert "Traceback" not in result.stderr
 
@@ -210,12 +195,12 @@ def test_fuse_publishes_a_version_with_a_twin(workplace: Path, tmp_path: Path) -
     model.export(tmp_path / "notebook", verbose=False)
 
     fused = run("fuse", "notebook", cwd=tmp_path)
-    assert (fused.returncode, fused.stdout) == (0, "Version: models/notebook/1\n"), fused.stderr
+    assert (fused.code, fused.stdout) == (0, "Version: models/notebook/1\n"), fused.stderr
 
     verified = run("verify", "models/notebook/1", cwd=tmp_path)
-    assert verified.returncode == 0, verified.stderr
+    assert verified.code == 0, verified.stderr
     inspected = run("inspect", "models/notebook/1", cwd=tmp_path)
-    assert inspected.returncode == 0, inspected.stderr
+    assert inspected.code == 0, inspected.stderr
     for fact in ("12 steps, of x0", "1 steps of y0", "fused, for ONNX Runtime", "nknown: made elsewhere"):
         assert fact in inspected.stdout
 
@@ -224,7 +209,7 @@ def test_fuse_exits_with_2_and_one_sentence_where_it_cannot(workplace: Path) -> 
     for arguments, fact in ((("nowhere",), "holds no SavedModel"), (("models/default/1",), "has a fused twin already")):
         result = run("fuse", *arguments, cwd=workplace)
 
-        assert result.returncode == 2
+        assert result.code == 2
         assert fact in result.stderr
         assert result.stderr.count("\n") == 1
         assert [path.name for path in (workplace / "models/default").iterdir()] == ["1"]
@@ -246,52 +231,25 @@ def test_a_mistake_is_told_without_a_traceback_and_exits_with_2(
 ) -> None:
     result = run("train", *arguments, cwd=workplace)
 
-    assert result.returncode == 2
+    assert result.code == 2
     assert fact in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_ctrl_c_stops_with_130_and_exports_nothing(tmp_path: Path) -> None:
-    long = ("--epochs", "100000", "--patience", "99999")
-    code, _, errors = interrupt(tmp_path, "train", "--series", "lesson", *long, once="epoch 1/")
-
-    assert code == 130
-    assert "nothing was exported" in errors
-    assert "Traceback" not in errors
-    assert list(tmp_path.rglob("saved_model.pb")) == []
-
-
-def test_ctrl_c_while_tensorflow_is_imported_stops_with_130_too(tmp_path: Path) -> None:
-    code, seen, errors = interrupt(tmp_path, "train", "--series", "lesson", once="to train")
-
-    assert len(seen) == 1
-    assert code == 130
-    assert errors == "Interrupted; nothing was exported.\n"
-
-
-def test_ctrl_c_ends_find_lr_with_130_too(tmp_path: Path) -> None:
-    code, seen, errors = interrupt(tmp_path, "find-lr", "--series", "lesson", once="to train")
-
-    assert len(seen) == 1
-    assert code == 130
-    assert errors.endswith("Interrupted; nothing was exported.\n")
-    assert "Traceback" not in errors
 
 
 def test_help_describes_every_field_of_the_configuration(tmp_path: Path) -> None:
     result = run("train", "--help", cwd=tmp_path)
 
-    assert result.returncode == 0
+    assert result.code == 0
     for name in TrainingConfig.model_fields:
         assert f"--{name.replace('_', '-')}" in result.stdout
 
 
 def test_help_is_there_for_every_command(tmp_path: Path) -> None:
     overview = run("--help", cwd=tmp_path)
-    assert overview.returncode == 0
+    assert overview.code == 0
     for command in ("train", "find-lr", "inspect", "fuse", "verify", "compare", "shapes", "reference"):
         assert command in overview.stdout
-        assert run(command, "--help", cwd=tmp_path).returncode == 0
+        assert run(command, "--help", cwd=tmp_path).code == 0
 
 
 def test_brackets_in_names_are_shown_as_they_are(workplace: Path, tmp_path: Path) -> None:
@@ -300,7 +258,7 @@ def test_brackets_in_names_are_shown_as_they_are(workplace: Path, tmp_path: Path
 
     result = run("inspect", tmp_path, cwd=tmp_path)
 
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert "flow [/min] [red]: " in result.stdout
 
 
@@ -309,6 +267,6 @@ def test_a_folder_that_no_version_can_go_to_is_told_before_the_fit(tmp_path: Pat
 
     result = run("train", "--series", "lesson", "--models-dir", "taken/models", cwd=tmp_path)
 
-    assert result.returncode == 2
+    assert result.code == 2
     assert re.search(r"taken/models/default: \S*taken is a file; choose another --models-dir", result.stderr)
     assert "epoch" not in result.stdout

@@ -1,7 +1,12 @@
+from typing import Any, get_args
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from training.data.frequency import Times, guess, iso
+from app.version.manifest import Frequency, FrequencyUnit
+from training.data.frequency import Guess, Times, guess, iso
 
 
 def days(*dates: str) -> Times:
@@ -10,6 +15,10 @@ def days(*dates: str) -> Times:
 
 def grid(start: str, end: str, unit: str = "D", every: int = 1) -> Times:
     return np.arange(start, end, dtype=f"datetime64[{unit}]")[::every].astype("datetime64[us]")
+
+
+def words_of(guessed: Guess) -> str | None:
+    return guessed.frequency.words if guessed.frequency else None
 
 
 def working_days(start: str, end: str) -> Times:
@@ -36,9 +45,9 @@ def working_days(start: str, end: str) -> Times:
     ],
 )
 def test_regular_rows_have_a_frequency_and_no_notice(times: Times, words: str) -> None:
-    frequency = guess(times)
+    guessed = guess(times)
 
-    assert (frequency.words, frequency.notice) == (words, None)
+    assert (words_of(guessed), guessed.notice) == (words, None)
 
 
 @pytest.mark.parametrize(
@@ -51,22 +60,63 @@ def test_regular_rows_have_a_frequency_and_no_notice(times: Times, words: str) -
     ],
 )
 def test_absent_rows_are_counted_and_the_first_is_located(times: Times, words: str, facts: list[str]) -> None:
-    frequency = guess(times)
+    guessed = guess(times)
 
-    assert frequency.words == words
+    assert words_of(guessed) == words
     for fact in facts:
-        assert fact in (frequency.notice or "")
+        assert fact in (guessed.notice or "")
 
 
 def test_irregular_rows_have_no_frequency() -> None:
-    frequency = guess(days("2024-01-01T00:00", "2024-01-01T00:10", "2024-01-01T00:23", "2024-01-01T02:23"))
+    guessed = guess(days("2024-01-01T00:00", "2024-01-01T00:10", "2024-01-01T00:23", "2024-01-01T02:23"))
 
-    assert frequency.words is None
-    assert "irregularly spaced, from 10 minutes to 2 hours apart" in (frequency.notice or "")
+    assert guessed.frequency is None
+    assert "irregularly spaced, from 10 minutes to 2 hours apart" in (guessed.notice or "")
 
 
 def test_two_rows_have_no_frequency() -> None:
-    assert guess(np.arange(2)).words is None
+    assert guess(np.arange(2)) == Guess(None)
+
+
+STEPS: dict[FrequencyUnit, Any] = {
+    "microsecond": np.timedelta64(1, "us"),
+    "millisecond": np.timedelta64(1, "ms"),
+    "second": np.timedelta64(1, "s"),
+    "minute": np.timedelta64(1, "m"),
+    "hour": np.timedelta64(1, "h"),
+    "day": np.timedelta64(1, "D"),
+    "week": np.timedelta64(7, "D"),
+}
+MONTHS: dict[FrequencyUnit, int] = {"month": 1, "quarter": 3, "year": 12}
+
+
+def rows_apart(frequency: Frequency) -> Any:
+    """Ten rows from a Saturday on, the third of the month."""
+    numbers: Any = np.arange(10) * frequency.count
+    if frequency.unit == "step":
+        return numbers
+    if frequency.unit == "business day":
+        return np.array(
+            [np.busday_offset(np.datetime64("2024-02-05"), int(number)) for number in numbers], "datetime64[us]"
+        )
+    if frequency.unit in MONTHS:
+        months = np.datetime64("2024-02", "M") + numbers * MONTHS[frequency.unit]
+        return months.astype("datetime64[us]") + np.timedelta64(2, "D")
+    return np.datetime64("2024-02-03T05:00", "us") + numbers * STEPS[frequency.unit]
+
+
+@given(st.integers(1, 100), st.sampled_from(get_args(FrequencyUnit)))
+def test_rows_that_lie_a_frequency_apart_have_it(count: int, unit: FrequencyUnit) -> None:
+    """Where a larger unit divides the distance it is given instead: the rows are the same."""
+    frequency = Frequency(count=1 if unit == "business day" else count, unit=unit)
+    times = rows_apart(frequency)
+
+    guessed = guess(times)
+
+    assert guessed.frequency is not None
+    assert guessed.notice is None
+    np.testing.assert_array_equal(rows_apart(guessed.frequency), times)
+    assert guessed.frequency.count <= frequency.count
 
 
 @pytest.mark.parametrize(

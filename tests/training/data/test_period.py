@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from app.version.manifest import Frequency
 from training.config import TrainingConfig
 from training.data.period import find_period
 from training.data.prepare import prepare
@@ -46,14 +47,22 @@ def test_the_calendar_settles_what_noise_shifts() -> None:
     time = np.arange(4 * 365)
     values = np.cos(2 * np.pi * time / 368) + noise(len(time)) / 20
 
-    assert find_period(column(values), "1 day") == 365
+    assert find_period(column(values), Frequency(count=1, unit="day")) == 365
 
 
 @pytest.mark.parametrize(
     ("frequency", "period"),
-    [("1 month", 12), ("3 hours", 8), ("30 minutes", 48), ("1 week", 52), ("1 business day", 5)],
+    [
+        (Frequency(count=1, unit="month"), 12),
+        (Frequency(count=3, unit="hour"), 8),
+        (Frequency(count=30, unit="minute"), 48),
+        (Frequency(count=1, unit="week"), 52),
+        (Frequency(count=1, unit="business day"), 5),
+        (Frequency(count=1, unit="quarter"), 4),
+    ],
+    ids=lambda value: value.words if isinstance(value, Frequency) else str(value),
 )
-def test_a_weak_season_is_found_where_the_calendar_suggests_it(frequency: str, period: int) -> None:
+def test_a_weak_season_is_found_where_the_calendar_suggests_it(frequency: Frequency, period: int) -> None:
     time = np.arange(20 * period)
     pulses = (time % period == 0) * 8.0
 

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from app.version.manifest import Frequency
 from training.config import Missing
 from training.data.frequency import Times
-from training.data.table import Table, check_variation, fill, settle
+from training.data.table import Table, check_targets_change, fill, note_constant_features, settle
 from training.errors import DataError
 
 nan = float("nan")
@@ -69,7 +70,7 @@ def test_rows_out_of_order_are_sorted_with_a_notice() -> None:
 
     np.testing.assert_array_equal(table.values[:, 0], [1, 2, 3, 4])
     np.testing.assert_array_equal(table.places, [2, 4, 3, 5])
-    assert table.frequency == "1 day"
+    assert table.frequency == Frequency(count=1, unit="day")
     assert len(table.notices) == 1
     assert "have been sorted; the first out of place is line 4 (2024-01-02)" in table.notices[0]
 
@@ -200,17 +201,19 @@ def test_later_rows_never_change_an_earlier_part(
 
 def test_a_constant_target_is_refused() -> None:
     with pytest.raises(DataError) as error:
-        check_variation(table_of([1, 2, 3, 4], [5, 5, 5, 6]), targets=["b"], training_rows=3)
+        check_targets_change(table_of([1, 2, 3, 4], [5, 5, 5, 6]), targets=["b"], training_rows=3)
     for fact in ("target 'b'", "is 5 in all 3 training rows", "--target"):
         assert fact in message_of(error)
 
 
 def test_a_target_constant_in_float32_is_refused() -> None:
     with pytest.raises(DataError, match="nothing to learn"):
-        check_variation(table_of([1e9, 1e9 + 1, 1e9 + 2]), targets=["a"], training_rows=3)
+        check_targets_change(table_of([1e9, 1e9 + 1, 1e9 + 2]), targets=["a"], training_rows=3)
 
 
 def test_a_constant_feature_is_noticed() -> None:
-    table = check_variation(table_of([1, 2, 3], [5, 5, 5]), targets=["a"], training_rows=3)
+    table = table_of([1, 2, 3], [5, 5, 5])
+    check_targets_change(table, targets=["a"], training_rows=3)
+    table = note_constant_features(table, training_rows=3)
 
     assert table.notices == ("feature 'b' never changes in the training part, so it carries nothing",)

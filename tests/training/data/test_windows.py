@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from training.data.windows import CHUNK_BYTES, Edges, Part, chunks, cut_judged, cut_training, require_rows, split_rows
+from training.data.windows import CHUNK_BYTES, Edges, Part, check_rows, chunks, cut_judged, cut_training, split_rows
 from training.errors import ConfigError, DataError
 
 sizes = st.integers(1, 40)
@@ -70,7 +70,7 @@ def test_an_empty_part_is_refused(split: tuple[float, ...], rows: int) -> None:
 
 def test_too_few_rows_are_counted_by_part() -> None:
     with pytest.raises(DataError) as caught:
-        require_rows((0, 36, 40, 50), window=30, horizon=7)
+        check_rows((0, 36, 40, 50), window=30, horizon=7)
 
     message = str(caught.value)
     assert "--window 30 and --horizon 7" in message
@@ -80,7 +80,7 @@ def test_too_few_rows_are_counted_by_part() -> None:
 
 def test_just_enough_rows_give_one_window_a_part() -> None:
     edges = (0, 37, 44, 51)
-    require_rows(edges, window=30, horizon=7)
+    check_rows(edges, window=30, horizon=7)
 
     rows = rows_of(51)
     assert len(cut_training(rows[:37], rows[:37], 30, 7).windows) == 1

@@ -1,25 +1,21 @@
 """The fit: repeatable, stops in time, keeps the best weights, says what went wrong."""
 
-import io
 import math
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
-from rich.console import Console
 
+from tests.training.fitting.fits import SOUND, fitted
 from tests.training.tiny import config_of, dataset_of, part_of, waves
-from training.config import Cell, Loss, Scale, TrainingConfig
-from training.data.windows import Dataset
+from training.config import Cell, Loss, Scale
 from training.errors import TrainingError
-from training.fitting.descent import Descent
-from training.fitting.fit import Epoch, History, Listener, ProgressBar, ProgressLines, fit, progress
-from training.network.model import build_model, compile_forecast
-
-DATASET = dataset_of(part_of(waves(90)), validation=part_of(waves(40)))
+from training.fitting.fit import fit
+from training.fitting.history import Epoch
+from training.fitting.listener import Listener
+from training.network.model import Forecaster, build_model
 
 # Whoever learns that the next rows are higher gets worse and worse where they are lower.
 FALL = part_of(-np.arange(60.0)[:, None])
@@ -49,11 +45,6 @@ class Watcher(Listener):
 
     def epoch_done(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
-
-
-def fitted(config: TrainingConfig, dataset: Dataset = DATASET, listener: Listener | None = None) -> tuple[Any, History]:
-    model = build_model(config, dataset)
-    return model, fit(model, config, dataset.train, dataset.validation, listener)
 
 
 @pytest.mark.parametrize("loss", ["huber", "mae", "mse"])
@@ -92,7 +83,7 @@ def test_best_weights_are_restored() -> None:
     config = config_of(epochs=4, learning_rate=0.05)
     model, history = fitted(config, RISE_THEN_FALL)
 
-    errors = compile_forecast(model)(FALL.windows) - FALL.targets
+    errors = Forecaster(model)(FALL.windows) - FALL.targets
 
     assert history.best.number == 1
     assert_allclose(errors, np.abs(errors), rtol=0)  # forecasts lie above a fall, so every error is a plain difference
@@ -107,10 +98,10 @@ def test_stops_when_patience_is_lost() -> None:
 
 
 def test_validation_loss_is_over_every_window() -> None:
-    config = config_of(epochs=1, batch_size=16, loss="mse")  # 33 validation windows: no multiple of 16
+    config = config_of(epochs=1, batch_size=16, loss="mse")  # 83 validation windows: no multiple of 16
     model, history = fitted(config)
 
-    errors = (np.asarray(model(DATASET.validation.windows)) - DATASET.validation.targets) / (
+    errors = (np.asarray(model(SOUND.validation.windows)) - SOUND.validation.targets) / (
         model.get_layer("forecast").yardstick
     )
 
@@ -138,10 +129,10 @@ def test_loss_that_is_not_finite_stops_with_a_sentence_and_leaves_the_listener()
     watcher = Watcher()
     values = waves(90)
     values[40] = np.nan
-    model = build_model(config_of(), DATASET)
+    model = build_model(config_of(), SOUND)
 
     with pytest.raises(TrainingError, match=r"training loss .* not a finite number in epoch 1, batch \d .* try next: "):
-        fit(model, config_of(), part_of(values), DATASET.validation, watcher)
+        fit(Forecaster(model), config_of(), part_of(values), SOUND.validation, watcher)
 
     assert watcher.left_with is TrainingError
 
@@ -158,44 +149,10 @@ def test_interrupt_leaves_the_listener_and_passes() -> None:
     assert watcher.left_with is KeyboardInterrupt
 
 
-def test_history_knows_its_best_epoch() -> None:
-    epochs = (Epoch(1, 3, 3, best=True), Epoch(2, 2, 1, best=True), Epoch(3, 1, 2, best=False))
-
-    assert History(epochs, seconds=1).best is epochs[1]
-
-
-def test_log_gets_a_few_lines() -> None:
-    text = io.StringIO()
-    listener = progress(Console(file=text, width=100))
-    assert isinstance(listener, ProgressLines)
-
-    with listener:
-        listener.starts(epochs=50, steps=24)
-        for number in range(1, 51):
-            listener.epoch_done(Epoch(number, 0.5, 0.25, best=number < 3))
-
-    lines = text.getvalue().splitlines()
-    assert lines[:2] == [
-        "fitting: at most 50 epochs of 24 steps",
-        "epoch 1/50  loss 0.5000  validation 0.2500 (best)",
-    ]
-    assert len(lines) == 12
-
-
-def test_terminal_gets_a_bar() -> None:
-    text = io.StringIO()
-    listener = progress(Console(file=text, width=100, force_terminal=True))
-    assert isinstance(listener, ProgressBar)
-
-    fitted(config_of(epochs=2), listener=listener)
-
-    assert "validation" in text.getvalue()
-
-
 def test_augmented_windows_are_the_ones_learnt_from() -> None:
     """Windows of zeros leave nothing to learn from but the bias of the head."""
     config = config_of(epochs=1)
-    model = build_model(config, DATASET)
+    model = build_model(config, SOUND)
     before = model.get_layer("recurrent_1").get_weights()[0]
     shapes = set()
 
@@ -203,7 +160,7 @@ def test_augmented_windows_are_the_ones_learnt_from() -> None:
         shapes.add(windows.shape)
         return np.full_like(windows, generator.integers(1, 2))
 
-    fit(model, config, DATASET.train, DATASET.validation, augment=blank)
+    fit(Forecaster(model), config, SOUND.train, SOUND.validation, augment=blank)
 
     assert_array_equal(model.get_layer("recurrent_1").get_weights()[0], before)
     assert shapes == {(80, 6, 2)}
@@ -218,34 +175,13 @@ def test_a_fit_without_validation_runs_every_epoch_and_keeps_the_last_weights() 
             assert math.isnan(epoch.validation_loss)
             last[:] = model.get_weights()
 
-    model = build_model(config, DATASET)
-    history = fit(model, config, DATASET.train, None, Keeper())
+    model = build_model(config, SOUND)
+    history = fit(Forecaster(model), config, SOUND.train, None, Keeper())
 
     assert len(history.epochs) == 4
     assert history.best.number == 4
     for kept, ended in zip(model.get_weights(), last, strict=True):
         assert_array_equal(kept, ended)
-
-
-def test_a_descent_that_is_put_back_goes_on_as_if_nothing_had_happened() -> None:
-    """Adam's count goes back with its memory, wherever on its way the rate goes on."""
-    model = build_model(config_of(), DATASET)
-    descent = Descent(model, config_of(), 0.01, lambda step: tf.cast(step < 100, tf.float32))
-    windows, expected = DATASET.train.windows[:80].reshape(5, 16, 6, 2), DATASET.train.targets[:80].reshape(5, 16, 2, 1)
-    descent.run(windows, expected)
-    good, weights = descent.state(), model.get_weights()
-
-    after = []
-    for next_step in (5, 45, 100):
-        descent.run(windows, expected)
-        descent.restore(good, next_step)
-        descent.run(windows[:1], expected[:1])
-        after.append(model.get_weights())
-
-    for one, same, before, still in zip(after[0], after[1], weights, after[2], strict=True):
-        assert_array_equal(one, same)
-        assert_array_equal(before, still)  # the rate has come to its end
-        assert not np.array_equal(one, before)
 
 
 def test_an_incident_goes_back_to_the_best_weights_and_runs_the_epoch_again() -> None:
@@ -267,7 +203,7 @@ def test_an_incident_goes_back_to_the_best_weights_and_runs_the_epoch_again() ->
         return windows * np.float32(1e30) if len(passes) == 3 else windows
 
     keeper = Keeper()
-    history = fit(model, config, RISE_THEN_FALL.train, FALL, keeper, augment=spoil_the_third)
+    history = fit(Forecaster(model), config, RISE_THEN_FALL.train, FALL, keeper, augment=spoil_the_third)
 
     [incident] = history.incidents
     assert [epoch.best for epoch in history.epochs] == [

@@ -2,7 +2,6 @@
 
 import io
 import math
-import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from numpy.testing import assert_array_equal
 from rich.console import Console
 
 from app.version.manifest import Manifest
-from tests.training.cli.test_commands import run as run_command
+from tests.training.commands import run as run_command
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.config import TrainingConfig, read_config
 from training.errors import ConfigError, TrainingError
 from training.fitting import learning_rate
 from training.fitting.fit import fit
-from training.fitting.learning_rate import STEPS, Sweep, judge, read_settings, settle, smooth, sweep, write_rate
-from training.network.model import build_model
+from training.fitting.learning_rate import STEPS, Sweep, judge, settle, smooth, sweep
+from training.network.model import Forecaster, build_model
 from training.reporting import plots
 from training.train import train
 
@@ -144,7 +143,7 @@ def test_swept_weights_are_never_reused(found: Sweep) -> None:
     weights = []
     for each in (config, config_of(learning_rate=found.chosen)):
         model = build_model(each, DATASET)
-        fit(model, each, DATASET.train, DATASET.validation)
+        fit(Forecaster(model), each, DATASET.train, DATASET.validation)
         weights.append(model.get_weights())
 
     for one, same in zip(*weights, strict=True):
@@ -168,7 +167,7 @@ def test_a_fit_refuses_a_rate_that_is_still_to_be_found() -> None:
     config = config_of(learning_rate="auto")
 
     with pytest.raises(ConfigError, match="auto is not a rate yet"):
-        fit(build_model(config, DATASET), config, DATASET.train, None)
+        fit(Forecaster(build_model(config, DATASET)), config, DATASET.train, None)
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "fast", "nan", "inf"])
@@ -218,54 +217,13 @@ def test_the_plot_is_a_png_with_a_logarithmic_axis_and_the_choice() -> None:
     assert image.getvalue().startswith(PNG)
 
 
-def test_the_rate_is_written_and_the_rest_of_the_file_stays(tmp_path: Path) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text('# mine\nseries = "lesson" # a lesson\nlearning_rate = 0.1 # old\n\n[measured_in]\nlesson = "m"\n')
-    file.chmod(0o600)
-
-    write_rate(file, 0.0025)
-
-    assert file.read_text() == (
-        '# mine\nseries = "lesson" # a lesson\nlearning_rate = 0.0025 # old\n\n[measured_in]\nlesson = "m"\n'
-    )
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
-
-
-def test_a_rate_that_was_not_there_is_no_unit_of_measure(tmp_path: Path) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_text('series = "lesson"\n[measured_in]\nlesson = "m"\n')
-
-    write_rate(file, 1e-5)
-
-    assert tomllib.loads(file.read_text()) == {
-        "series": "lesson",
-        "learning_rate": 1e-5,
-        "measured_in": {"lesson": "m"},
-    }
-
-
-def test_a_file_that_is_absent_is_made_and_one_that_is_broken_is_left(tmp_path: Path) -> None:
-    write_rate(tmp_path / "new.toml", 0.5)
-    assert (tmp_path / "new.toml").read_text() == "learning_rate = 0.5\n"
-
-    broken = tmp_path / "broken.toml"
-    broken.write_text("units = [")
-    for path, fact in ((broken, "is not TOML"), (tmp_path / "no/c.toml", "no folder"), (tmp_path, "cannot be read")):
-        with pytest.raises(ConfigError, match=fact):
-            read_settings(path)
-        with pytest.raises(ConfigError, match=fact):
-            write_rate(path, 0.5)
-    assert broken.read_text() == "units = ["
-
-
 def test_find_lr_prints_plots_writes_and_publishes_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('series = "lesson" # mine\nunits = [4]\n')
 
     options = ("--config", "mine.toml", "--plot", "sweep.png", "--write", "mine.toml", "--no-xla", "--window", 6)
     result = run_command("find-lr", *options, cwd=tmp_path)
 
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     last = result.stdout.splitlines()[-1]
     written = tomllib.loads((tmp_path / "mine.toml").read_text())
     assert last.startswith(f"--learning-rate {written['learning_rate']:g}: the smoothed loss falls fastest at ")
@@ -282,7 +240,7 @@ def test_find_lr_tells_a_mistake_before_the_work(tmp_path: Path) -> None:
     ):
         result = run_command("find-lr", "--series", "lesson", *options, cwd=tmp_path)
 
-        assert result.returncode == 2
+        assert result.code == 2
         assert fact in result.stderr
         assert result.stderr.count("\n") == 1
         assert "Learning-rate sweep" not in result.stdout

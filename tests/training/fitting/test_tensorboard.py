@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.errors import ConfigError
-from training.fitting.fit import Epoch, History, Listener, Listeners, fit
+from training.fitting.fit import fit
+from training.fitting.history import Epoch, History
+from training.fitting.listener import Listener, Listeners
 from training.fitting.tensorboard import EventWriter
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 
 DATASET = dataset_of(part_of(waves()))
 
@@ -19,7 +21,7 @@ DATASET = dataset_of(part_of(waves()))
 def fitted(folder: Path) -> History:
     config = config_of(epochs=3, tensorboard=folder)
     writer = EventWriter(folder, config.name)
-    return fit(build_model(config, DATASET), config, DATASET.train, DATASET.validation, writer)
+    return fit(Forecaster(build_model(config, DATASET)), config, DATASET.train, DATASET.validation, writer)
 
 
 def read(run: Path) -> dict[str, dict[int, float]]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ from app.engines.choice import replay
 from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
 from app.version.golden import Golden, deviation
-from app.version.manifest import VERSION_PATTERN, Manifest, Score
+from app.version.manifest import TWIN_FILE, VERSION_PATTERN, Frequency, Manifest, Score
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.windows import Dataset
@@ -94,12 +95,13 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
         update={"models_dir": version_dir.parent.parent}
     )
     assert manifest.data.model_dump() == asdict(dataset.provenance)
+    assert (manifest.contract.frequency, manifest.contract.spacing) == ("1 step", Frequency(count=1, unit="step"))
     assert (manifest.scores, manifest.verdict) == (SCORES, "It ties.")
     releases = {"python", "tensorflow", "keras", "numpy", "onnx", "onnxruntime", "windowcast"}
     assert releases <= set(manifest.versions)
     on_disk = {path.relative_to(version_dir).as_posix() for path in version_dir.rglob("*") if path.is_file()}
     assert set(manifest.files) == on_disk - {"manifest.json"}
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
 
 
 def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
@@ -113,13 +115,29 @@ def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
     assert deviation(golden.forecasts, expected, make_contract(dataset).target_scales) <= 1
 
 
+def test_the_saved_model_is_loaded_once(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load = tf.saved_model.load
+
+    def count(folder: str) -> Any:
+        loaded.append(folder)
+        return load(folder)
+
+    monkeypatch.setattr(tf.saved_model, "load", count)
+
+    publish()
+
+    assert len(loaded) == 1
+
+
 def test_a_version_has_a_twin_that_computes_its_golden_rows(publish: Publish) -> None:
     version_dir = publish()
     manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
 
     assert manifest.has_twin
     assert manifest.no_twin is None
-    replay(OnnxEngine(version_dir, manifest.contract, 64, threads=1), golden, manifest.contract, version_dir)
+    engine = OnnxEngine((version_dir / TWIN_FILE).read_bytes(), manifest.contract, 64, threads=1)
+    replay(engine, golden, manifest.contract, version_dir)
 
 
 def test_a_model_that_cannot_be_fused_is_published_without_a_twin_and_the_manifest_says_why(
@@ -175,7 +193,7 @@ def test_a_number_that_another_export_takes_first_is_passed_over(
     ("module", "step"),
     [
         (exporting, "save_model"),
-        (exporting, "_record_golden_rows"),
+        (exporting, "record_golden"),
         (exporting, "write_twin"),
         (publication, "_write_through"),
         (publication, "_write_last"),
@@ -195,7 +213,7 @@ def test_an_export_that_fails_at_any_step_leaves_nothing_and_harms_nothing(
         publish()
 
     assert [path.name for path in (tmp_path / "default").iterdir()] == ["1"]
-    Manifest.read(earlier).verify_files(earlier)
+    Manifest.read(earlier).check_files(earlier)
 
 
 def test_an_exported_model_that_computes_something_else_is_not_published(
@@ -321,7 +339,7 @@ def test_kill_9_at_any_moment_leaves_only_whole_versions(tmp_path: Path) -> None
 
         for version in visible_folders(tmp_path):
             version_dir = tmp_path / "default" / version
-            Manifest.read(version_dir).verify_files(version_dir)
+            Manifest.read(version_dir).check_files(version_dir)
 
 
 def test_a_full_disk_stops_the_export_with_a_sentence_and_leaves_nothing(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Manif
 from tests.training.tiny import config_of, dataset_of, waves
 from tests.versions import contract_of, make_version
 from training.data.windows import cut_training
-from training.errors import ExportError, FusionError, TrainingError
+from training.errors import ExportError, FusionError, NotFusable, TrainingError
 from training.judging.baselines import fit_baselines
 from training.network.model import build_model, linear_model, serving_model
 from training.publishing import export as exporting
@@ -29,7 +29,6 @@ from training.publishing import fuse as fusing
 from training.publishing.export import export
 from training.publishing.fuse import fuse
 from training.publishing.rebuild import rebuild_version
-from training.publishing.twin import NotFusable
 
 ROWS = waves(columns=3).astype(np.float32)
 DATASET = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))
@@ -79,7 +78,7 @@ def sequential(*stack: keras.layers.Layer, steps: int | None = 5) -> keras.Model
 def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
     """By either engine, as the service would load them."""
     manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     engines = [
         load_engine(name, version_dir, manifest, golden, max_windows=1, threads=1) for name in ("onnx", "tensorflow")
     ]
@@ -158,7 +157,7 @@ def test_a_version_may_be_published_under_another_name(
 
     assert version_dir == tmp_path / MODELS_DIR_OF_A_USER / "other" / "1"
     manifest = Manifest.read(version_dir)
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     assert manifest.name == "other"
     assert (version_dir / REPORT).read_text(encoding="utf-8") == manifest.config["name"] == "default"
 

@@ -4,39 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, numpy_helper
 
-from app.version.golden import Golden, probe_windows
 from app.version.manifest import TWIN_FILE, Contract
-from tests.training.tiny import config_of, dataset_of, waves
-from training.config import Cell, Output, Scale, TrainingConfig
-from training.data.windows import Dataset, cut_training
+from tests.training.publishing.models import LARGE, SMALL, check, model_of
+from tests.training.tiny import config_of
+from training.config import Cell, Output, Scale
+from training.data.windows import Dataset
+from training.errors import NotFusable
 from training.judging.baselines import fit_baselines
-from training.network.model import build_model, compile_forecast, linear_model, serving_model
+from training.network.model import linear_model, serving_model
 from training.publishing.export import make_contract
-from training.publishing.twin import NotFusable, build_twin, check_twin, write_twin
-
-ROWS = waves(columns=3).astype(np.float32)
-SMALL = dataset_of(cut_training(ROWS[:, :1], ROWS[:, :1], 6, 1))
-LARGE = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))
-"""Two features; two targets, the second of which is no feature; three rows ahead."""
-
-
-def model_of(config: TrainingConfig, dataset: Dataset = SMALL) -> keras.Model:
-    """A model with some weight everywhere, biases too."""
-    model = build_model(config, dataset)
-    noise = np.random.default_rng(3)
-    model.set_weights([weights + noise.normal(0, 0.2, weights.shape) for weights in model.get_weights()])
-    return model
-
-
-def check(twin: ModelProto, model: keras.Model, contract: Contract) -> None:
-    forecast = compile_forecast(model)
-    windows = probe_windows(contract, 5)
-    check_twin(twin, forecast, contract, Golden(windows, forecast(windows)))
+from training.publishing.twin import build_twin, write_twin
 
 
 def edited(model: keras.Model, layer_name: str, **options: Any) -> keras.Model:
@@ -196,38 +176,3 @@ def test_missing_layer_is_refused(contract: Contract) -> None:
 
     with pytest.raises(NotFusable, match="it holds no layer centre"):
         build_twin(foreign, contract)
-
-
-@pytest.mark.parametrize("constant", ["recurrent_1/1", "recurrent_2/2", "recurrent_2/3", "head/1"])
-def test_twin_with_another_weight_is_refused(constant: str, model: keras.Model, contract: Contract) -> None:
-    twin = build_twin(model, contract)
-    tensor = next(tensor for tensor in twin.graph.initializer if tensor.name == constant)
-    weights = numpy_helper.to_array(tensor).copy()
-    weights.flat[0] += 0.05
-    tensor.CopyFrom(numpy_helper.from_array(weights, constant))
-
-    with pytest.raises(NotFusable, match=r"in batches of 1 the graph is off by .* where 1e-05 is allowed"):
-        check(twin, model, contract)
-
-
-def test_twin_that_misses_the_golden_rows_is_refused(model: keras.Model, contract: Contract) -> None:
-    forecast, windows = compile_forecast(model), probe_windows(contract, 3)
-
-    with pytest.raises(NotFusable, match="in batches of 1 the graph is off"):
-        check_twin(build_twin(model, contract), forecast, contract, Golden(windows, forecast(windows) + 1))
-
-
-def test_twin_with_another_operator_is_refused(model: keras.Model, contract: Contract) -> None:
-    twin = build_twin(model, contract)
-    twin.graph.node[0].op_type = "Loop"
-
-    with pytest.raises(NotFusable, match="the graph holds the operator Loop"):
-        check(twin, model, contract)
-
-
-def test_twin_that_does_not_load_is_refused(model: keras.Model, contract: Contract) -> None:
-    twin = build_twin(model, contract)
-    twin.graph.ClearField("initializer")
-
-    with pytest.raises(NotFusable, match="ONNX Runtime cannot load the graph"):
-        check(twin, model, contract)

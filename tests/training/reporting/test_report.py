@@ -18,17 +18,20 @@ from rich.console import Console
 
 from app.version.manifest import DataFingerprint, Manifest
 from tests.servers import running
+from tests.training.reporting.made import evaluation_of
 from tests.training.tiny import config_of, waves
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.provenance import Provenance
 from training.data.windows import Dataset, Part, cut_training
-from training.fitting.doctor import Incident
-from training.fitting.fit import Epoch, History
+from training.fitting.history import Epoch, History
 from training.fitting.learning_rate import Sweep
-from training.judging.evaluate import Evaluation, Verdict, score
+from training.fitting.symptoms import Incident
+from training.judging.evaluate import Evaluation
 from training.publishing.export import make_contract
-from training.reporting.report import DRAWN_TARGETS, Run, write_report
+from training.reporting.report import write_report
+from training.reporting.run import Run
+from training.reporting.sections import DRAWN_TARGETS
 from training.train import train
 
 HOSTILE = "<script>alert('1')</script> & $x_1$"
@@ -255,7 +258,7 @@ def test_the_page_tells_the_errors_of_the_manifest(version_dir: Path) -> None:
 def test_checksums_cover_the_report(version_dir: Path) -> None:
     manifest = Manifest.read(version_dir)
 
-    manifest.verify_files(version_dir)
+    manifest.check_files(version_dir)
     assert {f"report/{path.name}" for path in (version_dir / "report").iterdir()} <= set(manifest.files)
 
 
@@ -285,21 +288,6 @@ def test_calls_work_as_they_stand(several: Path, tmp_path: Path) -> None:
             for url, kind, body in zip(urls, ("json", "x-npy"), bodies, strict=True):
                 answer = client.post(url, content=body, headers={"content-type": f"application/{kind}"})
                 assert np.shape(answer.raise_for_status().json()["prediction"]) == (3, 9)
-
-
-def evaluation_of(rows: int = 40, horizon: int = 2, targets: int = 1, error: float = 1.0) -> Evaluation:
-    """A model off by so much, up and down by turns, and a baseline off by twice as much."""
-    names = tuple(f"target {number}" for number in range(targets))
-    actual = np.broadcast_to(np.arange(rows, dtype=np.float32)[:, None, None], (rows, horizon, targets))
-    signs = np.where(np.arange(rows) % 2, 1, -1).astype(np.float32)[:, None, None]
-    forecasts = {"model": actual + error * signs, "last value": actual + 2 * error * signs}
-    scores = (
-        score(name, values[..., [column]], actual[..., [column]]).model_copy(update={"target": target})
-        for name, values in forecasts.items()
-        for column, target in enumerate(names)
-    )
-    verdict = Verdict("beats", "last value", -0.5, 0.01, "The model beats the best baseline, last value.")
-    return Evaluation(forecasts, actual, names, tuple(scores), verdict)
 
 
 Report = Callable[..., Path]

@@ -11,14 +11,15 @@ import pytest
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
-from tests.training.cli.test_commands import run
+from tests.training.commands import run
 from tests.training.interrupts import interrupt
-from training.config import ReferenceTask
+from tests.training.tiny import write_csv
 from training.data import series
 from training.data.windows import Dataset
 from training.errors import ConfigError, DataError
 from training.studies import reference
-from training.studies.reference import TASKS, Bar, Figures, Network, Result, Task
+from training.studies.figures import Figures, Result, score, verdict_of, write_figures
+from training.studies.tasks import TASKS, Bar, Network, ReferenceTask, Task, redraw
 
 
 def quick(network: Network) -> Network:
@@ -37,10 +38,8 @@ def sunspots_file(folder: Path, months: int = 900, judged: float = 0.0) -> Path:
     generator = np.random.default_rng(0)
     numbers = 60 + 50 * np.sin(np.arange(months) / 20) + generator.normal(0, 5, months)
     numbers[-235:] += judged * generator.normal(0, 50, 235)
-    lines = [f"{1749 + month // 12}-{1 + month % 12:02d},{number:.1f}" for month, number in enumerate(numbers)]
-    path = folder / "monthly.csv"
-    path.write_text("\n".join(["month,sunspots", *lines]) + "\n", encoding="utf-8")
-    return path
+    names = [f"{1749 + month // 12}-{1 + month % 12:02d}" for month in range(months)]
+    return write_csv(folder / "monthly.csv", {"month": names, "sunspots": numbers.round(1)})
 
 
 def swapped(values: np.ndarray, judged: int) -> np.ndarray:
@@ -85,9 +84,9 @@ def test_judged_rows_reach_no_weight(name: ReferenceTask, monkeypatch: pytest.Mo
     assert len(dataset.test.targets) == task.judged
     assert not np.array_equal(dataset.test.targets, with_noise.test.targets)
 
-    models = [reference.train(task.network, each, seed=3, console=console()) for each in (dataset, with_noise)]
+    forecasters = [reference.train(task.network, each, seed=3, console=console()) for each in (dataset, with_noise)]
 
-    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+    for one, other in zip(*(each.model.get_weights() for each in forecasters), strict=True):
         assert_array_equal(one, other)
     for one, other in zip(*(reference.baselines_of(task, each)[0] for each in (dataset, with_noise)), strict=True):
         assert one.name == other.name
@@ -120,11 +119,11 @@ def test_no_series_network_sees_more_than_its_protocol_allows() -> None:
     assert TASKS["lesson"].network.config.features == ()
 
 
-def test_samples_drawn_anew_keep_their_product_and_nothing_else() -> None:
+def test_samples_drawn_again_keep_their_product_and_nothing_else() -> None:
     samples = series.multiplication_samples()
     windows = samples.windows[:500]
 
-    drawn = reference.draw_anew(np.random.default_rng(0), windows)
+    drawn = redraw(np.random.default_rng(0), windows)
 
     markers, values = drawn[..., 0], drawn[..., 1]
     assert drawn.dtype == np.float32
@@ -141,7 +140,7 @@ def test_samples_drawn_anew_keep_their_product_and_nothing_else() -> None:
 def test_samples_are_drawn_from_the_generator_alone() -> None:
     windows = series.multiplication_samples().windows[:5]
 
-    one, same, other = (reference.draw_anew(np.random.default_rng(seed), windows) for seed in (1, 1, 2))
+    one, same, other = (redraw(np.random.default_rng(seed), windows) for seed in (1, 1, 2))
 
     assert_array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -158,8 +157,8 @@ def test_share_of_correct_products_counts_errors_below_the_limit() -> None:
     actual = np.zeros((4, 1, 1), np.float32)
     forecasts = np.array([0, 0.039, -0.039, 0.041], np.float32).reshape(4, 1, 1)
 
-    assert reference.score("correct %", forecasts, actual) == 75
-    assert reference.score("MAE", forecasts, actual) == pytest.approx(0.119 / 4)
+    assert score("correct %", forecasts, actual) == 75
+    assert score("MAE", forecasts, actual) == pytest.approx(0.119 / 4)
 
 
 def figures(*scores: float, higher: bool = False, seconds: float = 10) -> Figures:
@@ -194,7 +193,7 @@ def test_bar_is_met_or_the_shortfalls_are_named(bar: Bar, ours: Figures, missing
     result = Result(replace(TASKS["lesson"], bar=bar), {"naive": 5.0}, None, ours, None)
 
     assert result.shortfalls == missing
-    told = " ".join(reference.sentences_of(result))
+    told = verdict_of(result)
     assert ("the bar is met" in told) == (not missing)
     assert all(shortfall in told for shortfall in missing)
 
@@ -204,10 +203,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Result], str, An
     """Results of a task with two seeds and of two with one, what was told, and what was written."""
     folder = tmp_path_factory.mktemp("reference")
     told = console()
-    results = [*reference.run([quick_task("lesson")], 2, None, told)]
+    results = reference.run([quick_task("lesson")], 2, told)
     others = [quick_task("multiplication"), quick_task("sunspots")]
-    results.extend(reference.run(others, 1, sunspots_file(folder), told))
-    reference.write(results, folder / "figures.json")
+    results.extend(reference.run(others, 1, told, sunspots_file(folder)))
+    write_figures(results, folder / "figures.json")
     return results, text_of(told), json.loads((folder / "figures.json").read_text(encoding="utf-8"))
 
 
@@ -224,7 +223,7 @@ def test_run_shows_every_figure_and_how_the_network_was_chosen(ran: tuple[list[R
         "seed 1: MAE",
     ):
         assert fact in told, fact
-    for fact in ("92.95", "SimpleRNN(30), as published, but for clipping and a cosine", "training mean", "correct %"):
+    for fact in ("92.95", "SimpleRNN(30), as published, plus clipping and a cosine", "training mean", "correct %"):
         assert fact in told, fact
     assert "1 seed " in told
     assert told.count("Chosen without the judged rows: ") == 3
@@ -255,7 +254,7 @@ def test_sunspots_without_a_file_are_told_before_anything_runs() -> None:
     told = console()
 
     with pytest.raises(ConfigError, match=r"sunspots task needs --data FILE.*columns month .* and sunspots"):
-        list(reference.run([quick_task("lesson"), quick_task("sunspots")], 1, None, told))
+        reference.run([quick_task("lesson"), quick_task("sunspots")], 1, told)
 
     assert text_of(told) == ""
 
@@ -292,8 +291,8 @@ def test_a_short_file_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--output .* cannot be written"):
-        reference.write([], tmp_path / "nowhere" / "figures.json")
+    with pytest.raises(ConfigError, match=r"figures.json: there is no folder .*nowhere; make it first"):
+        reference.run([quick_task("lesson")], 1, console(), output=tmp_path / "nowhere" / "figures.json")
 
 
 @pytest.mark.parametrize(
@@ -302,13 +301,13 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         (("--help",), 0, "monthly sunspots"),
         (("lessons",), 2, "lesson"),
         (("lesson", "--seeds", "0"), 2, "--seeds"),
-        (("sunspots", "--output", "nowhere/figures.json"), 2, "choose another file"),
+        (("sunspots", "--output", "nowhere/figures.json"), 2, "there is no folder nowhere"),
     ],
 )
 def test_command_tells_what_it_takes(arguments: tuple[str, ...], code: int, fact: str, tmp_path: Path) -> None:
     result = run("reference", *arguments, cwd=tmp_path)
 
-    assert result.returncode == code
+    assert result.code == code
     assert fact in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
 

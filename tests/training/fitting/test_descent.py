@@ -1,0 +1,47 @@
+"""Steps down the loss: what is divided by what, and what is put back."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_array_equal
+
+from tests.training.fitting.fits import SOUND, fitted
+from tests.training.tiny import config_of
+from training.fitting.descent import Descent
+from training.network.model import build_model
+
+
+@pytest.mark.parametrize("loss", ["mape", "msle"])
+def test_losses_on_raw_values_are_what_their_names_say(loss: Any) -> None:
+    model, history = fitted(config_of(loss=loss, epochs=1))
+    forecasts = np.asarray(model(SOUND.validation.windows), np.float64)
+    actual = SOUND.validation.targets.astype(np.float64)
+
+    shares = np.abs((forecasts - actual) / actual)
+    logarithms = np.square(np.log1p(forecasts) - np.log1p(actual))
+
+    by_hand = shares.mean() if loss == "mape" else logarithms.mean()
+    assert history.epochs[0].validation_loss == pytest.approx(by_hand, rel=1e-3)
+
+
+def test_a_descent_that_is_put_back_goes_on_as_if_nothing_had_happened() -> None:
+    """Adam's count goes back with its memory, wherever on its way the rate goes on."""
+    model = build_model(config_of(), SOUND)
+    descent = Descent(model, config_of(), 0.01, lambda step: tf.cast(step < 100, tf.float32))
+    windows, expected = SOUND.train.windows[:80].reshape(5, 16, 6, 2), SOUND.train.targets[:80].reshape(5, 16, 2, 1)
+    descent.run(windows, expected)
+    good, weights = descent.state(), model.get_weights()
+
+    after = []
+    for next_step in (5, 45, 100):
+        descent.run(windows, expected)
+        descent.restore(good, next_step)
+        descent.run(windows[:1], expected[:1])
+        after.append(model.get_weights())
+
+    for one, same, before, still in zip(after[0], after[1], weights, after[2], strict=True):
+        assert_array_equal(one, same)
+        assert_array_equal(before, still)  # the rate has come to its end
+        assert not np.array_equal(one, before)

@@ -1,0 +1,125 @@
+"""Proves that a model's forms agree: the model in memory, the SavedModel on disk, the fused twin.
+
+    record_golden  the SavedModel computes what the model does; records the golden rows
+    check_twin     the twin computes what the SavedModel does
+
+Forms agree if no forecast differs by more than `app.version.golden.deviation` allows, at every size of batch.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from onnx import ModelProto
+
+from app.arrays import Array
+from app.engines.engine import Engine
+from app.engines.onnx import OnnxEngine
+from app.errors import ArtifactError
+from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_windows, training_ranges
+from app.version.manifest import Contract
+from training.errors import ExportError, NotFusable
+from training.publishing.twin import twin_bytes
+
+GOLDEN_REAL_WINDOWS = 12
+"""Windows of the test part among the golden rows."""
+
+RECURRENT_OPERATORS = frozenset({"LSTM", "GRU", "RNN"})
+PLAIN_OPERATORS = frozenset(
+    {"Add", "Div", "Gather", "Gemm", "MatMul", "Mul", "ReduceMean", "Reshape", "Sqrt", "Squeeze", "Sub", "Transpose"}
+)
+
+
+def record_golden(engine: Engine, model: keras.Model, contract: Contract, windows: Array) -> Golden:
+    """Compares a SavedModel with the model in memory, and records its golden rows.
+
+    Args:
+        engine: The SavedModel, not warmed up and hence as it was written.
+        model: The model in memory.
+        contract: The shapes, the training ranges and the targets' scales.
+        windows: Real windows (n, steps, features), in time order.
+
+    Raises:
+        ExportError: The SavedModel computes something else.
+    """
+    golden_windows = _golden_windows(contract, windows)
+    worst = 0.0
+    for inputs in (golden_windows, *(probe_windows(contract, batch) for batch in PARITY_BATCHES)):
+        expected = np.asarray(model(inputs, training=False))
+        worst = max(worst, deviation(engine.predict(inputs), expected, contract.target_scales))
+    if worst > 1:
+        raise ExportError(
+            f"The exported model does not compute what the trained one does: it is off by {worst * TOLERANCE:.1g} of "
+            f"the targets' scale where {TOLERANCE:g} is allowed. Nothing was published."
+        )
+    return Golden(golden_windows, engine.predict(golden_windows))
+
+
+def check_twin(twin: ModelProto, predict_plain: Callable[[Array], Array], contract: Contract, golden: Golden) -> None:
+    """Checks that a twin is fused and computes what the SavedModel does, whatever the size of the batch.
+
+    Args:
+        twin: As `build_twin` draws it.
+        predict_plain: The SavedModel as it is: windows (batch, steps, features) -> (batch, horizon, targets).
+        contract: The shapes, the training ranges and the targets' scales.
+        golden: The version's golden rows.
+
+    Raises:
+        NotFusable: The twin is not fused, or computes something else.
+    """
+    _check_operators(twin)
+    engine = _load(twin, contract)
+    windows = np.concatenate([_extreme_windows(contract), probe_windows(contract, max(PARITY_BATCHES))])
+    cases = (windows, predict_plain(windows)), (golden.windows, golden.forecasts)
+    for batch in PARITY_BATCHES:
+        for inputs, expected in cases:
+            pieces = [engine.predict(inputs[start : start + batch]) for start in range(0, len(inputs), batch)]
+            worst = deviation(np.concatenate(pieces), expected, contract.target_scales)
+            if worst > 1:
+                raise NotFusable(
+                    f"in batches of {batch} the graph is off by {worst * TOLERANCE:.1g} of the targets' scale where "
+                    f"{TOLERANCE:g} is allowed"
+                )
+
+
+def flat_windows(contract: Contract) -> Array:
+    """Returns four windows that never change, at and beyond the ends of the training ranges: (4, steps, features)."""
+    minima, maxima = training_ranges(contract)
+    spreads = maxima - minima
+    levels = (minima, maxima, minima - spreads, maxima + spreads)
+    return np.stack([np.broadcast_to(level, contract.window_shape) for level in levels])
+
+
+def _golden_windows(contract: Contract, windows: Array) -> Array:
+    """Returns real windows, the latest first, and flat windows."""
+    latest_first = windows[:: -max(1, len(windows) // GOLDEN_REAL_WINDOWS)]
+    return np.concatenate([latest_first[:GOLDEN_REAL_WINDOWS], flat_windows(contract)]).astype(np.float32)
+
+
+def _extreme_windows(contract: Contract) -> Array:
+    """Returns windows with edges, which no random window has: flat, rising, falling, alternating, one row far off.
+
+    Returns:
+        Shape (batch, steps, features), raw units: within the training ranges, and as far again below and above.
+    """
+    steps = np.arange(contract.steps)
+    rising = steps / max(1, steps[-1])
+    profiles = np.stack([0 * rising, 0 * rising + 1, rising, 1 - rising, steps % 2, steps == 0, steps == steps[-1]])
+    shares = np.concatenate([profiles, 2 * profiles, -profiles])[:, :, None]
+    minima, maxima = training_ranges(contract)
+    return np.asarray(minima + shares * (maxima - minima), np.float32)
+
+
+def _check_operators(twin: ModelProto) -> None:
+    """Raises `NotFusable` if the graph holds a loop, or any other operator that no layer of ours needs."""
+    operators = {node.op_type for node in twin.graph.node}
+    for operator in sorted(operators - RECURRENT_OPERATORS - PLAIN_OPERATORS):
+        raise NotFusable(f"the graph holds the operator {operator}")
+
+
+def _load(twin: ModelProto, contract: Contract) -> OnnxEngine:
+    """Loads the twin as the service will run it."""
+    try:
+        return OnnxEngine(twin_bytes(twin), contract, max(PARITY_BATCHES), threads=1)
+    except ArtifactError as error:
+        raise NotFusable("ONNX Runtime cannot load the graph") from error
