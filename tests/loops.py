@@ -5,7 +5,7 @@ A deadline under test is `LIMIT_SECONDS` away. It passes when the test says so, 
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -30,16 +30,20 @@ class HeldLoop(asyncio.SelectorEventLoop):
         """Seconds on the clock by which every deadline on this loop goes."""
         return super().time() + self._ahead_seconds
 
-    def advance(self, seconds: float = LIMIT_SECONDS) -> None:
-        """Moves the clock of a loop in another thread; see `skip`."""
-        self.run(self.skip(seconds))
+    def jump(self, seconds: float = LIMIT_SECONDS) -> None:
+        """Moves the clock within a turn of the loop, as something does that keeps the loop busy."""
+        self._ahead_seconds += seconds
 
     async def skip(self, seconds: float = LIMIT_SECONDS) -> None:
         """Moves the clock, once all that has arrived is handled; returns when all that is due is done."""
         for ahead in (0, seconds):
-            self._ahead_seconds += ahead
+            self.jump(ahead)
             for _ in range(TURNS):
                 await asyncio.sleep(0)
+
+    def advance(self, seconds: float = LIMIT_SECONDS) -> None:
+        """Moves the clock of a loop in another thread; see `skip`."""
+        self.run(self.skip(seconds))
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         """Runs a coroutine on the loop of another thread; returns what will become of it."""
@@ -63,3 +67,10 @@ def loop_in_thread() -> Iterator[HeldLoop]:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
+
+
+def run_in_held_loop(test: Callable[[HeldLoop], Coroutine[Any, Any, T]]) -> T:
+    """Runs a coroutine that moves the clock of its own loop."""
+    loop = HeldLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        return runner.run(test(loop))

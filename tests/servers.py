@@ -118,12 +118,13 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, **settings: object) -> Iterator[Server]:
+def running(folder: Path, *arguments: str, stdout: int | None = None, **settings: object) -> Iterator[Server]:
     """Starts the service in a folder, where it looks for `.env` and `models`; it does not outlive the block.
 
     Args:
         folder: Where it runs.
         arguments: For Python, in place of `-m app`.
+        stdout: Where its log goes, as `subprocess` has it; by default into the server's `output`.
         settings: Of the service, and other environment variables.
     """
     with reserved_port() as port:
@@ -133,8 +134,8 @@ def running(folder: Path, *arguments: str, **settings: object) -> Iterator[Serve
                 [sys.executable, *(arguments or ("-m", "app"))],
                 cwd=folder,
                 env=environment(**{"port": port, "max_batch_windows": 8, "drain_seconds": 0, **settings}),
-                stdout=file,
-                stderr=subprocess.STDOUT,
+                stdout=file if stdout is None else stdout,
+                stderr=file,
             )
         try:
             yield Server(process, port, output)
@@ -147,9 +148,9 @@ def running(folder: Path, *arguments: str, **settings: object) -> Iterator[Serve
                 process.wait()
 
 
-def serving(folder: Path, **settings: object) -> AbstractContextManager[Server]:
+def serving(folder: Path, *, stdout: int | None = None, **settings: object) -> AbstractContextManager[Server]:
     """Starts the service with what tests need: folders settle at once, and loads and forecasts can be held."""
-    return running(folder, "-m", "tests.service", **settings)
+    return running(folder, "-m", "tests.service", stdout=stdout, **settings)
 
 
 def run(folder: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:

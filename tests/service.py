@@ -5,8 +5,8 @@ Folders count as written whole at once, and a test can hold what is loaded and c
 
 from pathlib import Path
 
+import app.serving.service
 from app.__main__ import main
-from app.serving import service
 from app.serving.loading import LoadVersion, loader_of
 from app.settings import Settings
 from app.version import folders
@@ -20,7 +20,7 @@ def holdable_loader_of(settings: Settings) -> LoadVersion:
 
 # Workers import this module too, before they make the application.
 if __name__ in {"__main__", "__mp_main__"}:
-    service.loader_of = holdable_loader_of
+    app.serving.service.loader_of = holdable_loader_of  # type: ignore[attr-defined]
     folders.SETTLING_SECONDS = 0
 if __name__ == "__main__":
     main()

@@ -80,13 +80,13 @@ def port(service: Application) -> Iterator[int]:
 @pytest.fixture(scope="session")
 def strict_service(models_dir: Path) -> Iterator[Application]:
     """The service in this process, with limits that a test can reach; those of time by the clock of its loop."""
-    limits = {
-        "max_body_bytes": 4096,
-        "max_queue_windows": 4,
-        "request_timeout_seconds": LIMIT_SECONDS,
-        "receive_timeout_seconds": LIMIT_SECONDS,
-    }
-    with application(models_dir.parent, **limits) as running:
+    with application(
+        models_dir.parent,
+        max_body_bytes=4096,
+        max_queue_windows=4,
+        request_timeout_seconds=LIMIT_SECONDS,
+        receive_timeout_seconds=LIMIT_SECONDS,
+    ) as running:
         yield running
 
 
@@ -107,15 +107,16 @@ def server(models_dir: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def strict_server(models_dir: Path) -> Iterator[Server]:
-    """The service with limits that a test can reach."""
-    limits = {
-        "max_body_bytes": 4096,
-        "max_queue_windows": 4,
-        "request_timeout_seconds": 0.5,
-        "receive_timeout_seconds": 0.5,
-        "root_path": "/forecast",
-    }
-    with serving(models_dir.parent, **limits) as server:
+    """The service in a process of its own, with limits of time that a test can wait for."""
+    with serving(models_dir.parent, request_timeout_seconds=0.5, receive_timeout_seconds=0.5) as server:
+        server.wait_for("/readyz")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proxied_server(models_dir: Path) -> Iterator[Server]:
+    """The service in a process of its own, as behind a proxy that publishes it under `/forecast`."""
+    with serving(models_dir.parent, root_path="/forecast") as server:
         server.wait_for("/readyz")
         yield server
 

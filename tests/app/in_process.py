@@ -17,7 +17,7 @@ import uvicorn
 from app.api.direct import Front
 from app.main import create_app
 from app.process.protocol import BoundedProtocol
-from app.process.server import Config
+from app.process.server import Config, Server
 from app.serving import service
 from app.serving.loading import LoadVersion, loader_of
 from app.settings import Settings
@@ -116,6 +116,27 @@ def application(
             serving.result(PATIENCE_SECONDS)
 
 
+class ServerInThread(Server):
+    """Our server without its care for signals, which only a main thread can catch."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts as uvicorn does."""
+        await uvicorn.Server.startup(self, sockets)
+
+
+def config_of(app: Any, *, receive_timeout_seconds: float = LIMIT_SECONDS, **options: Any) -> Config:
+    """What our server and its connections need to know, for an application that speaks ASGI."""
+    return Config(
+        app=app,
+        http=BoundedProtocol,
+        lifespan="off",
+        log_config=None,
+        drain_seconds=0,
+        receive_timeout_seconds=receive_timeout_seconds,
+        **options,
+    )
+
+
 @contextmanager
 def listening(
     app: Any,
@@ -135,16 +156,8 @@ def listening(
     Yields:
         The port.
     """
-    config = Config(
-        app=app,
-        http=BoundedProtocol,
-        lifespan="off",
-        log_config=None,
-        drain_seconds=0,
-        receive_timeout_seconds=receive_timeout_seconds,
-        timeout_keep_alive=keep_alive_seconds,
-    )
-    server = uvicorn.Server(config)
+    config = config_of(app, receive_timeout_seconds=receive_timeout_seconds, timeout_keep_alive=keep_alive_seconds)
+    server = ServerInThread(config)
 
     def has_stopped() -> bool:
         loop.advance(1)  # the time that it gives its clients

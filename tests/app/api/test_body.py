@@ -14,7 +14,7 @@ from app.api.body import declared_type, inflatable_bytes, inflate, read_body
 from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
 from app.settings import Settings
 from tests.app.in_process import Application
-from tests.loops import HeldLoop
+from tests.loops import HeldLoop, run_in_held_loop
 from tests.servers import connect, is_closed, read_answer
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -82,15 +82,17 @@ def test_a_body_that_does_not_end_in_time_is_refused_and_its_connection_closed(
 
 
 def test_a_body_that_trickles_is_refused() -> None:
-    async def receive() -> dict[str, Any]:
-        received.append(b" ")
-        await loop.skip(4)
-        return {"type": "http.request", "body": b" ", "more_body": True}
+    async def read_slowly(loop: HeldLoop) -> bytes:
+        async def receive() -> dict[str, Any]:
+            received.append(b" ")
+            await loop.skip(4)
+            return {"type": "http.request", "body": b" ", "more_body": True}
+
+        return await read_body({}, receive, max_bytes=1000, timeout_seconds=10)
 
     received: list[bytes] = []
-    loop = HeldLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner, pytest.raises(BodyTimeout):
-        runner.run(read_body({}, receive, max_bytes=1000, timeout_seconds=10))
+    with pytest.raises(BodyTimeout):
+        run_in_held_loop(read_slowly)
     assert len(received) == 3
 
 

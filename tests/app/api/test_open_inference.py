@@ -684,14 +684,14 @@ def test_an_encoded_body_may_grow_to_what_the_largest_request_needs(client: http
         assert error_of(answer).startswith(f"The inflated body is larger than the {limit_bytes} bytes")
 
 
-def test_behind_a_proxy_that_publishes_it_elsewhere_everything_is_the_same(strict_server: Server) -> None:
-    with connected(strict_server.port) as client:
+def test_behind_a_proxy_that_publishes_it_elsewhere_everything_is_the_same(proxied_server: Server) -> None:
+    with connected(proxied_server.port) as client:
         assert client.is_server_ready()
         assert client.get_server_metadata()["name"] == "windowcast"
         result = client.infer("default", [input_of(np.array([WINDOW], np.float32))])
         assert_array_equal(result.as_numpy("forecast"), [[[3], [4]]])
-    assert strict_server.status_of("/v2/") == 200
-    assert 'route="/v2/models/{model}/infer"' in strict_server.get("/metrics").text
+    assert proxied_server.status_of("/v2/") == 200
+    assert 'route="/v2/models/{model}/infer"' in proxied_server.get("/metrics").text
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ import pytest
 from uvicorn.server import ServerState
 
 from app.process.protocol import MAX_PIPELINED, BoundedProtocol
-from app.process.server import Config
-from tests.app.in_process import Application, has_come, listening, wait_by_the_clock
-from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread
+from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
+from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread, run_in_held_loop
 from tests.servers import Server, connect, is_closed, read_answer
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -190,18 +189,6 @@ def test_slow_clients_do_not_slow_others(strict_service: Application, strict_por
         assert not any(has_come(sock) for sock in slow)
         strict_service.loop.advance()
         assert all(read_answer(sock).status == 408 for sock in slow)
-
-
-def config_of(app: Any, **options: Any) -> Config:
-    """What the protocol needs to know."""
-    return Config(
-        app=app,
-        http=BoundedProtocol,
-        log_config=None,
-        drain_seconds=0,
-        receive_timeout_seconds=LIMIT_SECONDS,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -405,7 +392,7 @@ class FullTransport(asyncio.Transport):
 
 
 def test_a_connection_is_dropped_only_if_nothing_at_all_is_read() -> None:
-    async def converse() -> None:
+    async def converse(loop: HeldLoop) -> None:
         config = config_of(answering(start(LENGTH_2), body(b"ok")))
         config.load()
         transport = FullTransport()
@@ -420,9 +407,7 @@ def test_a_connection_is_dropped_only_if_nothing_at_all_is_read() -> None:
         assert transport.aborts == 1
         protocol.connection_lost(None)
 
-    loop = HeldLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(converse())
+    run_in_held_loop(converse)
 
 
 def test_a_client_that_reads_slowly_gets_the_whole_answer(loop: HeldLoop) -> None:
