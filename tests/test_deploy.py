@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     broken = make_fused_version(folder / "models", contract_of(), version=2)
     (broken / "variables" / "variables.index").write_bytes(b"")
     with held_loading(folder) as loading, serving(folder, watch_seconds=0.2) as server, server.client() as client:
-        loading.wait_until_reached()
+        server.wait_for("/livez")
         assert client.post("/predict", json={"window": WINDOW}).status_code == 503
         loading.release()
         server.wait_for("/readyz")

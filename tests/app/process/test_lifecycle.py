@@ -46,8 +46,8 @@ def in_background(work: Callable[[], None]) -> threading.Thread:
 
 
 def test_while_loading_it_lives_but_is_not_ready_and_a_signal_ends_it_at_once(folder: Path) -> None:
-    with held_loading(folder) as loading, serving(folder) as server:
-        loading.wait_until_reached()
+    with held_loading(folder), serving(folder) as server:
+        server.wait_for("/livez")
         with server.client() as client:
             readiness = client.get("/readyz")
             assert (readiness.status_code, readiness.json()) == (503, {"status": "loading"})
@@ -188,7 +188,7 @@ def test_a_second_signal_ends_the_drain(folder: Path) -> None:
 
 def test_a_closed_log_keeps_it_neither_from_serving_nor_from_stopping(folder: Path) -> None:
     with held_loading(folder) as loading, serving(folder, stdout=subprocess.PIPE) as server:
-        loading.wait_until_reached()
+        server.wait_for("/livez")
         assert server.process.stdout is not None
         server.process.stdout.close()
         loading.release()
