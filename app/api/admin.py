@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from app.api.body import read_body
 from app.api.dependencies import LabelName, ModelName, RunningService
 from app.api.direct import by_name
-from app.api.problems import invalid_body
 from app.errors import ArtifactError, Conflict, MalformedBody, NotFound, Unauthorized
+from app.payloads.parsing import invalid_body
 from app.serving.policies import LatestCount, Policy, VersionList, VersionNumber
 from app.serving.service import Service
 from app.serving.states import State

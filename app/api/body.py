@@ -1,4 +1,4 @@
-"""Reading a request's body: declared as something the service reads, within its limits of size and time."""
+"""The body of a request: its declared type, its encoding, and reading it within limits of size and time."""
 
 import asyncio
 import zlib
@@ -13,36 +13,36 @@ from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEnco
 from app.settings import Settings
 
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
-"""How zlib is told of an encoding; `deflate` is the format of RFC 1950, as RFC 9110 has it."""
+"""The `wbits` of zlib for each encoding. In HTTP, `deflate` is the format of RFC 1950 (RFC 9110, section 8.4.1.2)."""
 
 NUMBER_BYTES = 64
-"""Room for a number in JSON, with brackets and the white space of an indented body around it."""
+"""Room for a number in JSON, with its brackets and the white space of an indented body."""
 
 OTHER_BYTES = 64 * 1024
-"""Room for everything in a body that is not numbers."""
+"""Room for the rest of a body."""
 
 HEADER_VALUES = 256
-"""Different values of a header whose meaning is remembered."""
+"""How many values of a header are remembered with their meaning."""
 
 MAX_HEADER_BYTES = 256
-"""How much of such a value is looked at."""
+"""Longest part of a header that is read."""
 
 
 class MediaType(Enum):
-    """What a body can be."""
+    """The media types that the service reads and writes."""
 
     JSON = b"application/json"
     NPY = b"application/x-npy"
 
 
 def declared_type(headers: Mapping[bytes, bytes]) -> MediaType:
-    """What the body is declared to be.
+    """Returns the media type that the headers declare for the body.
 
     Args:
-        headers: By lower-case name.
+        headers: Headers by lower-case name.
 
     Raises:
-        UnsupportedMediaType: Neither JSON nor npy, or encoded in some way.
+        UnsupportedMediaType: The media type is neither JSON nor npy, or the body has a content encoding.
     """
     declared = _media_type(headers.get(b"content-type", b"")[:MAX_HEADER_BYTES])
     if declared is None or headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
@@ -60,7 +60,7 @@ def _media_type(content_type: bytes) -> MediaType | None:
 
 
 def wanted_type(headers: Mapping[bytes, bytes]) -> MediaType:
-    """What the answer should be: npy where the Accept header names it and likes nothing better, else JSON."""
+    """Returns the media type for the answer: npy if the Accept header names it and prefers no other, else JSON."""
     return _preferred(headers.get(b"accept", b"")[:MAX_HEADER_BYTES])
 
 
@@ -74,7 +74,7 @@ def _preferred(accept: bytes) -> MediaType:
 
 
 def _weighted(part: bytes) -> tuple[bytes, float]:
-    """One media range of an Accept header, and its weight; one that cannot be read counts as 0."""
+    """Reads one item of an Accept or Accept-Encoding header, and its weight; 0 for a weight that is no number."""
     name, *parameters = (piece.strip() for piece in part.split(b";"))
     for parameter in parameters:
         key, _, value = parameter.partition(b"=")
@@ -87,9 +87,9 @@ def _weighted(part: bytes) -> tuple[bytes, float]:
 
 
 def wanted_encoding(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """How the answer should be encoded: gzip or deflate where Accept-Encoding names one and likes no encoding better.
+    """Returns the encoding for the answer: gzip or deflate if Accept-Encoding names it and prefers no other, else None.
 
-    Its `*` names none: such a caller takes anything, and what is not encoded is there soonest.
+    `*` names no encoding: the caller takes anything, and an answer without an encoding is there soonest.
     """
     return _preferred_encoding(headers.get(b"accept-encoding", b"")[:MAX_HEADER_BYTES])
 
@@ -103,34 +103,34 @@ def _preferred_encoding(accept: bytes) -> bytes | None:
 
 
 def deflate(encoding: bytes, body: bytes) -> bytes:
-    """A body in an encoding, as small as can be had quickly."""
+    """Encodes a body, for speed rather than size."""
     return zlib.compress(body, zlib.Z_BEST_SPEED, WINDOW_BITS[encoding])
 
 
 def inflatable_bytes(settings: Settings, window_numbers: int) -> int:
-    """The largest body that an encoded one may become: what the largest request for a model needs, and no more.
+    """Returns the largest size of an inflated body in bytes: what the largest request for a model needs.
 
-    A few bytes can become as many as the service takes, and those would hold all others up while they are parsed.
+    A few encoded bytes can become as many as the service takes. To parse them would hold up all other requests.
 
     Args:
-        settings: Tells the most bytes and windows taken.
-        window_numbers: How many numbers a window has; 0 where a body has none.
+        settings: The service's settings, with the most bytes and windows taken.
+        window_numbers: The numbers in a window; 0 for a body without windows.
     """
     return min(settings.max_body_bytes, settings.max_batch_windows * window_numbers * NUMBER_BYTES + OTHER_BYTES)
 
 
 def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> bytes:
-    """A body as it was before its Content-Encoding, which may be gzip or deflate.
+    """Undoes the Content-Encoding of a body, which may be gzip or deflate.
 
     Args:
-        headers: By lower-case name.
-        body: As it came.
-        max_bytes: Largest body taken, inflated; see `inflatable_bytes`.
+        headers: Headers by lower-case name.
+        body: The body as it came.
+        max_bytes: The largest inflated body taken; see `inflatable_bytes`.
 
     Raises:
-        UnsupportedEncoding: It is encoded in another way.
-        MalformedBody: It is not encoded in the way it says.
-        BodyTooLarge: It would become larger than is taken.
+        UnsupportedEncoding: The body has another encoding.
+        MalformedBody: The body does not have the encoding that the headers declare.
+        BodyTooLarge: The inflated body has more than `max_bytes`.
     """
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding in {b"identity", b""}:
@@ -145,12 +145,12 @@ def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> byte
         try:
             piece = inflater.decompress(body, max_bytes - size + 1)
         except zlib.error:
-            raise MalformedBody(f"{encoding.decode()}, as its Content-Encoding says") from None
+            raise MalformedBody(f"{encoding.decode()}, although its Content-Encoding says so") from None
         size += len(piece)
         if size > max_bytes:
             raise BodyTooLarge(max_bytes, "inflated body")
         if not inflater.eof:
-            raise MalformedBody(f"whole: its {encoding.decode()} ends too early")
+            raise MalformedBody(f"complete: its {encoding.decode()} data ends too early")
         pieces.append(piece)
         body = inflater.unused_data
     return b"".join(pieces)
@@ -159,17 +159,17 @@ def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> byte
 async def read_body(
     headers: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int, timeout_seconds: float, is_here: bool = False
 ) -> bytes:
-    """Reads the whole body, refusing as early as can be: from the headers alone where they tell.
+    """Reads the whole body. Refuses a body that is too large before it comes, if the headers tell its size.
 
     Args:
-        headers: By lower-case name.
+        headers: Headers by lower-case name.
         receive: The request's ASGI `receive`.
-        max_bytes: Largest body taken.
-        timeout_seconds: Longest time the body may take to arrive.
-        is_here: Whether it has arrived, so that no clock need be set.
+        max_bytes: The largest body taken.
+        timeout_seconds: The longest time that the body may take to arrive.
+        is_here: Whether the body has arrived, so that no timer is needed.
 
     Raises:
-        BodyTooLarge: More bytes are declared, or come, than are taken.
+        BodyTooLarge: The body has, or declares, more than `max_bytes`.
         BodyTimeout: The body did not arrive in time.
         ClientDisconnect: The client left.
     """

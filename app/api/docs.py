@@ -25,7 +25,8 @@ from app.api.problems import Problem
 from app.api.schemas import About, ErrorAnswer
 from app.api.tfserving import metadata_of
 from app.arrays import Array
-from app.payloads.open_inference import DATATYPE, LENGTH_HEADER
+from app.payloads.open_inference.document import LENGTH_HEADER
+from app.payloads.open_inference.tensors import DATATYPE
 from app.serving.loading import LoadedVersion
 from app.serving.policies import LABEL_PATTERN
 from app.serving.service import Service

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.dependencies import ModelName, RunningService, VersionNumber, find
-from app.api.native import WindowRequest, dump
+from app.payloads.native import WindowRequest, dump
 from app.serving.catalogue import ServedModel, ServedVersion
 from app.serving.service import Service
 from app.version.manifest import Contract, DataFingerprint, Score

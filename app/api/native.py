@@ -1,84 +1,23 @@
 """The native prediction routes: forecasts for one window or many."""
 
 from abc import abstractmethod
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, ClassVar, Self
 from urllib.parse import parse_qsl
 
-import orjson
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError, from_json
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.api.body import MediaType, declared_type, wanted_type
 from app.api.dependencies import find
 from app.api.direct import Answer, Request
 from app.api.forecasting import Decoded, Dialect, Forecasting
-from app.api.problems import invalid_body, invalid_query
+from app.api.problems import invalid_query
 from app.arrays import Array
-from app.errors import BatchTooLarge, InvalidRequest, LocatedError, MalformedBody, MethodNotAllowed
-from app.payloads import npy
-from app.payloads.parsing import collector_paused
-from app.payloads.quick import reader_of
-from app.payloads.windows import RecordsWindow, Tensor, Window, Windows, is_one_window
+from app.errors import InvalidRequest, LocatedError, MethodNotAllowed
+from app.payloads import native, npy
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.policies import LABEL_PATTERN
 from app.version.manifest import NAME_PATTERN, Contract
-
-Body = TypeVar("Body", bound=BaseModel)
-
-MAX_FIELDS = 16
-"""More fields than any body has."""
-
-TAKES_WINDOW = "window or records; several windows go to POST /predict/batch"
-TAKES_WINDOWS = "windows; a single window goes to POST /predict"
-
-
-class WindowRequest(BaseModel):
-    """One window, as rows of numbers or as records by feature name."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    window: Window | None = None
-    records: RecordsWindow | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.window is None) == (self.records is None):
-            raise ValueError("give either window or records")
-        return self
-
-    @property
-    def windows(self) -> Array:
-        """The window as a batch of one, of shape (1, steps, features)."""
-        window = self.window if self.window is not None else self.records
-        return window[None]  # type: ignore[index]
-
-
-class BatchRequest(BaseModel):
-    """Several windows."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    windows: Windows
-
-
-class ForecastResponse(BaseModel):
-    """The forecast for one window, in the targets' units."""
-
-    model: str
-    version: int
-    targets: tuple[str, ...]
-    prediction: Annotated[NDArray[Any], Tensor("horizon", "targets")]
-
-
-class BatchResponse(BaseModel):
-    """The forecasts for several windows, in their order and in the targets' units."""
-
-    model: str
-    version: int
-    targets: tuple[str, ...]
-    predictions: Annotated[NDArray[Any], Tensor("batch", "horizon", "targets")]
 
 
 class Selection(BaseModel):
@@ -146,7 +85,11 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
     def encode(self, served: ServedVersion, forecasts: Array, context: MediaType) -> Answer:
         """Writes the forecasts in the media type that the request prefers."""
         part = self._answer_part(forecasts)
-        body = npy.write(part) if context is MediaType.NPY else self._write_json(served, part)
+        if context is MediaType.NPY:
+            body = npy.write(part)
+        else:
+            targets = served.contract.target_names
+            body = native.write_answer(served.name, served.version, targets, self.answer_field, part)
         return Answer(body, [(b"content-type", context.value)])
 
     @abstractmethod
@@ -161,25 +104,18 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
     def _answer_part(self, forecasts: Array) -> Array:
         """Returns the part of the forecasts (batch, horizon, targets) that the answer holds."""
 
-    def _write_json(self, served: ServedVersion, part: Array) -> bytes:
-        head = _json_head(served.name, served.version, served.contract.target_names)
-        return b'%s"%s":%s}' % (head, self.answer_field, dump(part))
-
 
 class Predict(PredictionRoute):
     """One window in, its forecast out."""
 
     path = "/predict"
     summary = "Forecasts the rows that follow one window."
-    body_model = WindowRequest
-    answer_model = ForecastResponse
+    body_model = native.WindowRequest
+    answer_model = native.ForecastResponse
     answer_field = b"prediction"
 
     def _read_json(self, body: bytes, contract: Contract) -> Array:
-        windows = reader_of(contract.window_shape).read_window(body)
-        if windows is None:
-            windows = _validate(WindowRequest, _parse(body), contract, takes=TAKES_WINDOW).windows
-        return windows
+        return native.read_window(body, contract)
 
     def _read_npy(self, body: bytes, contract: Contract) -> Array:
         return npy.read_window(body, contract)
@@ -194,33 +130,18 @@ class PredictBatch(PredictionRoute):
 
     path = "/predict/batch"
     summary = "Forecasts the rows that follow each of several windows."
-    body_model = BatchRequest
-    answer_model = BatchResponse
+    body_model = native.BatchRequest
+    answer_model = native.BatchResponse
     answer_field = b"predictions"
 
     def _read_json(self, body: bytes, contract: Contract) -> Array:
-        windows = reader_of(contract.window_shape).read_windows(body)
-        if windows is None:
-            content = _parse(body)
-            _check_count(content, self._max_windows, contract)
-            return _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).windows
-        if len(windows) > self._max_windows:
-            raise BatchTooLarge(len(windows), self._max_windows)
-        return windows
+        return native.read_windows(body, contract, self._max_windows)
 
     def _read_npy(self, body: bytes, contract: Contract) -> Array:
         return npy.read_windows(body, contract, self._max_windows)
 
     def _answer_part(self, forecasts: Array) -> Array:
         return forecasts
-
-
-def _parse(body: bytes) -> object:
-    try:
-        with collector_paused():
-            return from_json(body)
-    except ValueError:
-        raise MalformedBody from None
 
 
 def _read_query(query: bytes) -> Selection:
@@ -231,30 +152,3 @@ def _read_query(query: bytes) -> Selection:
         return Selection.model_validate(given)
     except ValidationError as error:
         raise invalid_query(error) from None
-
-
-def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:
-    if isinstance(content, dict) and len(content) > MAX_FIELDS:  # pydantic would list all of them
-        raise InvalidRequest([LocatedError("", f"unknown fields; this takes {takes}")])
-    try:
-        return model.model_validate(content, context=contract)
-    except ValidationError as error:
-        raise invalid_body(error, takes) from None
-
-
-def _check_count(content: object, limit_windows: int, contract: Contract) -> None:
-    """Checks the number of windows before anything is done with them. A single window has steps, not windows."""
-    windows = content.get("windows") if isinstance(content, dict) else None
-    if isinstance(windows, list) and len(windows) > limit_windows and not is_one_window(windows, contract.window_shape):
-        raise BatchTooLarge(len(windows), limit_windows)
-
-
-@lru_cache
-def _json_head(model: str, version: int, targets: tuple[str, ...]) -> bytes:
-    """Returns the start of every JSON answer of a version."""
-    return orjson.dumps({"model": model, "version": version, "targets": targets})[:-1] + b","
-
-
-def dump(content: object) -> bytes:
-    """Writes JSON, arrays of NumPy included."""
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -53,7 +53,7 @@ class Problem(BaseModel):
 def problem_answer(error: ServiceError, request_id: str) -> Answer:
     """Returns the error as problem+json of at most `MAX_BYTES`. A fault of ours tells its request id only."""
     problem: dict[str, object] = {
-        "type": f"urn:windowcast:{error.slug()}",
+        "type": f"urn:windowcast:{error.slug}",
         "title": error.title,
         "status": error.status.value,
     }
@@ -87,37 +87,11 @@ def _bounded(problem: dict[str, object], errors: tuple[LocatedError, ...]) -> by
     return body
 
 
-def invalid_body(error: ValidationError, takes: str, contract: str = "the model's contract") -> ServiceError:
-    """Returns the error for a JSON body that pydantic refused.
-
-    Args:
-        error: Pydantic's finding.
-        takes: The fields that the body may have, in words.
-        contract: What the body should match, in words.
-    """
-    findings = error.errors(include_input=False, include_url=False, include_context=False)
-    located = []
-    for finding in findings:
-        match finding["type"]:
-            case "extra_forbidden":  # the field's name is the caller's text, and is not repeated
-                located.append(LocatedError(_pointer(finding["loc"][:-1]), f"unknown field; this takes {takes}"))
-            case "model_type":
-                located.append(LocatedError("", f"expected an object with {takes}"))
-            case _:
-                located.append(LocatedError(_pointer(finding["loc"]), finding["msg"].removeprefix("Value error, ")))
-    return InvalidRequest(list(dict.fromkeys(located)), contract)
-
-
 def invalid_query(error: ValidationError | RequestValidationError) -> ServiceError:
     """Returns the error for a query, parameter by parameter."""
     return InvalidRequest(
         [LocatedError(f"?{(finding['loc'] or ('',))[-1]}", finding["msg"]) for finding in error.errors()]
     )
-
-
-def _pointer(place: tuple[int | str, ...]) -> str:
-    """Returns a location as JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in place)
 
 
 async def _handle_http_exception(_: Request, error: Exception) -> NoReturn:

@@ -1,11 +1,11 @@
-"""Bodies and answers of `/v1` and `/v2`, for the documentation only: both protocols read and write them by hand."""
+"""Bodies and answers of `/v1` and `/v2`, for the documentation only. `app.payloads` reads and writes them by hand."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, RootModel
 
-from app.payloads.open_inference import BINARY_ONLY, DATATYPES
+from app.payloads.open_inference.tensors import BINARY_ONLY, DATATYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +13,10 @@ class About:
     """What the documentation says of a route.
 
     Attributes:
-        summary: What it does, in a sentence.
-        answer: Its answer.
-        body: Its body, if it takes one.
-        is_binary: Whether tensors may stand as bytes behind body and answer.
+        summary: What the route does, in a sentence.
+        answer: The model of the answer.
+        body: The model of the body; None if the route takes no body.
+        is_binary: Whether the bytes of tensors may follow body and answer.
     """
 
     summary: str
@@ -26,64 +26,68 @@ class About:
 
 
 class ErrorAnswer(BaseModel):
-    """What went wrong."""
+    """The answer to a request that failed."""
 
     error: str
 
 
 class ModelNames(BaseModel):
-    """The models that serve, the default one first."""
+    """The models that serve, the default model first."""
 
     models: list[str]
 
 
 class Rows(BaseModel):
-    """One value for each row of the batch."""
+    """Windows in row format: one value for each window of the batch."""
 
     instances: Annotated[
         list[Any],
         Field(
             min_length=1,
-            description="Lists nested as the input's shape says, or objects of such by the names of several inputs.",
+            description="Lists nested as the input's shape says, or objects with such lists by the inputs' names.",
         ),
     ]
     signature_name: Literal["serving_default", ""] = "serving_default"
 
 
 class Columns(BaseModel):
-    """One value for each input, with the batch in front."""
+    """Windows in column format: one value for each input, with the batch as its first axis."""
 
     inputs: Annotated[
         list[Any] | dict[str, list[Any]],
-        Field(description="The only input, or an object with a list for each of several."),
+        Field(description="The only input, or an object with a list for each input."),
     ]
     signature_name: Literal["serving_default", ""] = "serving_default"
 
 
 class PredictRequest(RootModel[Rows | Columns]):
-    """Windows, in rows or in columns."""
+    """Windows, in row or in column format."""
 
 
 class RowForecasts(BaseModel):
-    """The answer to rows."""
+    """The answer in row format."""
 
-    predictions: Annotated[list[Any], Field(description="The only output by itself, or objects by name, row by row.")]
+    predictions: Annotated[
+        list[Any],
+        Field(description="One value for each window: the only output, or an object with all outputs by name."),
+    ]
 
 
 class ColumnForecasts(BaseModel):
-    """The answer to columns."""
+    """The answer in column format."""
 
     outputs: Annotated[
-        list[Any] | dict[str, list[Any]], Field(description="The only output, or an object with a list for each.")
+        list[Any] | dict[str, list[Any]],
+        Field(description="The only output, or an object with a list for each output."),
     ]
 
 
 class PredictAnswer(RootModel[RowForecasts | ColumnForecasts]):
-    """Forecasts, in rows or in columns as the body was."""
+    """Forecasts, in the format of the body."""
 
 
 class VersionOutcome(BaseModel):
-    """Why a version could not be loaded, if that is so."""
+    """Why a version could not be loaded; `OK` for any other version."""
 
     error_code: Literal["OK", "UNKNOWN"]
     error_message: str
@@ -98,20 +102,20 @@ class VersionStatus(BaseModel):
 
 
 class ModelStatus(BaseModel):
-    """Where the versions stand, the highest first."""
+    """Where the versions of a model stand, the highest version first."""
 
     model_version_status: list[VersionStatus]
 
 
 class Dimension(BaseModel):
-    """The size of an axis; -1 is any."""
+    """The size of an axis; -1 stands for any size."""
 
     size: str
     name: str
 
 
 class TensorShape(BaseModel):
-    """The sizes of all axes."""
+    """The sizes of all axes of a tensor."""
 
     dim: list[Dimension]
     unknown_rank: bool
@@ -127,7 +131,7 @@ class TensorInfo(BaseModel):
 
 
 class SignatureInfo(BaseModel):
-    """What a signature takes and gives."""
+    """The inputs and outputs of a signature."""
 
     inputs: dict[str, TensorInfo]
     outputs: dict[str, TensorInfo]
@@ -136,13 +140,13 @@ class SignatureInfo(BaseModel):
 
 
 class SignatureMap(BaseModel):
-    """The signatures by name; `serving_default` serves."""
+    """The signatures by name. Only `serving_default` serves."""
 
     signature_def: dict[str, SignatureInfo]
 
 
 class SignatureMetadata(BaseModel):
-    """What is known of a SavedModel."""
+    """The metadata of a SavedModel: its signatures."""
 
     signature_def: SignatureMap
 
@@ -163,26 +167,26 @@ class SavedModelMetadata(BaseModel):
 
 
 class ServerLive(BaseModel):
-    """That the service runs."""
+    """The service runs."""
 
     live: Literal[True]
 
 
 class ServerReady(BaseModel):
-    """That the service takes requests."""
+    """The service takes requests."""
 
     ready: Literal[True]
 
 
 class ModelReady(BaseModel):
-    """That a model or a version of it serves."""
+    """The model or the version serves."""
 
     name: str
     ready: Literal[True]
 
 
 class ServerMetadata(BaseModel):
-    """The service's release, and which extensions of the protocol it has."""
+    """The service's release, and its extensions of the protocol."""
 
     name: str
     version: str
@@ -190,7 +194,7 @@ class ServerMetadata(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor that a model takes or gives; -1 in front of its shape is the batch."""
+    """A tensor that a model takes or gives. The -1 at the start of its shape is the batch."""
 
     name: str
     datatype: Literal["FP32"]
@@ -198,7 +202,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """The versions of a model, and its tensors."""
+    """The versions of a model that serve, and its tensors."""
 
     name: str
     versions: list[str]
@@ -208,7 +212,7 @@ class ModelMetadata(BaseModel):
 
 
 class ConfiguredTensor(BaseModel):
-    """A tensor without the batch."""
+    """A tensor, with its sizes without the batch."""
 
     name: str
     data_type: Literal["TYPE_FP32"]
@@ -216,13 +220,13 @@ class ConfiguredTensor(BaseModel):
 
 
 class Batching(BaseModel):
-    """How requests are put together: as they come, without waiting for more."""
+    """How requests share a call of the engine: as they come. No request waits for others."""
 
     max_queue_delay_microseconds: int
 
 
 class ModelConfiguration(BaseModel):
-    """A model as Triton configures it."""
+    """A model in the form of Triton's configuration."""
 
     name: str
     platform: str
@@ -234,14 +238,14 @@ class ModelConfiguration(BaseModel):
 
 
 class Duration(BaseModel):
-    """How often something was done, and how long it took altogether."""
+    """How often something was done, and the sum of the times."""
 
     count: int
     ns: int
 
 
 class InferenceStatistics(BaseModel):
-    """How requests fared, and what they took."""
+    """The counts and times of requests and of their stages."""
 
     success: Duration
     fail: Duration
@@ -254,7 +258,7 @@ class InferenceStatistics(BaseModel):
 
 
 class VersionStatistics(BaseModel):
-    """The figures of a version since the service began."""
+    """The figures of a version since the start of the service."""
 
     name: str
     version: str
@@ -268,15 +272,15 @@ class VersionStatistics(BaseModel):
 
 
 class ModelStatistics(BaseModel):
-    """The figures of versions that serve."""
+    """The figures of all versions that serve."""
 
     model_stats: list[VersionStatistics]
 
 
 class IndexRequest(BaseModel):
-    """Which versions are asked for."""
+    """The versions that the index should list."""
 
-    ready: Annotated[bool, Field(description="Whether only those that serve.")] = False
+    ready: Annotated[bool, Field(description="Whether to list only versions that serve.")] = False
 
 
 class IndexEntry(BaseModel):
@@ -289,7 +293,7 @@ class IndexEntry(BaseModel):
 
 
 class RepositoryIndex(RootModel[list[IndexEntry]]):
-    """Every version that serves, served, or should."""
+    """Every version that serves, has served, or should serve."""
 
 
 Parameters: TypeAlias = dict[str, bool | int | float | str]
@@ -299,7 +303,7 @@ JsonDatatype: TypeAlias = Annotated[
 
 
 class InferInput(BaseModel):
-    """A tensor with its numbers, nested as its shape says or in one list."""
+    """A tensor with its numbers, nested as the shape says or in one list."""
 
     name: str
     shape: list[int]
@@ -318,18 +322,20 @@ class InferOutput(BaseModel):
 
 
 class RequestedOutput(BaseModel):
-    """A tensor that the answer shall have."""
+    """A tensor that the answer should have."""
 
     name: str
     parameters: Parameters = {}
 
 
 class InferRequest(BaseModel):
-    """Every tensor that the model takes."""
+    """The tensors that the model takes."""
 
-    id: Annotated[str, Field(description="A word that the answer repeats.")] = ""
+    id: Annotated[str, Field(description="The caller's id, which the answer repeats.")] = ""
     inputs: list[InferInput]
-    outputs: Annotated[list[RequestedOutput], Field(description="All, unless some are named.")] = []
+    outputs: Annotated[
+        list[RequestedOutput], Field(description="The tensors that the answer should have; all if none is named.")
+    ] = []
     parameters: Parameters = {}
 
 

@@ -33,7 +33,10 @@ from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.arrays import Array
 from app.errors import InvalidArgument, NoSuchServable, Unimplemented
-from app.payloads.tfserving import BodyReader, Orientation, shown, write_answer
+from app.payloads.names import quoted
+from app.payloads.tfserving.document import Orientation
+from app.payloads.tfserving.reading import BodyReader
+from app.payloads.tfserving.writing import write_answer
 from app.serving.catalogue import Catalogue, Miss, ServedVersion
 from app.serving.loading import LoadedVersion
 from app.serving.service import Service
@@ -132,7 +135,7 @@ class Target:
         pattern = {"POST": ACTION, "GET": RESOURCE}.get(method)
         match = pattern.fullmatch(path) if pattern else None
         if match is None:
-            raise InvalidArgument(f"Malformed request: {method} {shown(path, MAX_PATH_CHARACTERS)}")
+            raise InvalidArgument(f"Malformed request: {method} {quoted(path, MAX_PATH_CHARACTERS)}")
         model, version, label, action = match.groups()
         action = (action or "").lower()
         selection = "/versions/{version}" if version else "/labels/{label}" if label else ""
@@ -155,7 +158,7 @@ def _target(method: str, path: str) -> Target:
 def _numeric(digits: str) -> int:
     significant = digits.lstrip("0") or "0"
     if len(significant) > len(str(MAX_VERSION)) or int(significant) > MAX_VERSION:
-        raise InvalidArgument(f"Failed to convert version: {shown(digits)} to numeric.")
+        raise InvalidArgument(f"Failed to convert version: {quoted(digits)} to numeric.")
     return int(significant)
 
 
@@ -233,7 +236,7 @@ class TFServing:
 
     def _tell_status(self, target: Target) -> Answer:
         """Tells where versions stand, the highest first, or where one version stands; during loading, too."""
-        name = shown(target.model)
+        name = quoted(target.model)
         version = target.version if target.label is None else self._labelled(target)
         statuses = self._service.repository.statuses.of(target.model)
         if not statuses:
@@ -261,13 +264,13 @@ def _select(target: Target, catalogue: Catalogue) -> ServedVersion:
     except Miss:
         if target.label is not None:
             raise _no_such_label(target) from None
-        name, version = shown(target.model), target.version
+        name, version = quoted(target.model), target.version
         wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise NoSuchServable(f"Servable not found for request: {wanted}") from None
 
 
 def _no_such_label(target: Target) -> InvalidArgument:
-    return InvalidArgument(f"Unrecognized servable version label: {shown(target.label or '')}")
+    return InvalidArgument(f"Unrecognized servable version label: {quoted(target.label or '')}")
 
 
 def _json(content: object) -> Answer:

@@ -1,6 +1,6 @@
-"""Arrays in NumPy's npy format, in and out: the shortest way for a caller who has an array already.
+"""Arrays in NumPy's npy format, in and out: the fastest format for a caller who has an array.
 
-Only the header is ever interpreted, as a literal; objects are refused, and nothing is unpickled.
+Only the header is interpreted, as a literal. Objects are refused, and nothing is unpickled.
 """
 
 import ast
@@ -17,37 +17,38 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from app.arrays import FLOAT32_MAX, Array, number_problem, to_float32
+from app.arrays import FLOAT32_MAX, Array, to_float32
 from app.errors import MAX_LOCATED_ERRORS, BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
-from app.payloads.windows import wrong_shape
+from app.payloads.advice import wrong_shape
+from app.payloads.lists import number_problem
 from app.version.manifest import Contract
 
 FORMAT = "an array in NumPy's npy format"
 NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
-"""Types that are numbers: floats, and integers with and without sign, in either order of bytes."""
+"""The types that are read: floats and integers with or without sign, in either byte order."""
 
 MAX_AXES = 4
-"""One more than a batch has, so that whoever sends one too many is told what to do about it."""
+"""One more than a batch has, so that there can be advice on an array with one axis too many."""
 
 KNOWN_HEADERS = 256
-"""Headers that are remembered; a caller's are all alike, and reading one takes longer than a forecast."""
+"""How many headers are remembered. A caller's headers are all alike, and reading one takes longer than a forecast."""
 
 LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
-"""How many bytes the length of the header takes, by the format's version."""
+"""How many bytes hold the length of the header, by the format's version."""
 
 MAX_HEADER_BYTES = 1024
-"""A header of numbers takes 128; the literal in a longer one could be costly to read."""
+"""A header of a numeric array has 128 bytes. The literal in a longer header could be costly to read."""
 
 
 def read_window(body: bytes, contract: Contract) -> Array:
-    """Reads one window of (steps, features), or of (steps,) where there is one feature.
+    """Reads one window of shape (steps, features), or of shape (steps,) where there is one feature.
 
     Returns:
         Shape (1, steps, features), float32.
 
     Raises:
         MalformedBody: The body is not an array in the npy format.
-        InvalidRequest: It has another shape or type, or a number that is not finite in float32.
+        InvalidRequest: The array has another shape or type, or a number that is not finite in float32.
     """
     steps, features = contract.window_shape
     array = _read_array(body)
@@ -57,15 +58,15 @@ def read_window(body: bytes, contract: Contract) -> Array:
 
 
 def read_windows(body: bytes, contract: Contract, max_windows: int) -> Array:
-    """Reads windows of (batch, steps, features), or of (batch, steps) where there is one feature.
+    """Reads windows of shape (batch, steps, features), or of shape (batch, steps) where there is one feature.
 
     Returns:
         Shape (batch, steps, features), float32.
 
     Raises:
         MalformedBody: The body is not an array in the npy format.
-        BatchTooLarge: It has more than `max_windows` windows.
-        InvalidRequest: It has another shape or type, or a number that is not finite in float32.
+        BatchTooLarge: The array has more than `max_windows` windows.
+        InvalidRequest: The array has another shape or type, or a number that is not finite in float32.
     """
     steps, features = contract.window_shape
     array = _read_array(body)
@@ -78,20 +79,20 @@ def read_windows(body: bytes, contract: Contract, max_windows: int) -> Array:
 
 
 def write(array: Array) -> bytes:
-    """The array in the npy format."""
+    """Writes a float32 array in the npy format."""
     return _header(array.shape) + array.tobytes()
 
 
 @lru_cache(KNOWN_HEADERS)
 def _header(shape: tuple[int, ...]) -> bytes:
-    """What stands before the numbers of a float32 array of that shape."""
+    """Returns the header of a float32 array of a shape."""
     file = io.BytesIO()
     npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 
 def _read_array(body: bytes) -> NDArray[Any]:
-    """The array over the body's own bytes. Its size is compared before anything is made of its declared shape."""
+    """Returns an array over the body's own bytes. Checks the size before it makes anything of the declared shape."""
     start = len(npy.MAGIC_PREFIX) + 2
     length = LENGTH_BYTES.get(body[start - 2], 0) if body.startswith(npy.MAGIC_PREFIX) and len(body) > start else 0
     end = start + length + int.from_bytes(body[start : start + length], "little")
@@ -99,19 +100,19 @@ def _read_array(body: bytes) -> NDArray[Any]:
         raise MalformedBody(FORMAT)
     descr, is_fortran, shape = _read_header(body[start + length : end])
     if not NUMBERS.fullmatch(descr):
-        raise InvalidRequest([LocatedError("", "expected an array of float32, got one of something else")])
+        raise InvalidRequest([LocatedError("", "expected an array of float32 or other numbers, got another type")])
     dtype = np.dtype(descr)
     if len(body) - end != prod(shape) * dtype.itemsize:
         raise MalformedBody(FORMAT)
     try:
         return np.frombuffer(body, dtype, offset=end).reshape(shape, order="F" if is_fortran else "C")
-    except ValueError:  # no numbers at all, in a shape beyond what NumPy can count
+    except ValueError:  # an array without numbers, with a size that NumPy cannot count
         raise MalformedBody(FORMAT) from None
 
 
 @lru_cache(KNOWN_HEADERS)
 def _read_header(header: bytes) -> tuple[str, bool, tuple[int, ...]]:
-    """What the header says of type, order and shape: a literal in Python's notation. NumPy's own reader takes more."""
+    """Reads type, order and shape from a header, a literal of Python. NumPy's own reader is less strict."""
     try:
         content = ast.literal_eval(header.decode("ascii").strip())
         descr, is_fortran, shape = content["descr"], content["fortran_order"], content["shape"]
@@ -133,7 +134,7 @@ def _checked(array: NDArray[Any], shape: tuple[int, int, int]) -> Array:
 
 
 def _locate(array: NDArray[Any]) -> Iterator[LocatedError]:
-    """Every number that float32 cannot hold, by its place in the array."""
+    """Yields every number that is not finite in float32, by its place in the array."""
     for place in np.argwhere(~(np.abs(array.astype(np.float64)) <= FLOAT32_MAX)):
         message = number_problem(float(array[tuple(place)]))
         yield LocatedError("".join(f"/{index}" for index in place), str(message))

@@ -1,16 +1,21 @@
 """JSON bodies of the usual form, read without a Python object per number.
 
-A body is parsed by simdjson, which gives all numbers of nested arrays as one flat buffer, whatever their nesting. That
-the nesting is right is proved by the body's skeleton: what is left without numbers and white space. It must be equal,
-byte for byte, to that of a body of the right shape: a field, perhaps another beside it that holds a text, and in its
-lists as many brackets and commas as there are rows and columns. Between two of them stands one number or nothing; that
-none is missing, the count shows.
+simdjson parses a body and gives all numbers of nested arrays as one flat buffer, whatever their nesting. The nesting is
+checked by the body's *skeleton*: the body without its numbers and white space. For windows of shape (2, 1):
 
-Whatever is unusual, be it right or wrong, is left to slower ways, which tell exactly what is wrong.
+    body        {"windows": [[[1.5], [2]], [[3], [4]]]}
+    skeleton    {"windows":[[[],[]],[[],[]]]}
+
+The skeleton must equal that of a right body, byte for byte: one field, perhaps beside another field with a text, and as
+many brackets and commas as the windows need. Between two of them stands one number or none; the count of the numbers
+shows that none is missing.
+
+Any other body, right or wrong, is left to slower readers, which say exactly what is wrong.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,110 +24,112 @@ import simdjson
 from app.arrays import Array, to_float32
 
 NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
-"""What numbers in JSON are made of, and white space. Letters of these go from a skeleton's texts, too."""
+"""The bytes of JSON numbers, and white space. A skeleton's texts lose these bytes, too."""
 
 MAX_SHAPES = 64
+"""How many shapes of windows have a reader that is kept."""
 
 
 class Form:
-    """One way to write rows of numbers in a body.
+    """One way to write windows in a body.
 
     Args:
-        field: The field that holds them.
-        frame: A whole body, with `%s` in place of the rows and the commas between them.
-        row: A row, with nothing in place of its numbers.
-        texts: What other fields in the frame hold.
+        field: The field that holds the windows.
+        frame: A whole body, with `%s` in place of the windows and the commas between them.
+        window: The skeleton of a window.
+        texts: The texts of other fields in the frame, by field.
     """
 
-    __slots__ = ("_head", "_row", "_tail", "field", "texts")
+    __slots__ = ("_head", "_tail", "_window", "field", "texts")
 
-    def __init__(self, field: str, frame: str, row: bytes, texts: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, field: str, frame: str, window: bytes, texts: tuple[tuple[str, str], ...] = ()) -> None:
         self.field = field
         self.texts = texts
         self._head, self._tail = (_skeleton(part.encode()) for part in frame.split("%s"))
-        self._row = row
+        self._window = window
 
-    def count_rows(self, skeleton: bytes) -> int:
-        """How many rows a skeleton of this form has; 0 if it has another form."""
+    def count_windows(self, skeleton: bytes) -> int:
+        """Returns the number of windows in a skeleton of this form; 0 if the skeleton has another form."""
         if not (skeleton.startswith(self._head) and skeleton.endswith(self._tail)):
             return 0
-        rows = (len(skeleton) - len(self._head) - len(self._tail) + 1) // (len(self._row) + 1)
-        return rows if rows > 0 and skeleton == self.skeleton(rows) else 0
+        windows = (len(skeleton) - len(self._head) - len(self._tail) + 1) // (len(self._window) + 1)
+        return windows if windows > 0 and skeleton == self.skeleton(windows) else 0
 
-    def skeleton(self, rows: int) -> bytes:
-        """The skeleton of a body of this form."""
-        return b"%s%s%s" % (self._head, b",".join([self._row] * rows), self._tail)
+    def skeleton(self, windows: int) -> bytes:
+        """Returns the skeleton of a body of this form with a number of windows."""
+        return b"%s%s%s" % (self._head, b",".join([self._window] * windows), self._tail)
 
 
 class SkeletonReader:
     """Reads bodies that have one of a few forms.
 
     Args:
-        shape: Of a row.
-        forms: Of a body.
+        shape: The shape of a window.
+        forms: The forms of a body.
     """
 
     def __init__(self, shape: tuple[int, ...], forms: Sequence[Form]) -> None:
         self._shape = shape
-        self._size = int(np.prod(shape, dtype=int))
+        self._size = prod(shape)
         self._forms = forms
-        self._of_one_row = {form.skeleton(1): form for form in forms}
+        self._of_one_window = {form.skeleton(1): form for form in forms}
 
     def read(self, body: bytes) -> Array | None:
-        """The rows as (rows, *shape), or None if the body is anything else."""
+        """Returns the windows as (batch, *shape); None if the body has another form."""
         skeleton = _skeleton(body)
-        form = self._of_one_row.get(skeleton)
+        form = self._of_one_window.get(skeleton)
         if form is not None:
             return self._read(body, form, 1)
         for form in self._forms:
-            if rows := form.count_rows(skeleton):
-                return self._read(body, form, rows)
+            if windows := form.count_windows(skeleton):
+                return self._read(body, form, windows)
         return None
 
-    def _read(self, body: bytes, form: Form, rows: int) -> Array | None:
+    def _read(self, body: bytes, form: Form, windows: int) -> Array | None:
         try:
-            # A parser of its own for each body: one that is kept would keep the memory of the largest body, too.
+            # Every body gets a new parser: a parser keeps the memory of the largest body that it has parsed.
             document: Any = simdjson.Parser().parse(body)
             doubles = np.frombuffer(document[form.field].as_buffer(of_type="d"))
             if form.texts and any(document[name] != text for name, text in form.texts):
                 return None
         except (AttributeError, KeyError, RuntimeError, ValueError):
             return None  # a field has another name or holds something else, or simdjson cannot hold a number
-        numbers = to_float32(doubles) if doubles.size == rows * self._size else None
-        return None if numbers is None else numbers.reshape(rows, *self._shape)
+        numbers = to_float32(doubles) if doubles.size == windows * self._size else None
+        return None if numbers is None else numbers.reshape(windows, *self._shape)
 
 
 class WindowReader:
     """Reads the bodies of the native routes for one shape of window.
 
     Args:
-        steps: Rows of a window.
-        features: Numbers in a row; where it is one, its brackets may be left out.
+        steps: The steps of a window.
+        features: The features of a step. The brackets around a single feature may be left out.
+
+    Attributes:
+        read_window: Returns the window in `{"window": ...}` as (1, steps, features); None if the body has another form.
+        read_windows: Returns the windows in `{"windows": [...]}` as (batch, steps, features); None if the body has
+            another form.
     """
+
+    __slots__ = ("read_window", "read_windows")
 
     def __init__(self, steps: int, features: int) -> None:
         shape = steps, features
         windows = [nested(steps, features)] + ([nested(steps)] if features == 1 else [])
-        self._window = SkeletonReader(shape, [Form("window", '{"window":%s}', window) for window in windows])
-        self._windows = SkeletonReader(shape, [Form("windows", '{"windows":[%s]}', window) for window in windows])
-
-    def read_window(self, body: bytes) -> Array | None:
-        """The window in `{"window": ...}` as (1, steps, features), or None if the body is anything else."""
-        return self._window.read(body)
-
-    def read_windows(self, body: bytes) -> Array | None:
-        """The windows in `{"windows": [...]}` as (batch, steps, features), or None if the body is anything else."""
-        return self._windows.read(body)
+        self.read_window = SkeletonReader(shape, [Form("window", '{"window":%s}', window) for window in windows]).read
+        self.read_windows = SkeletonReader(
+            shape, [Form("windows", '{"windows":[%s]}', window) for window in windows]
+        ).read
 
 
 @lru_cache(MAX_SHAPES)
 def reader_of(window_shape: tuple[int, int]) -> WindowReader:
-    """The reader for windows of (steps, features)."""
+    """Returns the reader for windows of (steps, features)."""
     return WindowReader(*window_shape)
 
 
 def nested(*sizes: int) -> bytes:
-    """The skeleton of nested lists of numbers, sizes from the outermost in."""
+    """Returns the skeleton of nested lists of numbers, with sizes from the outermost list."""
     skeleton = b""
     for size in reversed(sizes):
         skeleton = b"[%s]" % b",".join([skeleton] * size)

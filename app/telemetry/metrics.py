@@ -30,7 +30,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable with the folder where several workers put their numbers; set before this module is imported."""
+"""Environment variable with the folder in which several workers share their numbers. It must be set before this module
+is imported."""
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LOADING = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -40,25 +41,25 @@ QUEUES_SECONDS = 1.0
 """How often a worker tells the others how many windows wait in its queues."""
 
 CLIENT_LEFT = 499
-"""Status of a request whose client left before its answer; a convention of nginx, never sent."""
+"""Status of a request whose client left before its answer. The convention is nginx's; the status is never sent."""
 
 REFUSED, EXPIRED = 503, 504
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, which several workers lack
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they add a series to each metric, which several workers lack
 
 REQUESTS = Counter(
     "windowcast_requests",
-    "Requests, whatever became of them.",
+    "Requests, by their outcome.",
     ["route", "protocol", "model", "version", "outcome", "status"],
 )
 REQUEST_SECONDS = Histogram(
     "windowcast_request_seconds",
-    "From the headers to the last byte of the answer.",
+    "Time from the headers of a request to the last byte of its answer.",
     ["route", "protocol", "model", "version", "outcome"],
     buckets=SECONDS,
 )
 REFUSALS = Counter(
-    "windowcast_refusals", "Requests that were answered with an error, by its reason.", ["reason", "protocol", "model"]
+    "windowcast_refusals", "Requests that were answered with an error, by the reason.", ["reason", "protocol", "model"]
 )
 DECODING_SECONDS = Histogram(
     "windowcast_decoding_seconds",
@@ -74,7 +75,7 @@ ENCODING_SECONDS = Histogram(
 )
 LAST_PREDICTION = Gauge(
     "windowcast_last_prediction_timestamp_seconds",
-    "Unix time of the last request that was answered with forecasts.",
+    "Unix time of the end of the last request that was answered with forecasts.",
     ["model", "version"],
     multiprocess_mode="max",
 )
@@ -93,42 +94,42 @@ QUEUE_SECONDS = Histogram(
 READY = Gauge("windowcast_ready", "Workers that are ready.", multiprocess_mode="livesum")
 VERSION_STATE = Gauge(
     "windowcast_version_state",
-    "Workers in which a version is in that state.",
+    "Workers in which the version is in the state.",
     ["model", "version", "state"],
     multiprocess_mode="livesum",
 )
-LOADS = Counter("windowcast_loads", "Attempts to load a version, whatever came of them.", ["model"])
+LOADS = Counter("windowcast_loads", "Attempts to load a version, successful or not.", ["model"])
 LOAD_FAILURES = Counter("windowcast_load_failures", "Attempts to load a version that failed.", ["model"])
 LOAD_SECONDS = Histogram(
     "windowcast_load_seconds", "Time to load, prove and warm up a version.", ["model"], buckets=LOADING
 )
 BUILD_INFO = Gauge(
     "windowcast_build_info",
-    "Always 1; its labels tell the releases of the service and of what it computes with, empty if not installed.",
+    "Always 1. The labels tell the releases of the service, Python and the engines' packages; empty if not installed.",
     ["version", "python", "onnxruntime", "tensorflow"],
     multiprocess_mode="max",
 )
 
 
 class Outcome(StrEnum):
-    """What became of a request, in the terms of whoever has to do something about it."""
+    """The outcome of a request: who has to do something about it, the caller or the operator."""
 
     OK = "ok"
-    """1xx to 3xx: it got what it asked for."""
+    """1xx to 3xx: the request succeeded."""
     INVALID = "invalid"
-    """4xx: the caller must ask for something else, or in another way; 408 and 413 too."""
+    """4xx, 408 and 413 included: the caller must change the request."""
     REFUSED = "refused"
-    """503: the queue is full, or no model is loaded; the same request may succeed a moment later."""
+    """503: the queue is full, or no model is loaded. The same request may succeed a moment later."""
     EXPIRED = "expired"
     """504: the forecast was not ready in time."""
     FAILED = "failed"
-    """Any other status, or an answer that broke off: the service or a model is at fault."""
+    """Any other status, or an answer that broke off: the service or the model is at fault."""
     LEFT = "left"
     """499: the client left before its answer."""
 
     @classmethod
     def of(cls, status: int) -> Self:
-        """The outcome that a status stands for."""
+        """Returns the outcome of a status."""
         special = {CLIENT_LEFT: cls.LEFT, REFUSED: cls.REFUSED, EXPIRED: cls.EXPIRED}.get(status)
         by_class = {1: cls.OK, 2: cls.OK, 3: cls.OK, 4: cls.INVALID}
         return special or by_class.get(status // 100, cls.FAILED)
@@ -136,20 +137,20 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """Requests that have ended and have everything in common but their times.
+    """Requests that have ended and differ only in their times.
 
     Attributes:
-        protocol: The protocol they came in by.
+        protocol: The protocol of the requests.
         route: The path of their route.
-        model: The model that they asked; empty if none is known.
-        version: Its version; empty if none is known.
-        outcome: What became of them.
-        status: The status they were answered with.
-        reason: The error they were answered with; None for other answers.
-        seconds: Time that each took.
-        decoding: Times from body to windows, of those that came so far.
-        encoding: Times from forecasts to body, of those that came so far.
-        ended: Unix time at which the last one ended.
+        model: The model that they asked; empty if it is unknown.
+        version: The version that answered; empty if it is unknown.
+        outcome: The outcome of the requests.
+        status: The status of the answers.
+        reason: The name of the error in the answers; None for other answers.
+        seconds: The time of each request.
+        decoding: The times from body to windows, of the requests that completed this stage.
+        encoding: The times from forecasts to body, of the requests that completed this stage.
+        ended: Unix time of the end of the last request.
     """
 
     protocol: str
@@ -167,12 +168,12 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What became of a batch that was computed.
+    """One call of an engine.
 
     Attributes:
-        windows: How many windows were in it.
-        seconds: Time that the engine took.
-        waits: Seconds that each of its jobs spent in the queue.
+        windows: The number of windows in the batch.
+        seconds: The time of the call.
+        waits: The time that each request of the batch spent in the queue, in seconds.
     """
 
     windows: int
@@ -181,19 +182,19 @@ class Batch:
 
 
 class Queue(Protocol):
-    """Where windows wait."""
+    """A queue of windows."""
 
     @property
     def queued_windows(self) -> int:
-        """How many do."""
+        """The number of windows that wait."""
 
 
 _queues: dict[weakref.ref[Queue], tuple[str, str]] = {}
-"""The queues of this process, with the model and version they belong to. They are not held on to."""
+"""The model and version of each queue of this process. The references are weak: a queue may end at any time."""
 
 
 def count_requests(requests: Requests) -> None:
-    """Counts requests that have been answered, or whose client has left."""
+    """Counts requests that have ended."""
     protocol, model, version = labels = requests.protocol, requests.model, requests.version
     number = len(requests.seconds)
     REQUESTS.labels(requests.route, *labels, requests.outcome, requests.status).inc(number)
@@ -209,7 +210,7 @@ def count_requests(requests: Requests) -> None:
 
 
 def count_batches(batches: Iterable[tuple[str, int, Batch]]) -> None:
-    """Counts calls of the engine: model, version, and what became of the batch."""
+    """Counts calls of engines, each given as model, version and batch."""
     for (model, version), group in grouped(((model, version), batch) for model, version, batch in batches):
         labels = model, str(version)
         _observe(BATCH_WINDOWS.labels(*labels), [batch.windows for batch in group])
@@ -218,7 +219,7 @@ def count_batches(batches: Iterable[tuple[str, int, Batch]]) -> None:
 
 
 def count_build() -> None:
-    """Tells which releases run."""
+    """Sets the metric that tells the releases."""
     tensorflow = _release("tensorflow-cpu") or _release("tensorflow")
     BUILD_INFO.labels(__version__, platform.python_version(), _release("onnxruntime"), tensorflow).set(1)
 
@@ -231,12 +232,12 @@ def _release(package: str) -> str:
 
 
 def watch_queue(model: str, version: int, queue: Queue) -> None:
-    """Has the windows of a queue counted for as long as somebody holds on to it."""
+    """Counts the windows of a queue from now on, as long as the queue exists."""
     _queues[weakref.ref(queue)] = model, str(version)
 
 
 def count_queues() -> None:
-    """Counts the windows that wait right now; a queue that is gone has none."""
+    """Counts the windows that wait now. A queue that has ended counts as empty once, then no more."""
     waiting: Counts[tuple[str, str]] = Counts()
     for reference, labels in list(_queues.items()):  # another thread may add one
         queue = reference()
@@ -248,7 +249,7 @@ def count_queues() -> None:
 
 
 def grouped(entries: Iterable[tuple[Key, Value]]) -> ItemsView[Key, list[Value]]:
-    """The values of each key, in their order."""
+    """Groups values by their keys, and keeps their order."""
     groups: dict[Key, list[Value]] = defaultdict(list)
     for key, value in entries:
         groups[key].append(value)
@@ -256,7 +257,7 @@ def grouped(entries: Iterable[tuple[Key, Value]]) -> ItemsView[Key, list[Value]]
 
 
 def _observe(histogram: Histogram, values: Sequence[float]) -> None:
-    """What `histogram.observe` does for each value, which would take most of the time of a short request."""
+    """Does what `histogram.observe` does, for many values at once: one by one, they would cost more than a forecast."""
     bounds = histogram._upper_bounds  # noqa: SLF001 (prometheus-client takes one value at a time)
     for bucket, count in Counts(bisect_left(bounds, value) for value in values).items():
         histogram._buckets[bucket].inc(count)  # noqa: SLF001
@@ -274,5 +275,5 @@ def registry() -> CollectorRegistry:
 
 
 def exposition() -> bytes:
-    """The metrics of all workers, as Prometheus reads them."""
+    """Writes the metrics of all workers in Prometheus' text format."""
     return generate_latest(registry())

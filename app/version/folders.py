@@ -1,4 +1,4 @@
-"""The versions on disk: which there are, whether one is whole, and whether somebody still writes into it."""
+"""The versions on disk: which versions there are, whether a version is whole, and whether it is still being written."""
 
 import os
 import re
@@ -26,19 +26,22 @@ GRAPH_FILE = "saved_model.pb"
 TRITON_FOLDER = "model.savedmodel"
 SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")
 
+SETTLING_SECONDS = 1.0
+"""Time without a change after which a folder counts as written."""
+
 Stamp = tuple[tuple[str, int, int, int], ...]
-"""Path, size and times of everything in a folder: as long as it is equal, nothing has changed."""
+"""Path, size, time of the last change and inode of everything in a folder. Equal stamps: nothing has changed."""
 
 
 def model_names(models_dir: Path) -> list[str]:
-    """Names of the models in a folder, sorted; other things in it are passed over."""
+    """Returns the names of the models in a folder, sorted. Ignores everything else in the folder."""
     return sorted(
         path.name for path, is_dir in _entries(models_dir) if is_dir and re.fullmatch(NAME_PATTERN, path.name)
     )
 
 
 def versions(model_dir: Path) -> list[int]:
-    """Numbers of a model's versions, ascending; anything else in the folder is passed over with a warning."""
+    """Returns the numbers of a model's versions, ascending. Ignores everything else in the folder, with a warning."""
     return sorted(int(path.name) for path in _version_dirs(model_dir))
 
 
@@ -52,12 +55,12 @@ def _version_dirs(model_dir: Path) -> Iterator[Path]:
 
 @lru_cache(4096)
 def _warn_of(path: Path) -> None:
-    """Warns once, although folders are looked at again and again."""
+    """Warns of a path once, although its folder is listed again and again."""
     log.warning("ignored: not a version folder (1, 2, 3 ...)", path=str(path))
 
 
 def _entries(folder: Path) -> list[tuple[Path, bool]]:
-    """What is in a folder, and whether each is a folder itself; nothing where there is no such folder."""
+    """Returns what is in a folder, each path with whether it is a folder; nothing if there is no such folder."""
     try:
         return [(path, _is_dir(path)) for path in folder.iterdir()] if folder.is_dir() else []
     except OSError as error:
@@ -67,52 +70,52 @@ def _entries(folder: Path) -> list[tuple[Path, bool]]:
 def _is_dir(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # a link to where nobody may look
+    except OSError:  # a link to a place without permission
         return False
 
 
 def stamp_of(version_dir: Path) -> Stamp:
-    """What tells whether a folder has changed.
+    """Returns the stamp of a folder, by which a later look tells whether anything has changed.
 
     Raises:
-        ArtifactError: Nobody may look into it, or it cannot be a version.
+        ArtifactError: The folder cannot be read, or cannot be a version.
     """
     entries = []
     try:
         for path in sorted([version_dir, *version_dir.rglob("*")]):
-            with suppress(FileNotFoundError):  # gone meanwhile
+            with suppress(FileNotFoundError):  # deleted meanwhile
                 status = path.stat()
                 times = last_change(status), status.st_ino
                 entries.append((path.relative_to(version_dir).as_posix(), status.st_size, *times))
-    except FileNotFoundError:  # a folder is gone meanwhile: another look will tell
+    except FileNotFoundError:  # a folder was deleted meanwhile: the next look will tell
         return ()
     except OSError as error:
-        raise ArtifactError(version_dir, f"cannot be looked at ({error.strerror})", "check permissions") from None
+        raise ArtifactError(version_dir, f"cannot be read ({error.strerror})", "check its permissions") from None
     except RecursionError:
-        raise ArtifactError(version_dir, "has folders in folders without end", "export it again") from None
+        raise ArtifactError(version_dir, "holds folders nested without end", "export it again") from None
     return tuple(entries)
 
 
 def is_still(stamp: Stamp) -> bool:
-    """Whether nothing in the folder has changed for a while."""
+    """Returns whether nothing in a folder has changed for `SETTLING_SECONDS`."""
     return is_settled(max((changed for _, _, changed, _ in stamp), default=0))
 
 
 def check_whole(version_dir: Path) -> Manifest | None:
-    """Checks that everything that belongs to a version is there, without reading much of it.
+    """Checks that every file of a version is there. Reads nothing but the manifest.
 
     Returns:
-        The manifest, so that whoever loads the version need not read it again. None for a version without a manifest,
-        and for one whose manifest cannot be read: loading the version says why.
+        The manifest, so that the loader need not read it again. None for a version without a manifest, and for one
+        with a manifest that cannot be read: loading the version says why.
 
     Raises:
-        ArtifactError: Something is missing; perhaps the version is still being copied.
+        ArtifactError: A file is missing; perhaps it is still being copied.
     """
     if not version_dir.is_dir():
         raise ArtifactError(version_dir, "there is no such folder", "export the version, or change the policy")
     if (version_dir / TRITON_FOLDER).is_dir():
         problem = "is where Triton keeps a SavedModel"
-        raise ArtifactError(version_dir / TRITON_FOLDER, problem, "move what is in it one folder up")
+        raise ArtifactError(version_dir / TRITON_FOLDER, problem, "move its content one folder up")
     manifest = _readable_manifest(version_dir)
     needed: Iterable[str]
     if (version_dir / MANIFEST_FILE).is_file():
@@ -135,22 +138,24 @@ def _readable_manifest(version_dir: Path) -> Manifest | None:
 
 
 def _variables(folder: Path) -> Iterator[str]:
-    """The files in which TensorFlow keeps variables: an index, and shards that say how many they are."""
+    """Yields the files of TensorFlow's variables: an index, and shards whose names tell their number."""
     if folder.is_dir():
         yield f"{folder.name}/variables.index"
         counts = [match[1] for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))] or ["00001"]
         yield from (f"{folder.name}/variables.data-{shard:05d}-of-{counts[0]}" for shard in range(int(counts[0])))
 
 
-SETTLING_SECONDS = 1.0
-"""Time without a change after which nobody seems to write any more."""
-
-
 def last_change(status: os.stat_result) -> int:
-    """When a file or folder changed last, in nanoseconds of Unix time: its content, its name or its permissions."""
+    """Returns when the content, name or permissions of a file or folder last changed, in nanoseconds of Unix time."""
     return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def is_settled(changed: int) -> bool:
-    """Whether that change is `SETTLING_SECONDS` old; a time in the future is another clock's, and counts not."""
+    """Returns whether the last change is at least `SETTLING_SECONDS` old.
+
+    A time in the future comes from another clock, and counts as settled.
+
+    Args:
+        changed: The time of the last change, in nanoseconds of Unix time.
+    """
     return not 0 <= time.time() - changed / 1e9 < SETTLING_SECONDS

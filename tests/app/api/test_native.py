@@ -238,7 +238,7 @@ BATCH_TAKES = "(batch, 4 steps, 2 features (load, temp)), the batch not empty"
             {
                 "pointer": "/windows",
                 "message": f"expected an array of {BATCH_TAKES}, got one of (1, 2, 4); "
-                "rows and columns are swapped, every step is a row: windows.transpose(0, 2, 1)",
+                "steps and features are swapped: windows.transpose(0, 2, 1)",
             },
         ),
         (

@@ -394,7 +394,7 @@ def test_numbers_that_are_not_finite_are_refused(
 ) -> None:
     windows: Any = np.zeros((1, 4, 2), kind)
     windows[0, 3, 1] = number
-    expected = r"input 'windows' at \[0, 3, 1\]: expected a " if is_binary else "knows no NaN and no Infinity"
+    expected = r"input 'windows' at \[0, 3, 1\]: expected a " if is_binary else "has no NaN and no Infinity"
     with pytest.raises(InferenceServerException, match=expected):
         client_of_triton.infer("default", [input_of(windows, binary_data=is_binary)])
 
@@ -406,7 +406,7 @@ def one(**changes: Any) -> dict[str, Any]:
 
 
 SHAPE = "unexpected shape for input 'windows' for model 'default'. Expected [-1, 4, 2]"
-ANY_SHAPE = f"{SHAPE}, as a list of whole numbers, -1 standing for any from 1"
+ANY_SHAPE = f"{SHAPE}, as a list of whole numbers, where -1 stands for any from 1"
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ ANY_SHAPE = f"{SHAPE}, as a list of whole numbers, -1 standing for any from 1"
         ({"inputs": []}, "model 'default' takes windows; windows missing"),
         ({"inputs": MARK}, "expected inputs to be a list of objects"),
         ({"inputs": [MARK]}, "expected inputs to be a list of objects"),
-        ({"inputs": [INPUT, INPUT]}, "input 'windows' is there twice"),
+        ({"inputs": [INPUT, INPUT]}, "input 'windows' is given twice"),
         ({"inputs": [INPUT], "id": 7}, "expected id to be a string"),
         ({"inputs": [INPUT], "parameters": [MARK]}, "expected parameters to be an object"),
         (
@@ -432,37 +432,37 @@ ANY_SHAPE = f"{SHAPE}, as a list of whole numbers, -1 standing for any from 1"
         ({"inputs": [INPUT], "outputs": [{}]}, "outputs 0 needs a name, which is a string"),
         (
             {"inputs": [INPUT], "outputs": [{"name": MARK}]},
-            "outputs 0 is none of model 'default', which gives forecast",
+            "outputs 0 is no output of model 'default', which gives forecast",
         ),
-        ({"inputs": [INPUT], "outputs": [{"name": "forecast"}] * 2}, "output 'forecast' is asked for twice"),
+        ({"inputs": [INPUT], "outputs": [{"name": "forecast"}] * 2}, "output 'forecast' is requested twice"),
         (
             {"inputs": [INPUT], "outputs": [{"name": "forecast", "parameters": {"binary_data": "yes"}}]},
             "expected the parameter binary_data of output 'forecast' to be true or false",
         ),
         (
             {"inputs": [INPUT], "outputs": [{"name": "forecast", "parameters": {"classification": 3}}]},
-            "output 'forecast' cannot be asked for as classes: forecasts are numbers",
+            "output 'forecast' cannot be given as classes: forecasts are numbers",
         ),
         (
             {"inputs": [INPUT], "outputs": [{"name": "forecast", "parameters": {"shared_memory_region": MARK}}]},
-            "output 'forecast' cannot be in shared memory, which is not offered; send or take its numbers",
+            "output 'forecast' cannot be in shared memory, which is not offered; leave its numbers in the body",
         ),
         (
             one(parameters={"shared_memory_region": MARK}),
-            "input 'windows' cannot be in shared memory, which is not offered; send or take its numbers",
+            "input 'windows' cannot be in shared memory, which is not offered; leave its numbers in the body",
         ),
-        (one(name=MARK), "inputs 0 is none of model 'default', which takes windows"),
+        (one(name=MARK), "inputs 0 is no input of model 'default', which takes windows"),
         (one(name=None), "inputs 0 needs a name, which is a string"),
         (one(name=3), "inputs 0 needs a name, which is a string"),
         (one(data=None), "input 'windows' needs either data or the parameter binary_data_size, and has neither"),
         (
             one(parameters={"binary_data_size": 32}),
-            "input 'windows' needs either data or the parameter binary_data_size, and not both",
+            "input 'windows' needs either data or the parameter binary_data_size, and has both",
         ),
         (one(data=MARK), "expected data of input 'windows' to be a list"),
-        (one(data=[]), "input 'windows' has 0 numbers, but its shape [1, 4, 2] 8"),
-        (one(data=FLAT[1:]), "input 'windows' has 7 numbers, but its shape [1, 4, 2] 8"),
-        (one(data=[*FLAT, 0]), "input 'windows' has 9 numbers, but its shape [1, 4, 2] 8"),
+        (one(data=[]), "input 'windows' has 0 numbers, but its shape [1, 4, 2] needs 8"),
+        (one(data=FLAT[1:]), "input 'windows' has 7 numbers, but its shape [1, 4, 2] needs 8"),
+        (one(data=[*FLAT, 0]), "input 'windows' has 9 numbers, but its shape [1, 4, 2] needs 8"),
         (one(data=[*FLAT[1:], MARK]), "input 'windows' at [0, 3, 1]: expected a number, got a string"),
         (one(data=[*FLAT[1:], True]), "input 'windows' at [0, 3, 1]: expected a number, got a boolean"),
         (one(data=[None, *FLAT[1:]]), "input 'windows' at [0, 0, 0]: expected a number, got null"),
@@ -473,13 +473,16 @@ ANY_SHAPE = f"{SHAPE}, as a list of whole numbers, -1 standing for any from 1"
         ),
         (
             one(data=[[*WINDOW[1:], [0]]]),
-            "data of input 'windows' is nested in another way than its shape [1, 4, 2]; nest it so, or send one flat",
+            "data of input 'windows' is not nested as its shape [1, 4, 2] says; nest it so, or send one flat",
         ),
         (
             one(data=[*WINDOW]),
-            "data of input 'windows' is nested in another way than its shape [1, 4, 2]; nest it so, or send one flat",
+            "data of input 'windows' is not nested as its shape [1, 4, 2] says; nest it so, or send one flat",
         ),
-        (one(datatype="INT32", data=[*FLAT[1:], 1.5]), "at [0, 3, 1]: expected a whole number, as INT32 says, got"),
+        (
+            one(datatype="INT32", data=[*FLAT[1:], 1.5]),
+            "at [0, 3, 1]: expected an integer, as INT32 needs, got a float",
+        ),
         (one(datatype="UINT8", data=[*FLAT[1:], -1]), "input 'windows' has a number that UINT8 cannot hold"),
         (one(datatype="INT8", data=[*FLAT[1:], 128]), "input 'windows' has a number that INT8 cannot hold"),
         *((one(datatype=name), "input 'windows' needs the datatype FP32") for name in ("BOOL", "BYTES", MARK, 3, None)),
@@ -502,7 +505,7 @@ def test_what_is_no_json_is_refused(content: bytes, client: httpx.Client) -> Non
     answer = client.post(INFER, content=content)
     assert (answer.status_code, error_of(answer)) == (
         400,
-        "The body is not valid JSON in UTF-8, which knows no NaN and no Infinity.",
+        "The body is not valid JSON in UTF-8, which has no NaN and no Infinity.",
     )
 
 
@@ -519,14 +522,14 @@ def test_more_rows_than_the_limit_are_refused(rows: int, client: httpx.Client) -
 @pytest.mark.parametrize(
     ("length", "error"),
     [
-        (MARK, "Unable to parse Inference-Header-Content-Length, got something else than a whole number"),
-        ("1.5", "Unable to parse Inference-Header-Content-Length, got something else than a whole number"),
-        ("", "Unable to parse Inference-Header-Content-Length, got something else than a whole number"),
-        ("1_0", "Unable to parse Inference-Header-Content-Length, got something else than a whole number"),
-        ("9" * 5000, "Unable to parse Inference-Header-Content-Length, got something else than a whole number"),
+        (MARK, "Unable to parse Inference-Header-Content-Length, got something other than a whole number"),
+        ("1.5", "Unable to parse Inference-Header-Content-Length, got something other than a whole number"),
+        ("", "Unable to parse Inference-Header-Content-Length, got something other than a whole number"),
+        ("1_0", "Unable to parse Inference-Header-Content-Length, got something other than a whole number"),
+        ("9" * 5000, "Unable to parse Inference-Header-Content-Length, got something other than a whole number"),
         ("-1", "inference header size should be in range (0, 100), got: -1"),
         ("101", "inference header size should be in range (0, 100), got: 101"),
-        ("50", "The body is not valid JSON in UTF-8, which knows no NaN and no Infinity."),
+        ("50", "The body is not valid JSON in UTF-8, which has no NaN and no Infinity."),
     ],
 )
 def test_a_length_that_cannot_be_is_refused(length: str, error: str, client: httpx.Client) -> None:

@@ -275,9 +275,12 @@ def test_a_compressed_body_is_read(name: str, wanted: Any, client: httpx.Client)
     body = wanted(orjson.dumps({"instances": [WINDOW]}))
     assert result_of(post(client, body, **{"Content-Encoding": name}), "predictions") == [FORECAST]
     answer = post(client, body[:-3], **{"Content-Encoding": name})
-    assert (answer.status_code, error_of(answer)) == (400, f"The body is not whole: its {name} ends too early.")
+    assert (answer.status_code, error_of(answer)) == (400, f"The body is not complete: its {name} data ends too early.")
     answer = post(client, b"{}", **{"Content-Encoding": name})
-    assert (answer.status_code, error_of(answer)) == (400, f"The body is not {name}, as its Content-Encoding says.")
+    assert (answer.status_code, error_of(answer)) == (
+        400,
+        f"The body is not {name}, although its Content-Encoding says so.",
+    )
 
 
 def test_another_encoding_is_refused(client: httpx.Client) -> None:
@@ -454,7 +457,7 @@ def test_a_number_that_is_not_finite_is_refused(number: str, field: str, client:
     answer = post(client, f'{{"{field}":[[[1,2],[1,2],[{number},2],[1,2]]]}}'.encode())
     assert answer.status_code == 400
     place = f"(at {field}[0][2][0])"
-    assert f"JSON Value: {place} Type: Number is no finite number" in error_of(answer)
+    assert f"JSON Value: {place} Type: Number is not a finite number" in error_of(answer)
 
 
 @pytest.mark.parametrize("number", ["3.5e38", "-1e400", "1" * 50, "9" * 400])

@@ -64,10 +64,10 @@ def test_a_tensor_of_one_feature_gets_its_axis_back(wrong: Array) -> None:
 
 
 @pytest.mark.parametrize("features", [1, 2])
-@pytest.mark.parametrize(("steps", "line"), [(7, "keep the last 5 steps: window[-5:]"), (3, "start 2 rows earlier")])
+@pytest.mark.parametrize(("steps", "line"), [(7, "keep the last 5 steps: window[-5:]"), (3, "start 2 steps earlier")])
 def test_a_single_window_of_another_length_is_no_batch(features: int, steps: int, line: str) -> None:
     advice = str(advise((steps, features), (5, features), batched=True))
-    assert advice.startswith(f"this is one window, and of {steps} steps; {line}")
+    assert advice.startswith(f"this is one window of {steps} steps; {line}")
     assert advice.endswith("make it a batch of one: [window]")
 
 

@@ -13,7 +13,9 @@ from numpy.testing import assert_array_equal
 
 from app.arrays import FLOAT32_MAX
 from app.errors import InvalidArgument
-from app.payloads.open_inference import DATATYPES, InferRequest, InferRequestReader, Output, write_answer
+from app.payloads.open_inference.reading import InferRequest, InferRequestReader, Output
+from app.payloads.open_inference.tensors import DATATYPES
+from app.payloads.open_inference.writing import write_answer
 from app.version.signature import Layout, Signature, TensorSpec
 
 NUMBER = Signature(inputs=Layout((TensorSpec("x", ()),)), outputs=Layout((TensorSpec("y", ()),)))

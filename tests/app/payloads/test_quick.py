@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from pydantic import ValidationError
 
-from app.api.native import BatchRequest, WindowRequest
+from app.payloads.native import BatchRequest, WindowRequest
 from app.payloads.quick import WindowReader
-from app.payloads.tfserving import BodyReader, Orientation, quick_reader
+from app.payloads.tfserving.document import Orientation
+from app.payloads.tfserving.reading import BodyReader, quick_reader
 from app.version.signature import Layout, TensorSpec
 from tests.versions import contract_of, some_windows
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ServiceError
-from app.payloads.tfserving import BodyReader
+from app.payloads.tfserving.reading import BodyReader
 from app.version.signature import Layout, TensorSpec
 
 NUMBERS = Layout((TensorSpec("x", (2,)),))

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.arrays import FLOAT32_MAX, Array
 from app.errors import MAX_LOCATED_ERRORS
-from app.payloads.parsing import collector_paused
+from app.payloads.parsing import CollectorPaused
 from app.payloads.windows import RecordsWindow, Window, Windows
 from app.version.manifest import Contract
 from tests.versions import contract_of
@@ -142,9 +142,9 @@ def test_mistakes_beyond_the_first_twenty_are_not_listed() -> None:
     assert places == [(index,) for index in range(20)]
 
 
-def test_without_a_contract_the_first_row_sets_the_size() -> None:
+def test_without_a_contract_the_first_list_sets_the_size() -> None:
     [(place, message)] = mistakes(WINDOW, "[[1, 2, 3], [4, 5, 6], [7, 8]]", None)
-    assert (place, message) == ((2,), "expected 3 features as in the first row, got 2")
+    assert (place, message) == ((2,), "expected 3 features as in the first list, got 2")
 
 
 def test_one_feature_needs_no_innermost_lists() -> None:
@@ -186,7 +186,7 @@ def test_records_give_the_features_in_the_order_of_the_contract() -> None:
         (
             '[{"load": 1, "temp": 2}, {"load": 3, "temp": 4, "secret": 5}]',
             (1,),
-            "expected load, temp only, got 1 unknown",
+            "expected load, temp only; unknown names: 1",
         ),
         ('[{"load": 1, "temp": 2}, {"load": 3, "temp": "4"}]', (1, "temp"), "expected a number, got a string"),
     ],
@@ -225,7 +225,7 @@ def test_many_features_are_named_in_brief() -> None:
         (WINDOW, (1, 2, 2), "window[0]"),
         (WINDOW, (3, 2, 2), 'POST /predict/batch, in JSON as {"windows": window}'),
         (WINDOW, (3, 2), "window[-2:]"),
-        (WINDOW, (1, 2), "rows[-2:]"),
+        (WINDOW, (1, 2), "table[-2:]"),
         (WINDOW, (4,), "window.reshape(2, 2)"),
         (WINDOW, (2,), 'frame[["load", "temp"]].to_numpy()'),
         (WINDOW, (2, 3), 'frame[["load", "temp"]].to_numpy()'),
@@ -251,9 +251,9 @@ def test_a_wrong_shape_without_a_remedy_is_told_once_too() -> None:
 
 
 def test_the_collector_is_on_again_after_parsing_whether_it_went_well_or_not() -> None:
-    with collector_paused():
+    with CollectorPaused():
         assert not gc.isenabled()
     assert gc.isenabled()
-    with pytest.raises(ValueError, match="Expecting"), collector_paused():
+    with pytest.raises(ValueError, match="Expecting"), CollectorPaused():
         json.loads("[")
     assert gc.isenabled()

@@ -354,7 +354,7 @@ def test_a_model_from_elsewhere_whose_forecasts_are_not_finite_is_refused(contra
 
 def test_the_layout_of_triton_is_told_how_to_become_ours(contract: Contract, tmp_path: Path) -> None:
     save_model(tmp_path / "1" / "model.savedmodel", contract, mean_ahead(contract))
-    with pytest.raises(ArtifactError, match=r"is where Triton keeps a SavedModel; move what is in it one folder up"):
+    with pytest.raises(ArtifactError, match=r"is where Triton keeps a SavedModel; move its content one folder up"):
         check_whole(tmp_path / "1")
 
 

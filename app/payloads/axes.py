@@ -1,0 +1,114 @@
+"""The axes of windows and forecasts by name, and the places where nested lists do not fit them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from app.payloads.lists import kind_of, number_problem, to_array
+from app.payloads.names import listed
+from app.version.manifest import Contract
+
+Place: TypeAlias = tuple[int | str, ...]
+"""Indices and names from the outermost value in."""
+
+Problem: TypeAlias = tuple[Place, str]
+"""What is wrong with a value, and where the value is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of an array.
+
+    Attributes:
+        name: The axis' name, for example `steps`.
+        size: The size that the contract gives the axis, if it does.
+        entries: The names that the contract gives the entries along the axis, if it does.
+    """
+
+    name: str
+    size: int | None = None
+    entries: tuple[str, ...] = ()
+
+    def expects(self, size: int | None) -> str:
+        """Says what is expected along the axis.
+
+        Args:
+            size: The size from the contract or from the first list; None if any size from 1 will do.
+        """
+        if size is None:
+            return f"at least 1 entry along {self.name}"
+        counted = f"{size} {self.name.removesuffix('s') if size == 1 else self.name}"
+        if self.size is None:
+            return f"{counted} as in the first list"
+        return f"{counted} ({listed(self.entries)})" if self.entries else counted
+
+
+def axis_of(name: str, contract: Contract | None) -> Axis:
+    """Returns the axis of a name, with the contract's size and entries where there is a contract that has them."""
+    if contract is not None and name == "steps":
+        return Axis(name, contract.steps)
+    if contract is not None and name == "features":
+        return Axis(name, len(contract.features), contract.feature_names)
+    return Axis(name)
+
+
+def window_axes(contract: Contract) -> tuple[Axis, Axis]:
+    """Returns the axes of the contract's windows: steps and features."""
+    return axis_of("steps", contract), axis_of("features", contract)
+
+
+def problems_in_lists(
+    value: object, axes: Sequence[Axis], implied: Sequence[int | None] | None = None
+) -> Iterator[Problem]:
+    """Walks nested lists in order and yields every problem. Lists without a problem are passed over at C speed.
+
+    Args:
+        value: The lists.
+        axes: The axes, from the outermost.
+        implied: The sizes of axes that the contract gives none; by default those of the first list along each axis.
+    """
+    if not axes:
+        if problem := number_problem(value):
+            yield (), problem
+        return
+    implied = _first_sizes(value, axes) if implied is None else implied
+    axis, size = axes[0], axes[0].size or implied[0]
+    if not isinstance(value, list):
+        yield (), f"expected a list of {axis.expects(size)}, got {kind_of(value)}"
+        return
+    if not value or (size is not None and len(value) != size):
+        yield (), f"expected {axis.expects(size)}, got {len(value)}"
+        return
+    inner, inner_implied = axes[1:], implied[1:]
+    sizes = [one.size or implied_size for one, implied_size in zip(inner, inner_implied, strict=True)]
+    for index, entry in enumerate(value):
+        if not inner or to_array(entry, sizes) is None:
+            for place, text in problems_in_lists(entry, inner, inner_implied):
+                yield (index, *place), text
+
+
+def _first_sizes(value: object, axes: Sequence[Axis]) -> list[int | None]:
+    """Returns the size of the first list along every axis; None for the outermost axis, and where there is no list."""
+    sizes: list[int | None] = [None]
+    for _ in axes[1:]:
+        value = value[0] if isinstance(value, list) and value else None
+        sizes.append(len(value) if isinstance(value, list) and value else None)
+    return sizes
+
+
+def problems_in_records(value: object, contract: Contract) -> Iterator[Problem]:
+    """Yields every problem of a list of objects by feature name. The numbers in the objects are not looked at."""
+    names, (steps, _) = contract.feature_names, window_axes(contract)
+    if not isinstance(value, list):
+        yield (), f"expected a list of objects, got {kind_of(value)}"
+        return
+    if len(value) != steps.size:
+        yield (), f"expected {steps.expects(steps.size)}, got {len(value)}"
+        return
+    for index, record in enumerate(value):
+        if not isinstance(record, dict):
+            yield (index,), f"expected an object with {listed(names)}, got {kind_of(record)}"
+        elif missing := [name for name in names if name not in record]:
+            yield (index,), f"expected {listed(names)}; {listed(missing)} missing"
+        elif len(record) > len(names):
+            yield (index,), f"expected {listed(names)} only; unknown names: {len(record) - len(names)}"

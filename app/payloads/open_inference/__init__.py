@@ -1,0 +1,1 @@
+"""Bodies of the Open Inference Protocol, with its binary extension."""
