@@ -1,12 +1,13 @@
 """The journey from a dataset to a published version, as a run of named steps."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from app.version.manifest import Score
+from app.version.manifest import Finding, Score
 from training.config import TrainingConfig
 from training.console import note
 from training.data.windows import Dataset
@@ -71,23 +72,25 @@ def _listener(config: TrainingConfig, console: Console) -> Listener:
 
 
 def _before(config: TrainingConfig, dataset: Dataset, console: Console) -> tuple[TrainingConfig, Dataset, Sweep | None]:
-    """Looks at the data and settles the rate; what was noticed joins the dataset's notices."""
-    noticed = [finding.sentence for finding in examine(config, dataset)]
+    """Examines the data and settles the learning rate. The findings join those of the data set."""
+    findings = examine(config, dataset)
     config, sweep = settle(config, dataset)
     if sweep:
-        noticed.append(f"--learning-rate auto is {sweep.chosen:g}: {sweep.reason}")
-    for sentence in noticed:
-        note(console, sentence)
-    return config, dataset.with_notices(*noticed), sweep
+        findings = (*findings, sweep.finding)
+    _tell(findings, console)
+    return config, dataset.with_findings(*findings), sweep
 
 
 def _after(forecaster: Forecaster, history: History, dataset: Dataset, console: Console) -> Dataset:
-    """Looks at the fitted model; what was noticed, and what went wrong in the fit, joins the dataset's notices."""
-    noticed = [finding.sentence for finding in examine_fitted(forecaster, dataset)]
-    for sentence in noticed:
-        note(console, sentence)
-    incidents = [incident.sentence for incident in history.incidents]
-    return dataset.with_notices(*incidents, *noticed)
+    """Examines the fitted model. The findings, and the incidents of the fit, join those of the data set."""
+    findings = examine_fitted(forecaster, dataset)
+    _tell(findings, console)
+    return dataset.with_findings(*(incident.finding for incident in history.incidents), *findings)
+
+
+def _tell(findings: Iterable[Finding], console: Console) -> None:
+    for finding in findings:
+        note(console, finding.sentence)
 
 
 def _tell_fit(history: History, console: Console) -> None:

@@ -12,10 +12,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.version.manifest import Finding
 from training.config import TrainingConfig
 from training.data.windows import Dataset
 from training.errors import TrainingError
 from training.fitting.descent import Descent
+from training.fitting.symptoms import USUAL_RATE
 from training.network.model import build_model
 
 LOWEST_RATE, HIGHEST_RATE = 1e-6, 1.0
@@ -63,6 +65,11 @@ class Sweep:
     """Why this one, in a sentence."""
     diverged_at: float | None
     """Rate at which the loss left for good; None where it never did."""
+
+    @property
+    def finding(self) -> Finding:
+        """The chosen rate as a version records it."""
+        return Finding(kind="found_rate", sentence=f"--learning-rate auto is {self.chosen:g}: {self.reason}")
 
 
 def settle(config: TrainingConfig, dataset: Dataset) -> tuple[TrainingConfig, Sweep | None]:
@@ -140,9 +147,8 @@ def judge(rates: Sequence[float], losses: Sequence[float]) -> Sweep:
     lowest = int(np.argmin(usable[SETTLED:])) + SETTLED if len(usable) > SETTLED else 0
     falls = [_fall(usable, step) for step in range(SETTLED, lowest + 1)]
     if not falls or usable[lowest] > (1 - LEAST_FALL) * usable[SETTLED]:
-        chosen = float(TrainingConfig.model_fields["learning_rate"].default)
-        reason = f"the loss hardly fell at any rate, so {chosen:g} is the default and not a finding"
-        return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), chosen, reason, diverged_at)
+        reason = f"the loss hardly fell at any rate, so {USUAL_RATE:g} is the default and not a finding"
+        return Sweep(tuple(rates), tuple(losses), tuple(smoothed.tolist()), USUAL_RATE, reason, diverged_at)
     steepest = rates[SETTLED + int(np.argmax(falls))]
     chosen = _rounded(min(ABOVE_STEEPEST * steepest, rates[lowest] / BELOW_LOWEST))
     reason = f"the smoothed loss falls fastest at {steepest:.2g} and is lowest at {rates[lowest]:.2g}; "

@@ -63,7 +63,7 @@ def export(
             created=datetime.now(UTC),
             contract=contract,
             config=config.model_dump(mode="json"),
-            data=DataFingerprint.model_validate(asdict(dataset.provenance)),
+            data=DataFingerprint(**asdict(dataset.provenance), notices=dataset.provenance.notices),
             versions=releases(),
             scores=tuple(scores),
             verdict=verdict,

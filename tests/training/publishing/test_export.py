@@ -23,7 +23,7 @@ from app.engines.choice import replay
 from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
 from app.version.golden import Golden, deviation
-from app.version.manifest import TWIN_FILE, VERSION_PATTERN, Frequency, Manifest, Score
+from app.version.manifest import TWIN_FILE, VERSION_PATTERN, DataFingerprint, Frequency, Manifest, Score
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.windows import Dataset
@@ -94,7 +94,7 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
     assert TrainingConfig.model_validate(manifest.config) == config.model_copy(
         update={"models_dir": version_dir.parent.parent}
     )
-    assert manifest.data.model_dump() == asdict(dataset.provenance)
+    assert manifest.data == DataFingerprint(**asdict(dataset.provenance), notices=dataset.provenance.notices)
     assert (manifest.contract.frequency, manifest.contract.spacing) == ("1 step", Frequency(count=1, unit="step"))
     assert (manifest.scores, manifest.verdict) == (SCORES, "It ties.")
     releases = {"python", "tensorflow", "keras", "numpy", "onnx", "onnxruntime", "windowcast"}
