@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make requirements"
-CODE := app training tests benchmarks
+CODE := app training tests benchmarks tools examples
 DEFAULT_MODEL := models/default/*/manifest.json
 # Some shells and compilers put a HOST into the environment that is no address.
 IS_ADDRESS = $(filter command% ,$(origin HOST))$(findstring .,$(HOST))$(findstring :,$(HOST))
 ADDRESS = $(if $(IS_ADDRESS),WINDOWCAST_HOST=$(HOST)) $(if $(PORT),WINDOWCAST_PORT=$(PORT))
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve train test format check-format lint types imports tests requirements image clean
+.PHONY: help install serve train test format check-format lint types imports docs tests measure requirements image clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ serve: $(VENV)/training ## Serve the default model, trained first if there is no
 train: $(VENV)/training ## Train the default model: weekly CO2 at Mauna Loa, a year in, the next four weeks out
 	$(BIN)/python -m training train --config training/default.toml
 
-test: check-format lint types imports tests ## Everything that must hold before a commit
+test: check-format lint types imports docs tests ## Everything that must hold before a commit
 
 format: $(VENV)/development ## Format the code
 	$(BIN)/ruff format $(CODE)
@@ -46,8 +46,14 @@ types: $(VENV)/development ## Check the types
 imports: $(VENV)/development ## Check that imports point one way
 	$(BIN)/lint-imports --no-cache
 
+docs: $(VENV)/development ## Build the documentation into .cache/site, without a network; links and anchors are checked
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 tests: $(VENV)/development ## Run the tests
 	$(BIN)/pytest
+
+measure: $(VENV)/development ## Measure the code; CHECKOUT=DIR measures another checkout
+	@$(BIN)/python tools/measure.py $(CHECKOUT)
 
 requirements: $(VENV)/development ## Pin the newest releases that pyproject.toml allows, with hashes
 	$(COMPILE) --upgrade --extra dev --output-file requirements/development.txt >/dev/null

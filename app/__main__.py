@@ -24,7 +24,10 @@ WORKER_CHECK_SECONDS = 120
 def main() -> None:
     """Serves until a signal comes.
 
-    Exit codes: 0 after a signal, 2 for a setting that cannot be used, 3 where the service cannot start.
+    Exit codes:
+        0: stopped by SIGTERM or SIGINT
+        2: a setting cannot be used
+        3: the service cannot start: a model is missing or broken, or the port is taken
     """
     if len(sys.argv) > 1:
         print(help_text())  # noqa: T201

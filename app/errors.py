@@ -26,14 +26,13 @@ VersionError                  a version cannot serve; for the default model, the
 └── EngineNotInstalled        the package that an engine runs on is not there
 SettingsError                 a setting cannot be used, and the service cannot start
 
-The status stands on the class and comes from the standard library, so nothing here needs a web framework.
-Constructors take facts and write the sentence. No sentence repeats what the caller sent.
+The status stands on the class and comes from the standard library: nothing here needs a web framework. Constructors
+take facts and write the sentence. No sentence repeats what the caller sent.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
@@ -67,20 +66,16 @@ class ServiceError(Exception):
     headers: Mapping[str, str] = MappingProxyType({})
     """Further headers of the answer."""
     errors: tuple[LocatedError, ...] = ()
+    slug: ClassVar[str]
+    """The error's name in URNs and metrics: `queue-full`."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
 
-    @classmethod
-    def slug(cls) -> str:
-        """Returns the error's name as URNs and metrics have it: `queue-full`."""
-        return _slug(cls.__name__)
-
-
-@cache
-def _slug(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+    def __init_subclass__(cls) -> None:
+        """Derives the slug from the class's name."""
+        cls.slug = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
 
 
 class MalformedBody(ServiceError):
@@ -122,7 +117,7 @@ class NotFound(ServiceError):
     title = "Not found"
 
     def __init__(
-        self, what: str = "path", remedy: str = "README lists the paths; so does GET /docs, where it is on."
+        self, what: str = "path", remedy: str = "GET /docs lists the paths, and so does docs/reference/http.md."
     ) -> None:
         super().__init__(f"No such {what}. {remedy}")
 

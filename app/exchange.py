@@ -157,7 +157,7 @@ def record(exchanges: Sequence[Exchange]) -> None:
                 version=str(version),
                 outcome=Outcome.of(status if error is None else error.status),
                 status=status,
-                reason=error.slug() if error is not None else None,
+                reason=error.slug if error is not None else None,
                 seconds=[exchange.seconds for exchange in group],
                 decoding=_seconds(group, Stage.DECODE),
                 encoding=_seconds(group, Stage.ENCODE),

@@ -8,7 +8,12 @@ TIMEOUT_SECONDS = 4
 
 
 def main() -> None:
-    """Asks /readyz on the loopback address. No proxy of the environment can redirect the plain connection."""
+    """Asks /readyz on the loopback address. No proxy of the environment can redirect the plain connection.
+
+    Exit codes:
+        0: the service is ready
+        1: the service is not ready, or does not answer
+    """
     port = int(os.environ.get("WINDOWCAST_PORT", "8000"))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:

@@ -166,7 +166,7 @@ def serve(name: str, size: Size, epochs: int) -> None:
     from training.config import TrainingConfig
     from training.data.windows import Dataset, cut_training
     from training.fitting.fit import fit
-    from training.network.model import build_model, compile_forecast
+    from training.network.model import Forecaster, build_model
 
     rows = _rows(WINDOWS + size.steps)
     part = cut_training(rows, rows, size.steps, 1)
@@ -183,14 +183,15 @@ def serve(name: str, size: Size, epochs: int) -> None:
         )
         keras.utils.clear_session()
         model = build_model(config, dataset)
+        forecaster = Forecaster(model)
         ends: list[float] = []
         started = time.perf_counter()
         if name == OURS:
-            fit(model, config, part, None, _clock(ends))
+            fit(forecaster, config, part, None, _clock(ends))
         else:
             _fit_by_keras(model, config, rows, part.targets, {COMPILED: True, PLAIN: False}.get(name, "auto"), ends)
         whole = time.perf_counter() - started
-        errors = (compile_forecast(model)(part.windows) - part.targets) / model.get_layer("forecast").yardstick
+        errors = (forecaster(part.windows) - part.targets) / model.get_layer("forecast").yardstick
         loss = float(np.where(np.abs(errors) <= 1, errors**2 / 2, np.abs(errors) - 0.5).mean())
         print(json.dumps(asdict(Fit(whole, (ends[-1] - ends[0]) / (epochs - 1), loss))), flush=True)
 

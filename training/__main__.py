@@ -1,7 +1,5 @@
-"""`python -m training`: runs a command, and tells a user's mistake in one sentence without a traceback.
+"""`python -m training`: runs a command, and tells a user's mistake in one sentence without a traceback."""
 
-Exit codes: 0 done, 1 a version that is not sound, 2 a mistake in the options or the data, 130 interrupted.
-"""
 # ruff: noqa: PLC0415
 
 import sys
@@ -13,7 +11,14 @@ USAGE_ERROR = 2
 
 
 def main() -> None:
-    """Runs the command that the arguments of the process name."""
+    """Runs the command that the arguments of the process name.
+
+    Exit codes:
+        0: done
+        1: a version is not sound
+        2: a mistake in the options or the data
+        130: interrupted by Ctrl-C
+    """
     leave_at_once()  # before the other imports, which take a second
     from app.errors import VersionError
     from training.cli.commands import app

@@ -1,7 +1,7 @@
-"""TrainingConfig: everything a training run can be told, a remark per field.
+"""TrainingConfig: all settings of a training run.
 
-The same fields are the flags of `python -m training train`, the keys of a `--config` file, and the record that a
-version's manifest keeps. The remarks are the help texts.
+The same fields are the options of `python -m training train`, the keys of a `--config` file, and the record that a
+version's manifest keeps. The docstrings of the fields are the help texts.
 """
 
 import difflib
@@ -28,14 +28,14 @@ Series = Literal["co2", "sunspots", "lesson", "exercise", "multiplication"]
 
 
 def _split_commas(value: object) -> object:
-    """Lets a list be written as one string: `open,close`."""
+    """Splits a list that is written as one string: `open,close`."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
 
 def _split_units(value: object) -> object:
-    """Lets units of measure be written as one string: `temp=°C,load=MW`."""
+    """Splits units of measure that are written as one string: `temp=°C,load=MW`."""
     if isinstance(value, str):
         pairs = [part.partition("=") for part in value.split(",")]
         return {name.strip(): unit.strip() for name, _, unit in pairs}
@@ -57,29 +57,29 @@ class TrainingConfig(BaseModel):
 
     # Data
     data: Path | None = None
-    """CSV or Parquet file with a header line and a row per time."""
+    """CSV or Parquet file with a header line and a row for each time."""
     series: Series | None = None
     """Built-in series, instead of --data."""
     target: Names = ()
     """Column or columns to forecast."""
     features: Names = ()
-    """Columns the model sees, in this order; the targets unless given."""
+    """Columns that the model sees, in this order. Without it, the targets."""
     time: str | None = None
     """Column of dates, date-times or whole numbers that orders the rows."""
     missing: Missing = "error"
-    """What to do about missing values: refuse, carry the last forward, draw a line between neighbours, drop the row."""
+    """What to do about missing values: stop, carry the last value forward, draw a line between two, drop the row."""
     measured_in: Measures = Field(default={})
     """Units of measure for the contract: COL=UNIT[,COL=UNIT]."""
 
     # Windows
     window: int = Field(default=30, ge=1)
-    """Steps: rows the model sees."""
+    """Steps of a window: rows that the model sees."""
     horizon: int = Field(default=1, ge=1)
-    """Rows the model forecasts, directly after the window."""
+    """Rows that the model forecasts, directly after the window."""
     stride: int = Field(default=1, ge=1)
     """Rows between the starts of two training windows; validation and test judge every row."""
     period: int | None = Field(default=None, ge=2)
-    """Rows in a season, for the seasonal baseline; found in the training part unless given."""
+    """Rows in a season, for the seasonal baseline. Without it, found in the training part."""
     split: Numbers = (70, 15, 15)
     """Train, validation and test shares, or the two row numbers (from 0) where validation and test start."""
 
@@ -91,25 +91,25 @@ class TrainingConfig(BaseModel):
     bidirectional: bool = False
     """Read the window in both directions."""
     activation: Activation = "tanh"
-    """What a cell's candidate values go through; relu has no bound and may explode."""
+    """Function of a cell's candidate values; relu has no bound and may explode."""
     forget_bias: float = Field(default=1.0, ge=-100, le=100)
-    """Where the bias of an LSTM's forget gate starts; higher remembers longer."""
+    """First value of the bias of an LSTM's forget gate; a higher value remembers longer."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of what one layer hands to the next that is switched off at random in training."""
+    """Share of the values between two layers that training switches off at random."""
     noise: float = Field(default=0.0, ge=0, le=1)
     """Standard deviation of the noise that training adds to the scaled inputs."""
     skip: bool = False
-    """Add a linear path past the cells that starts as the ridge autoregression; the cells learn the rest."""
+    """Add a linear path beside the cells that starts as the ridge autoregression; the cells learn the rest."""
     output: Output = "last"
-    """Learn from the forecast after the last step only, or from one forecast after every step."""
+    """Learn from the forecast after the last step only, or from a forecast after every step."""
     scale: Scale = "last"
-    """What inputs are centred on inside the graph: the training mean, the window's mean, its last row, or nothing."""
+    """What the graph subtracts from inputs: the training mean, the window's mean, its last row, or nothing."""
 
     # Fitting
     loss: Loss = "huber"
-    """Loss on the scaled values, or for mape and msle on the raw ones."""
+    """Loss on the scaled values; mape and msle are taken of the raw values."""
     learning_rate: Rate = 3e-3
-    """Peak rate of Adam, lowered along a cosine; auto finds one by a sweep."""
+    """Highest rate of Adam, which falls along a cosine; auto finds it by a sweep."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
     batch_size: int = Field(default=32, ge=1)
@@ -117,13 +117,13 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Most passes over the training windows."""
     patience: int = Field(default=10, ge=1)
-    """Passes without a better validation loss before training stops; the best weights are kept."""
+    """Passes without a better validation loss after which training stops; the best weights are kept."""
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """Makes a run repeatable: the same seed gives the same weights."""
+    """Seed of all random numbers: the same seed gives the same weights."""
     xla: bool = True
     """Compile the training step with XLA."""
     tensorboard: Path | None = None
-    """Folder for TensorBoard's logs: a folder a run, with the losses and norms of every epoch."""
+    """Folder for TensorBoard's logs: each run gets a folder with the losses and norms of every epoch."""
 
     # Version
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
@@ -175,33 +175,33 @@ _EXPECTED = {
     "learning_rate": "expected a number above 0, or auto, for example 0.003",
     "measured_in": "expected a unit for each column named, for example temp=°C,load=MW",
 }
-"""What a good value looks like, where pydantic's words would tell of patterns and types."""
+"""What a good value looks like, for fields where pydantic's words are about patterns and types."""
 
 
 def read_config(file: Path | None, flags: Mapping[str, object]) -> TrainingConfig:
-    """Puts a configuration together: a flag beats the file, the file beats the defaults.
+    """Puts a configuration together: an option beats the file, the file beats the defaults.
 
     Args:
         file: TOML file with any of the fields, or None.
-        flags: The fields given on the command line.
+        flags: Fields that are given on the command line.
 
     Raises:
         ConfigError: The file cannot be read, or a field is unknown or has a value that cannot be used.
     """
     settings = read_toml(file).unwrap() if file else {}
-    if {"data", "series"} & flags.keys():  # either takes the other's place
+    if {"data", "series"} & flags.keys():  # the one on the command line takes the place of the one in the file
         settings = {name: value for name, value in settings.items() if name not in {"data", "series"}}
     settings |= flags
     try:
         return TrainingConfig.model_validate(settings)
     except ValidationError as error:
-        finding = error.errors(include_input=False, include_url=False)[0]
-        message = finding["msg"].removeprefix("Value error, ")
-        if not finding["loc"]:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        message = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
             raise ConfigError(f"{message}.") from None
-        field = str(finding["loc"][0])
+        field = str(problem["loc"][0])
         origin = f"--{field.replace('_', '-')}" if field in flags else f"{file}: {field}"
-        raise ConfigError(f"{origin}: {_explain(field, finding['type'], message)}.") from None
+        raise ConfigError(f"{origin}: {_explain(field, problem['type'], message)}.") from None
 
 
 def read_toml(file: Path) -> tomlkit.TOMLDocument:
@@ -230,7 +230,7 @@ def write_setting(file: Path, field: str, value: float) -> None:
 
 
 def _explain(field: str, kind: str, message: str) -> str:
-    """The finding in words; an unknown field is told its nearest name, a bad value what a good one looks like."""
+    """Words what is wrong with a field: gives the nearest name of an unknown field, and a good value for a bad one."""
     if kind == "extra_forbidden":
         nearest = difflib.get_close_matches(field, TrainingConfig.model_fields, n=1, cutoff=0.0)[0]
         return f"there is no such field; the nearest is {nearest}"
@@ -241,7 +241,7 @@ def _explain(field: str, kind: str, message: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A field's value as one would write it on the command line."""
+    """Writes the value of a field as on the command line."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in _parts(value))

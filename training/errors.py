@@ -1,10 +1,18 @@
-"""The mistakes a user of `training` can make, told in one sentence each."""
+"""The mistakes that a user of `training` can make, each told in one sentence.
+
+TrainingError
+├── DataError      the table
+├── ConfigError    the configuration
+├── ShapeError     an array or a layer
+├── ExportError    publishing
+└── FusionError    making a fused twin
+"""
 
 from pathlib import Path
 
 
 class TrainingError(Exception):
-    """Something in the data, the configuration or the folder stops the run; says what, where and the remedy."""
+    """The data, the configuration or a folder stops a run. The message says what, where and the remedy."""
 
 
 class DataError(TrainingError):
@@ -16,13 +24,13 @@ class ConfigError(TrainingError):
 
 
 class ShapeError(TrainingError):
-    """Something has another shape than it needs.
+    """An array or a layer has the wrong shape.
 
     Args:
-        what: The array or the layer.
-        expected: The shape that it needs, or takes, in words.
-        came: The one that it has, or is given.
-        remedy: What to do about it, with the line that does it.
+        what: Name of the array or the layer.
+        expected: Shape that is expected, in words.
+        came: Shape that came.
+        remedy: What to do about it, with the line of code that does it.
     """
 
     def __init__(self, what: str, expected: str, came: object, remedy: str) -> None:
@@ -30,7 +38,7 @@ class ShapeError(TrainingError):
 
 
 class ExportError(TrainingError):
-    """The version could not be published; nothing is left of it."""
+    """A version could not be published. Nothing of it is left."""
 
 
 class NotFusable(TrainingError):

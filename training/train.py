@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import keras
 from rich.console import Console
 
 from app.version.manifest import Score
@@ -20,7 +19,7 @@ from training.fitting.progress import progress
 from training.fitting.tensorboard import EventWriter
 from training.judging.choice import choose
 from training.judging.evaluate import Evaluation, evaluate
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 from training.publishing.export import export
 from training.publishing.publication import require_room
 from training.reporting.report import write_report
@@ -54,12 +53,12 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     """
     require_room(config.models_dir / config.name)
     config, dataset, sweep = _before(config, dataset, console)
-    model = build_model(config, dataset)
-    history = fit(model, config, dataset.train, dataset.validation, _listener(config, console))
+    forecaster = Forecaster(build_model(config, dataset))
+    history = fit(forecaster, config, dataset.train, dataset.validation, _listener(config, console))
     _tell_fit(history, console)
-    dataset = _after(model, history, dataset, console)
-    evaluation = evaluate(model, dataset)
-    choice = choose(model, evaluation, config.export)
+    dataset = _after(forecaster, history, dataset, console)
+    evaluation = evaluate(forecaster, dataset)
+    choice = choose(forecaster.model, evaluation, config.export)
     report = partial(write_report, run=Run(config, dataset, history, evaluation, sweep))
     version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
     return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict, sweep)
@@ -82,9 +81,9 @@ def _before(config: TrainingConfig, dataset: Dataset, console: Console) -> tuple
     return config, dataset.with_notices(*noticed), sweep
 
 
-def _after(model: keras.Model, history: History, dataset: Dataset, console: Console) -> Dataset:
+def _after(forecaster: Forecaster, history: History, dataset: Dataset, console: Console) -> Dataset:
     """Looks at the fitted model; what was noticed, and what went wrong in the fit, joins the dataset's notices."""
-    noticed = [finding.sentence for finding in examine_fitted(model, dataset)]
+    noticed = [finding.sentence for finding in examine_fitted(forecaster, dataset)]
     for sentence in noticed:
         note(console, sentence)
     incidents = [incident.sentence for incident in history.incidents]

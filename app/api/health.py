@@ -5,7 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app.api.dependencies import RunningService
 from app.process.lifecycle import Phase
@@ -56,7 +56,7 @@ async def healthz(service: RunningService) -> Response:
     return JSONResponse(content, _status_code(phase))
 
 
-@router.get("/metrics", include_in_schema=True)
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(service: RunningService) -> Response:
     """Gives counters and histograms in Prometheus' text format."""
     service.flush()

@@ -22,17 +22,18 @@ from app.api.dependencies import find
 from app.api.direct import Answer, Request, route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About
-from app.api.triton import PLATFORM, configured_tensors, index_entry, statistics, version_policy
 from app.arrays import Array
 from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
 from app.payloads.open_inference.document import LENGTH_HEADER, parse_document
 from app.payloads.open_inference.reading import InferRequest, InferRequestReader
 from app.payloads.open_inference.tensors import DATATYPE
 from app.payloads.open_inference.writing import write_answer
+from app.payloads.triton import PLATFORM, configured_tensors, statistics
 from app.process.lifecycle import Phase
 from app.serving.catalogue import Catalogue, ServedVersion
+from app.serving.policies import Policy
 from app.serving.service import Service
-from app.serving.states import State
+from app.serving.states import State, Status
 from app.settings import Settings
 from app.telemetry.figures import Figures, figures_by_version
 from app.version.manifest import VERSION_PATTERN
@@ -41,6 +42,11 @@ from app.version.signature import Layout
 PREFIX = "/v2"
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics")
+
+
+STATES = {State.AVAILABLE: "READY", State.LOADING: "LOADING"}
+
+NOT_SERVING = "UNAVAILABLE"
 
 
 JSON, BYTES = b"application/json", b"application/octet-stream"
@@ -239,7 +245,7 @@ class OpenInference:
             {
                 "name": model,
                 "platform": PLATFORM,
-                "version_policy": version_policy(self._service.repository.policies.of(model)),
+                "version_policy": _version_policy(self._service.repository.policies.of(model)),
                 "max_batch_size": self._service.settings.max_batch_windows,
                 "input": configured_tensors(signature.inputs),
                 "output": configured_tensors(signature.outputs),
@@ -251,8 +257,8 @@ class OpenInference:
         serving = self._all_serving() if model is None else self._serving(model, version)
         self._service.flush()
         figures = figures_by_version()
-        nothing = Figures()
-        stats = [statistics(served, figures.get((served.name, served.version), nothing)) for served in serving]
+        keys = [(served.name, served.version) for served in serving]
+        stats = [statistics(*key, figures.get(key) or Figures()) for key in keys]
         return _json({"model_stats": stats})
 
     def _serving(self, model: str, version: str | None) -> list[ServedVersion]:
@@ -275,7 +281,7 @@ class OpenInference:
             raise InvalidArgument("expected ready to be true or false")
         return _json(
             [
-                index_entry(name, version, status)
+                _index_entry(name, version, status)
                 for name, statuses in self._service.repository.statuses.all().items()
                 for version, status in statuses.items()
                 if status.state is State.AVAILABLE or not only_ready
@@ -301,3 +307,17 @@ def _json(content: object) -> Answer:
 
 def _described(layout: Layout) -> list[dict[str, Any]]:
     return [{"name": tensor.name, "datatype": DATATYPE, "shape": [-1, *tensor.shape]} for tensor in layout.tensors]
+
+
+def _version_policy(policy: Policy) -> dict[str, Any]:
+    """Describes the versions that a model should serve."""
+    if policy.versions is not None:
+        return {"specific": {"versions": policy.versions}}
+    return {"latest": {"num_versions": policy.latest or 1}}
+
+
+def _index_entry(name: str, version: int, status: Status) -> dict[str, str]:
+    """Describes where a version stands, for the repository index."""
+    state = STATES.get(status.state, NOT_SERVING)
+    reason = status.reason or ("" if status.state in STATES else status.state.value)
+    return {"name": name, "version": str(version), "state": state, "reason": reason}

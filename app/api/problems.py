@@ -53,7 +53,7 @@ class Problem(BaseModel):
 def problem_answer(error: ServiceError, request_id: str) -> Answer:
     """Returns the error as problem+json of at most `MAX_BYTES`. A fault of ours tells its request id only."""
     problem: dict[str, object] = {
-        "type": f"urn:windowcast:{error.slug()}",
+        "type": f"urn:windowcast:{error.slug}",
         "title": error.title,
         "status": error.status.value,
     }

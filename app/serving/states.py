@@ -17,11 +17,17 @@ class State(StrEnum):
     """Where a version stands."""
 
     PENDING = "pending"
+    """Waits to be loaded, or to be tried again."""
     LOADING = "loading"
+    """Is being loaded, proved and warmed up."""
     AVAILABLE = "available"
+    """Serves."""
     UNLOADING = "unloading"
+    """Serves no new requests; the last ones are being answered."""
     FAILED = "failed"
+    """Could not be loaded; the reason is told."""
     ENDED = "ended"
+    """Served once, and has been released."""
 
 
 @dataclass(frozen=True, slots=True)

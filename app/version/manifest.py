@@ -36,7 +36,9 @@ class Feature(Record):
     """One input column of the window."""
 
     name: str
+    """Name of the column."""
     unit: str | None = None
+    """Its unit of measure, if training was told."""
     minimum: float | None = None
     """Smallest value in the training part, in the column's unit; None for a foreign model."""
     maximum: float | None = None
@@ -47,7 +49,9 @@ class Target(Record):
     """One output column of the forecast."""
 
     name: str
+    """Name of the column."""
     unit: str | None = None
+    """Its unit of measure, if training was told."""
     scale: float = Field(gt=0)
     """Standard deviation of the target in the training part, in its unit: the yardstick of numeric agreement.
 
@@ -76,7 +80,9 @@ class Frequency(Record):
     """Distance between two rows as a number of units, such as 3 hours."""
 
     count: int = Field(ge=1)
+    """How many of the unit."""
     unit: FrequencyUnit
+    """What is counted; `step` where rows carry whole numbers in place of times."""
 
     @property
     def words(self) -> str:
@@ -91,9 +97,13 @@ class Contract(Record):
     """
 
     steps: int = Field(ge=1)
+    """Rows of a window."""
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    """Columns of a window, in the order of its last axis."""
     horizon: int = Field(ge=1)
+    """Rows of a forecast, directly after the window."""
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
+    """Columns of a forecast, in the order of its last axis."""
     frequency: str | None = None
     """Distance between two rows in words, for example `1 week`; None where rows have no regular distance."""
     spacing: Frequency | None = Field(default=None, exclude_if=lambda spacing: spacing is None)
@@ -133,12 +143,19 @@ class DataFingerprint(Record):
     sha256: str | None = None
     """Checksum of the numbers of the ordered, cleaned table as little-endian float64, row by row."""
     rows: int | None = None
+    """Rows of the cleaned table."""
     columns: tuple[str, ...] = ()
+    """Columns that were used."""
     first_time: str | None = None
+    """Time of the first row, where a column of times was named."""
     last_time: str | None = None
+    """Time of the last row."""
     training_rows: int | None = None
+    """Rows that the weights were fitted to."""
     validation_rows: int | None = None
+    """Rows that chose the weights to keep."""
     test_rows: int | None = None
+    """Rows that only the scores were taken on."""
     notices: tuple[str, ...] = ()
     """Sentences of training on the data: gaps, missing values, rows out of order."""
 
@@ -147,6 +164,7 @@ class Score(Record):
     """Errors of a forecaster on the test part, over all steps of the horizon."""
 
     forecaster: str
+    """`model`, or the name of a baseline."""
     target: str | None = Field(default=None, exclude_if=lambda target: target is None)
     """Name of the target; None where there is only one."""
     mae: float
@@ -167,12 +185,17 @@ class Manifest(Record):
     """Everything that a version says about itself."""
 
     format: Literal[1] = 1
+    """Release of this format."""
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Name of the model."""
     created: datetime
+    """When the version was exported."""
     contract: Contract
+    """What goes in and what comes out."""
     config: dict[str, JsonValue]
     """The configuration that trained the version, as `--config` reads it."""
     data: DataFingerprint
+    """What the version was trained on."""
     versions: dict[str, str]
     """Releases of Python, TensorFlow, Keras, numpy and windowcast that made the version."""
     scores: tuple[Score, ...]

@@ -1,7 +1,7 @@
 """The commands of `python -m training`.
 
-TensorFlow takes seconds to import. Commands import what needs it themselves, so that `--help` and mistakes in the
-options or the data are told at once.
+TensorFlow takes seconds to import. Commands import what needs it inside their functions, so that `--help` and mistakes
+in the options or the data are told at once.
 """
 # ruff: noqa: PLC0415
 
@@ -110,11 +110,13 @@ def fuse(
     ],
     name: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name of the model. Default: that of the version, or of the folder."),
+        typer.Option(metavar="NAME", help="Name of the model. Without it, the name of the version, or of the folder."),
     ] = None,
     models_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder that holds the models. Default: that of the version, or models."),
+        typer.Option(
+            metavar="DIR", help="Folder that holds the models. Without it, the folder of the version, or models."
+        ),
     ] = None,
 ) -> None:
     """Publishes a model again, with a fused twin that is served many times faster.
@@ -190,7 +192,7 @@ def shapes(config: ConfigFile, **options: Any) -> None:
 def reference(
     task: Annotated[
         ReferenceTask | None,
-        typer.Argument(metavar="[TASK]", help="lesson, exercise, multiplication or sunspots. Default: all of them."),
+        typer.Argument(metavar="[TASK]", help="lesson, exercise, multiplication or sunspots. Without it, all of them."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="Networks to train for each figure.")] = 5,
     data: Annotated[

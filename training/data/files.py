@@ -104,7 +104,7 @@ def _read_csv(path: Path, names: list[str]) -> pl.DataFrame:
 
 
 def _csv_trouble(path: Path) -> str | None:
-    """Reads a file that polars refused once more, slowly, and says which line is wrong. Returns None if none is."""
+    """Reads a file that polars refused once more, slowly, and says which line is wrong. Returns None if no line is."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)

@@ -1,6 +1,6 @@
-"""The built-in series: real ones to start with, made ones whose noise is known, and the multiplication problem.
+"""The built-in series: real series to start with, made series whose noise is known, and the multiplication problem.
 
-Made series are drawn from numpy's `RandomState`, whose stream never changes, so everyone gets the same numbers.
+Made series are drawn from numpy's `RandomState`, whose numbers never change, so everyone gets the same series.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SAMPLES = 3000
 SAMPLE_STEPS = 100
 
 Pattern = Callable[[NDArray[np.floating]], NDArray[np.floating]]
-"""The course of a year, from the share of the year that has passed."""
+"""Gives the value of a season from the share of the year that has passed."""
 
 _DAYS_A_YEAR = 365
 _BASELINE = 10
@@ -35,16 +35,16 @@ class _Recipe:
 
     years: int
     slope: float
-    """Of the trend, a day."""
+    """Rise of the trend in a day."""
     pattern: Pattern
     noise: float
-    """Standard deviation."""
+    """Standard deviation of the noise."""
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Windows that stand alone, each with one number to tell.
+    """Windows that stand alone, each with one number to forecast.
 
     Attributes:
         windows: (samples, steps, features) float32.
@@ -62,14 +62,14 @@ class Samples:
 
 
 def load(name: Series) -> Table:
-    """Loads a built-in series by name; `multiplication` is none, see `multiplication_samples`."""
+    """Loads a built-in series by name. `multiplication` is not a series: see `multiplication_samples`."""
     return _LOADERS[name]()
 
 
 def signal(name: MadeSeries) -> NDArray[np.float32]:
-    """(rows,) of a made series without its noise: the best forecast there is, which nobody can know.
+    """Returns (rows,): a made series without its noise, which is the best forecast there is.
 
-    Summed in float32, as published; in float64 the last digits of the series would differ.
+    The parts are summed in float32, as published; in float64 the last digits of the series would differ.
     """
     recipe = _RECIPES[name]
     time = np.arange(recipe.years * _DAYS_A_YEAR + 1).astype(np.float32)
@@ -78,10 +78,10 @@ def signal(name: MadeSeries) -> NDArray[np.float32]:
 
 
 def multiplication_samples() -> Samples:
-    """The multiplication problem: 100 steps of (marker, value), to tell the product of the two marked values.
+    """Draws samples of the multiplication problem: 100 steps of (marker, value), and the product of two marked values.
 
-    Values are uniform between 0 and 1. The marker is 1 at two steps drawn at random and 0 elsewhere, so that the answer
-    may hang on a step far back.
+    Values are uniform between 0 and 1. The marker is 1 at two steps drawn at random and 0 elsewhere, so the target may
+    depend on a step far back.
     """
     random = np.random.RandomState(0)
     values = random.uniform(size=(SAMPLES, SAMPLE_STEPS))
@@ -94,7 +94,7 @@ def multiplication_samples() -> Samples:
 
 
 def _co2() -> Table:
-    """Weekly carbon dioxide over Mauna Loa, 1958 to 2001, with 59 missing weeks."""
+    """Loads the weekly carbon dioxide over Mauna Loa, 1958 to 2001, with 59 missing weeks."""
     from statsmodels.datasets import co2  # noqa: PLC0415 - takes a second to import
 
     weeks = co2.load_pandas().data["co2"]
@@ -103,7 +103,7 @@ def _co2() -> Table:
 
 
 def _sunspots() -> Table:
-    """Mean sunspot number of every year, 1700 to 2008."""
+    """Loads the mean sunspot number of every year, 1700 to 2008."""
     from statsmodels.datasets import sunspots  # noqa: PLC0415 - takes a second to import
 
     years = sunspots.load_pandas().data
@@ -120,7 +120,7 @@ def _exercise() -> Table:
 
 
 def _made(name: MadeSeries) -> Table:
-    """The signal, and noise on top."""
+    """Adds noise to the signal."""
     recipe = _RECIPES[name]
     series = signal(name)
     series += np.random.RandomState(recipe.seed).randn(len(series)) * recipe.noise

@@ -26,7 +26,7 @@ from training.fitting.symptoms import (
     has_samples,
     rate_of,
 )
-from training.network.model import compile_forecast
+from training.network.model import Forecaster
 
 SATURATING = 10
 """Inputs of this size open or shut the gates of a cell for good."""
@@ -73,11 +73,11 @@ def examine(config: TrainingConfig, dataset: Dataset) -> tuple[Finding, ...]:
     )
 
 
-def examine_fitted(model: keras.Model, dataset: Dataset) -> tuple[Finding, ...]:
+def examine_fitted(forecaster: Forecaster, dataset: Dataset) -> tuple[Finding, ...]:
     """Looks at a fitted model: are its weights of a usual size, and does its output depend on the window?
 
     Args:
-        model: As `training.network.model.build_model` makes it.
+        forecaster: The model, and its compiled forecast.
         dataset: What the model was fitted on.
 
     Returns:
@@ -86,8 +86,9 @@ def examine_fitted(model: keras.Model, dataset: Dataset) -> tuple[Finding, ...]:
     Raises:
         TrainingError: A weight or a forecast is not a finite number, so the model cannot be judged, let alone served.
     """
+    model = forecaster.model
     _check_weights(model)
-    _check_forecasts(model, dataset)
+    _check_forecasts(forecaster, dataset)
     largest = max(float(np.abs(np.asarray(weight)).max()) for weight in model.trainable_variables)
     if largest > RUNAWAY:
         sentence = f"the model's weights are as large as {largest:.2g} where about 0.1 is usual"
@@ -228,8 +229,7 @@ def _check_weights(model: keras.Model) -> None:
         raise TrainingError(f"{sentence}; train again with a lower --learning-rate")
 
 
-def _check_forecasts(model: keras.Model, dataset: Dataset) -> None:
-    forecast = compile_forecast(model)
+def _check_forecasts(forecast: Forecaster, dataset: Dataset) -> None:
     for name, part in zip(PARTS, (dataset.train, dataset.validation, dataset.test), strict=True):
         bad = np.flatnonzero(~np.isfinite(forecast(part.windows)).all(axis=(1, 2)))
         if len(bad):

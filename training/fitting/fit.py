@@ -24,7 +24,7 @@ from training.fitting.diagnosis import covered, diagnose
 from training.fitting.history import Epoch, History
 from training.fitting.listener import Listener
 from training.fitting.symptoms import Incident, Trouble
-from training.network.model import compile_forecast
+from training.network.model import Forecaster
 
 Array = NDArray[np.float32]
 Augment = Callable[[np.random.Generator, Array], Array]
@@ -41,14 +41,14 @@ GROWTH = 10
 
 
 def fit(
-    model: keras.Model,
+    forecaster: Forecaster,
     config: TrainingConfig,
     train: Part,
     validation: Part | None,
     listener: Listener | None = None,
     augment: Augment | None = None,
 ) -> History:
-    """Fits the model in place and leaves it with the weights of its best epoch.
+    """Fits a model in place and leaves it with the weights of its best epoch.
 
     Every epoch shuffles the windows and takes as many full batches as there are; the few left out differ from epoch to
     epoch. The validation loss is taken over every window. The same configuration, data and machine give the same
@@ -59,7 +59,7 @@ def fit(
     `RETRIES` times.
 
     Args:
-        model: As `build_model` makes it with the same configuration.
+        forecaster: The model, as `build_model` makes it with the same configuration, and its compiled forecast.
         config: The fields under Fitting.
         train: What is learnt from.
         validation: What decides when to stop and which weights are kept; None runs every epoch and keeps the last.
@@ -75,10 +75,11 @@ def fit(
         TrainingError: A loss or a gradient is not a finite number, and smaller steps cannot help or did not.
     """
     started = time.perf_counter()
+    model = forecaster.model
     for part in (train, validation):
         if part is not None:
             check_fit(part.windows.shape, part.targets.shape, model.input.shape[1:], model.output.shape[-2:])
-    passes = _Passes(model, config, train, validation, augment)
+    passes = _Passes(forecaster, config, train, validation, augment)
     epochs: list[Epoch] = []
     incidents: list[Incident] = []
     good = passes.descent.state()
@@ -118,9 +119,14 @@ class _Passes:
     """Passes over the training windows, each followed by the validation."""
 
     def __init__(
-        self, model: keras.Model, config: TrainingConfig, train: Part, validation: Part | None, augment: Augment | None
+        self,
+        forecaster: Forecaster,
+        config: TrainingConfig,
+        train: Part,
+        validation: Part | None,
+        augment: Augment | None,
     ) -> None:
-        self.model = model
+        self.model = forecaster.model
         self.config = config
         self._windows = train.windows
         self._expected = train.learnt_targets(config.output)
@@ -130,8 +136,8 @@ class _Passes:
         self._batch = min(config.batch_size, len(train.windows))
         self.steps = len(train.windows) // self._batch
         cosine = keras.optimizers.schedules.CosineDecay(1.0, decay_steps=config.epochs * self.steps)
-        self.descent = Descent(model, config, _peak_rate(config), cosine)
-        self._forecast = compile_forecast(model)
+        self.descent = Descent(self.model, config, _peak_rate(config), cosine)
+        self._forecast = forecaster
 
     def run(self, number: int, lowest: float, told: Listener) -> Epoch | Trouble:
         """Runs one pass, up to the first loss or gradient that is not finite.

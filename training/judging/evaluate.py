@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from training.data.windows import Dataset
 from training.judging.baselines import fit_baselines
 from training.judging.significance import LEVEL, diebold_mariano, least_origins
 from training.network.linear import Linear
-from training.network.model import compile_forecast
+from training.network.model import Forecaster
 
 Array = NDArray[np.float32]
 Losses = NDArray[np.float64]
@@ -71,16 +70,16 @@ class Evaluation:
         return losses_of(self.forecasts[forecaster], self.actual, self.scales)
 
 
-def evaluate(model: keras.Model, dataset: Dataset) -> Evaluation:
+def evaluate(forecaster: Forecaster, dataset: Dataset) -> Evaluation:
     """Scores the model and the baselines on every window of the test part.
 
     Args:
-        model: As `training.network.model.build_model` makes it.
-        dataset: What it was trained on; the baselines are fitted on its training part.
+        forecaster: The model, and its compiled forecast.
+        dataset: What the model was trained on; the baselines are fitted on its training part.
     """
     part = dataset.test
     baselines = fit_baselines(dataset)
-    forecasts = {MODEL: compile_forecast(model)(part.windows)}
+    forecasts = {MODEL: forecaster(part.windows)}
     forecasts |= {baseline.name: baseline.forecast(part) for baseline in baselines}
     scales = error_scales(dataset)
     return Evaluation(

@@ -13,7 +13,6 @@ Every layer has a fixed name, so that whoever reads a trained model, to export o
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -153,28 +152,32 @@ def serving_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.output[:, -1], name=model.name)
 
 
-def compile_forecast(model: keras.Model) -> Callable[[Array], Array]:
-    """Compiles a function that forecasts any number of windows, in a few large calls.
+class Forecaster:
+    """A model whose forecast is compiled once, for any number of windows in a few large calls.
 
-    It reads the weights anew at every call, so it stays right while the model learns.
+    Every call reads the weights, so the forecasts stay right while the model learns.
 
     Args:
         model: As `build_model` makes it.
 
-    Returns:
-        A function of windows (n, steps, features) -> forecasts (n, horizon, targets), raw units, for every window.
+    Attributes:
+        model: The model.
     """
-    served = serving_model(model)
-    batch = tf.TensorSpec((None, *served.input.shape[1:]), tf.float32)
-    traced = tf.function(lambda windows: served(windows, training=False), autograph=False)
-    call = traced.get_concrete_function(batch)
 
-    def forecast(windows: Array) -> Array:
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        served = serving_model(model)
+        batch = tf.TensorSpec((None, *served.input.shape[1:]), tf.float32)
+        self._nothing = np.empty((0, *served.output.shape[1:]), np.float32)
+        self._compute = tf.function(
+            lambda windows: served(windows, training=False), input_signature=[batch], autograph=False
+        )
+
+    def __call__(self, windows: Array) -> Array:
+        """Forecasts every window: (n, steps, features) -> (n, horizon, targets), both in raw units."""
         starts = range(0, len(windows), FORECAST_WINDOWS)
-        forecasts = [call(tf.constant(windows[start : start + FORECAST_WINDOWS])).numpy() for start in starts]
-        return np.concatenate(forecasts) if forecasts else np.empty((0, *served.output.shape[1:]), np.float32)
-
-    return forecast
+        pieces = [self._compute(tf.constant(windows[start : start + FORECAST_WINDOWS])).numpy() for start in starts]
+        return np.concatenate(pieces) if pieces else self._nothing
 
 
 def _sum_of_paths(scaled: Any, config: TrainingConfig, numbers: int) -> Any:

@@ -1,10 +1,10 @@
 """`python -m training compare`: which cells, in how many layers, suit a task, and what they cost.
 
 Every candidate is trained on the same windows with several seeds, one after the other. Early stopping and the choice
-of weights use the validation part alone; the errors told are those on the test part, which decides nothing. What is
-done is in the folder after every candidate, so an interrupted comparison keeps it:
+of weights use the validation part alone. Errors are taken on the test part, which decides nothing. The results are
+written after every candidate, so an interrupted comparison keeps what is done:
 
-    comparison.csv   a line per candidate
+    comparison.csv   a line for each candidate
     comparison.json  the same, with the task and the best baseline
     comparison.png   errors by candidate and seed beside the best baseline, and what a forecast costs
 """
@@ -36,7 +36,7 @@ from training.fitting.learning_rate import settle
 from training.interrupts import done_so_far, leaving_at_once
 from training.judging.baselines import fit_baselines
 from training.judging.evaluate import error_scales, losses_of
-from training.network.model import build_model, compile_forecast, serving_model
+from training.network.model import Forecaster, build_model, serving_model
 from training.network.outline import KERAS_NAMES
 from training.publishing.export import make_contract
 from training.publishing.twin import build_twin, twin_bytes
@@ -57,9 +57,9 @@ class Candidate:
     """A kind of network.
 
     Attributes:
-        cell: Of all layers.
-        bidirectional: Whether they read the window in both directions.
-        units: Of each layer, first to last.
+        cell: Cell of all layers.
+        bidirectional: Whether the layers read the window in both directions.
+        units: Cells in each layer, first to last.
     """
 
     cell: Cell
@@ -68,30 +68,30 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What it is called in tables: `bidirectional LSTM, 2 layers`."""
+        """Name in tables: `bidirectional LSTM, 2 layers`."""
         cell = KERAS_NAMES[self.cell]
         kind = f"bidirectional {cell}" if self.bidirectional else cell
         return f"{kind}, {len(self.units)} {'layer' if len(self.units) == 1 else 'layers'}"
 
     def configured(self, config: TrainingConfig, seed: int) -> TrainingConfig:
-        """The configuration with this network in place of its own. Dropout needs a second layer."""
+        """Returns the configuration with this network, without dropout where there is no second layer."""
         changes = asdict(self) | {"seed": seed} | ({"dropout": 0.0} if len(self.units) == 1 else {})
         return TrainingConfig.model_validate(config.model_dump() | changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a candidate came to.
+    """What came out of a candidate.
 
     Attributes:
         candidate: The network.
-        errors: Mean absolute error on the test part, one for each seed whose fit came to an end; in raw units, or of
-            several targets the mean in units of each one's standard deviation.
-        seconds: Of each of these fits, compilation included.
-        failures: Seeds whose loss did not stay a finite number.
+        errors: Mean absolute error on the test part for each seed whose fit came to an end, in raw units; with several
+            targets in units of their standard deviations.
+        seconds: Time of each of these fits, compilation included.
+        failures: Number of seeds whose loss did not stay a finite number.
         parameters: Numbers that are trained.
-        microseconds: Median of a forecast of one window by the fused twin, as it is served on one thread; None where
-            the network has no twin, or no fit came to an end.
+        microseconds: Median time of a forecast of one window by the fused twin on one thread; None where the network
+            has no twin, or no fit came to an end.
     """
 
     candidate: Candidate
@@ -103,12 +103,12 @@ class Result:
 
     @property
     def error(self) -> float | None:
-        """Mean over the seeds."""
+        """Mean error over the seeds; None where no fit came to an end."""
         return mean(self.errors) if self.errors else None
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over the seeds; None for fewer than two."""
+        """Standard deviation of the error over the seeds; None for fewer than two."""
         return stdev(self.errors) if len(self.errors) > 1 else None
 
 
@@ -121,9 +121,10 @@ class Baseline:
 
 
 def candidates(config: TrainingConfig) -> tuple[Candidate, ...]:
-    """Every kind in every depth; the last of `units` stands for the layers that it does not name.
+    """Lists every kind of network in every depth. The last of `units` is repeated for further layers.
 
-    A network that learns from every step cannot read in both directions, so these are left out for `sequence`.
+    A network that learns from every step cannot read in both directions, so bidirectional networks are left out for
+    the output `sequence`.
     """
     kinds = [(cell, both) for cell, both in KINDS if not (both and config.output == "sequence")]
     units = [*config.units, *[config.units[-1]] * max(DEPTHS)]
@@ -131,13 +132,13 @@ def candidates(config: TrainingConfig) -> tuple[Candidate, ...]:
 
 
 def compare(config: TrainingConfig, dataset: Dataset, seeds: int, folder: Path, console: Console) -> Table:
-    """Trains and times every candidate, and writes what came out after each.
+    """Trains and times every candidate, and writes the results after each. Ctrl-C ends the process and keeps them.
 
     Args:
-        config: The task, and how to fit; cell, layers and directions are the candidates' own.
-        dataset: As `training.data.prepare` makes it from the same configuration.
-        seeds: How many, from the configuration's on.
-        folder: Where the files go.
+        config: The task and how to fit; each candidate brings its own cell, layers and directions.
+        dataset: Data set that `training.data.prepare` makes from the same configuration.
+        seeds: Number of fits of each candidate; the first seed is that of the configuration.
+        folder: Folder for the results.
         console: Gets a line for each fit.
 
     Returns:
@@ -171,39 +172,39 @@ def _run(candidate: Candidate, config: TrainingConfig, dataset: Dataset, seeds: 
     for seed in range(config.seed, config.seed + seeds):
         keras.utils.clear_session()
         own = candidate.configured(config, seed).model_copy(update={"learning_rate": rate})
-        model = build_model(own, dataset)
+        forecaster = Forecaster(build_model(own, dataset))
         try:
-            own, _ = settle(own, dataset)  # by the first seed whose sweep finds one, for the others too
+            own, _ = settle(own, dataset)  # the first seed whose sweep finds a rate finds it for the other seeds too
             rate = own.learning_rate
-            history = fit(model, own, dataset.train, dataset.validation)
+            history = fit(forecaster, own, dataset.train, dataset.validation)
         except TrainingError as error:
             failures += 1
             tell(console, f"  seed {seed}: {error}")
             continue
         for incident in history.incidents:
             tell(console, f"  seed {seed}: {incident.sentence}")
-        errors.append(_error_of(compile_forecast(model)(dataset.test.windows), dataset))
+        errors.append(_error_of(forecaster(dataset.test.windows), dataset))
         seconds.append(history.seconds)
         tell(console, f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds")
         if microseconds is None:
-            microseconds = _microseconds(model, dataset)
-    return Result(candidate, tuple(errors), tuple(seconds), failures, model.count_params(), microseconds)
+            microseconds = _microseconds(forecaster.model, dataset)
+    return Result(candidate, tuple(errors), tuple(seconds), failures, forecaster.model.count_params(), microseconds)
 
 
 def _best_baseline(dataset: Dataset) -> Baseline:
-    """The one with the lowest error on the test part."""
+    """Fits the baselines, and returns the baseline with the lowest error on the test part."""
     errors = {each.name: _error_of(each.forecast(dataset.test), dataset) for each in fit_baselines(dataset)}
     name = min(errors, key=lambda each: errors[each])
     return Baseline(name, errors[name])
 
 
 def _error_of(forecasts: NDArray[np.float32], dataset: Dataset) -> float:
-    """Mean absolute error on the test part; of several targets in units of each one's standard deviation."""
+    """Returns the mean absolute error on the test part; with several targets in units of their standard deviations."""
     return float(losses_of(forecasts, dataset.test.targets, error_scales(dataset)).mean())
 
 
 def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
-    """Median time of a forecast of one window, as the service computes it on one thread; None without a twin."""
+    """Times forecasts of one window as the service computes them, on one thread. Returns None without a twin."""
     contract = make_contract(dataset)
     try:
         twin = build_twin(serving_model(model), contract)
@@ -279,7 +280,7 @@ def _rows(results: Sequence[Result]) -> Iterator[dict[str, object]]:
 
 
 def comparison_table(results: Sequence[Result], baseline: Baseline) -> Table:
-    """The results as they are printed, the best baseline last."""
+    """Shows the results, the best baseline last."""
     table = Table(title="Test part, chosen by validation", title_justify="left")
     table.add_column("network")
     for name in ("error", "spread", "parameters", "seconds to train", "us to predict"):
@@ -304,7 +305,7 @@ def _shown(value: float | None) -> str:
 
 
 def draw(results: Sequence[Result], baseline: Baseline) -> Figure:
-    """Errors by candidate, a dot for each seed and a bar at the mean; beside them what a forecast costs."""
+    """Draws the errors by candidate, a dot for each seed and a bar at the mean, beside the time of a forecast."""
     figure = Figure(figsize=(11, 1.6 + 0.38 * len(results)), layout="constrained")
     errors, costs = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = range(len(results))

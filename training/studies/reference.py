@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
@@ -25,7 +24,7 @@ from training.fitting.fit import fit
 from training.interrupts import done_so_far, leaving_at_once
 from training.judging.baselines import AUTOREGRESSION, fit_baselines
 from training.network.linear import Linear
-from training.network.model import build_model, compile_forecast
+from training.network.model import Forecaster, build_model
 from training.studies.figures import Figures, Result, result_table, score, verdict_of, write_figures
 from training.studies.tasks import LEAST_SQUARES, ORDER, RIDGE, SUNSPOTS_TARGET, SUNSPOTS_TIME, Network, Task
 from training.writing import check_writable
@@ -88,23 +87,23 @@ def _figures(task: Task, network: Network, dataset: Dataset, seeds: int, console
     scores, seconds = [], []
     for seed in range(seeds):
         started = time.perf_counter()
-        model = train(network, dataset, seed, console)
+        forecaster = train(network, dataset, seed, console)
         seconds.append(time.perf_counter() - started)
-        scores.append(score(task.measure, compile_forecast(model)(dataset.test.windows), dataset.test.targets))
+        scores.append(score(task.measure, forecaster(dataset.test.windows), dataset.test.targets))
         line = f"{task.name}, {network.title}, seed {seed}: {task.measure} {scores[-1]:.4g} in {seconds[-1]:.1f} s"
         tell(console, line)
     return Figures(network.title, tuple(scores), tuple(seconds), higher_is_better=task.measure != "MAE")
 
 
-def train(network: Network, dataset: Dataset, seed: int, console: Console) -> keras.Model:
+def train(network: Network, dataset: Dataset, seed: int, console: Console) -> Forecaster:
     """Builds and fits a network, and tells what went wrong. Does not look at the test part."""
     config = network.config.model_copy(update={"seed": seed})
-    model = build_model(config, dataset)
+    forecaster = Forecaster(build_model(config, dataset))
     validation = dataset.validation if network.stops_early else None
-    history = fit(model, config, dataset.train, validation, augment=network.augment)
+    history = fit(forecaster, config, dataset.train, validation, augment=network.augment)
     for incident in history.incidents:
         note(console, f"seed {seed}: {incident.sentence}")
-    return model
+    return forecaster
 
 
 def dataset_of(task: Task, data: Path | None = None) -> Dataset:

@@ -27,7 +27,7 @@ from app.version import folders
 from app.version.manifest import MANIFEST_FILE, Contract
 from tests.app.version.test_folders import flip, promise_other_shapes, record_wrong_golden_rows
 from tests.logs import captured_logs
-from tests.versions import add_twin
+from tests.versions import add_twin, make_version
 
 
 def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> Repository:
@@ -60,10 +60,10 @@ def test_cores_are_shared_out_among_the_workers(
 
 
 def test_a_model_that_needs_what_is_not_installed_is_named_without_a_traceback(
-    models_dir: Path, version_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
+    version_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_twin(version_dir, contract)
-    shutil.copytree(models_dir / "flat", version_dir.parent.parent / "flat")
+    make_version(version_dir.parent.parent, contract, "plain")
     monkeypatch.delitem(sys.modules, "app.engines.tensorflow")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     repository = repository_of(version_dir.parent.parent)

@@ -11,7 +11,7 @@ from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.data.windows import Dataset, Part, slide
 from training.errors import ShapeError
 from training.fitting.fit import fit
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 
 PART = part_of(waves())
 WINDOWS, TARGETS, HISTORY = PART.windows, PART.targets, PART.history
@@ -84,5 +84,5 @@ def test_parts_must_be_cut_alike() -> None:
 def test_a_fit_on_other_windows_than_the_model_takes_is_refused(other: Part, remedy: str) -> None:
     config = config_of()
     model = build_model(config, dataset_of(PART))
-    assert remedy in refusal(lambda: fit(model, config, other, None))
-    assert remedy in refusal(lambda: fit(model, config, PART, other))
+    assert remedy in refusal(lambda: fit(Forecaster(model), config, other, None))
+    assert remedy in refusal(lambda: fit(Forecaster(model), config, PART, other))

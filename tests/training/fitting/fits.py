@@ -8,7 +8,7 @@ from training.data.windows import Dataset, Part
 from training.fitting.fit import fit
 from training.fitting.history import History
 from training.fitting.listener import Listener
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 
 STEPS = 6
 SOUND = dataset_of(part_of(waves(90)))
@@ -34,4 +34,4 @@ def with_value(value: float, row: int, column: int = 1, rows: int = 90) -> Part:
 def fitted(config: TrainingConfig, dataset: Dataset = SOUND, listener: Listener | None = None) -> tuple[Any, History]:
     """Builds a model and fits it: the model and how the fit went."""
     model = build_model(config, dataset)
-    return model, fit(model, config, dataset.train, dataset.validation, listener)
+    return model, fit(Forecaster(model), config, dataset.train, dataset.validation, listener)

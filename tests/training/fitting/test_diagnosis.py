@@ -12,7 +12,7 @@ from training.errors import TrainingError
 from training.fitting.examine import examine_fitted
 from training.fitting.fit import RETRIES, fit
 from training.fitting.history import Epoch
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 
 
 def test_a_value_that_is_not_finite_stops_the_fit_at_once_and_leaves_the_weights() -> None:
@@ -22,7 +22,7 @@ def test_a_value_that_is_not_finite_stops_the_fit_at_once_and_leaves_the_weights
     ear = Ear()
 
     with pytest.raises(TrainingError, match=r"training loss .* epoch 1, batch \d .*feature 2 is nan at row 40 .*\(1\)"):
-        fit(model, config, with_value(np.nan, row=40), SOUND.validation, ear)
+        fit(Forecaster(model), config, with_value(np.nan, row=40), SOUND.validation, ear)
 
     assert ear.sentences == []  # smaller steps would not have helped
     for one, same in zip(model.get_weights(), before, strict=True):
@@ -33,12 +33,12 @@ def test_columns_are_named_where_the_configuration_names_them() -> None:
     config = config_of(features=("load", "temp"), target=("load",))
 
     with pytest.raises(TrainingError, match="column 'temp' is nan"):
-        fit(build_model(config, SOUND), config, with_value(np.nan, row=40), None)
+        fit(Forecaster(build_model(config, SOUND)), config, with_value(np.nan, row=40), None)
 
     targets = SOUND.train.targets.copy()
     targets[5, 0] = np.nan
     with pytest.raises(TrainingError, match=r"target 'load' is nan at row 11 \(step 1 after window 5 of the training"):
-        fit(build_model(config, SOUND), config, replace(SOUND.train, targets=targets), None)
+        fit(Forecaster(build_model(config, SOUND)), config, replace(SOUND.train, targets=targets), None)
 
 
 def test_a_value_in_the_validation_part_alone_is_found_there() -> None:
@@ -57,7 +57,7 @@ def test_a_rate_that_explodes_is_halved_three_times_and_then_told(validated: boo
     ear = Ear()
 
     with pytest.raises(TrainingError) as stop:
-        fit(model, config, SOUND.train, SOUND.validation if validated else None, ear)
+        fit(Forecaster(model), config, SOUND.train, SOUND.validation if validated else None, ear)
 
     assert "the rate of 8e+30 is too high" in str(stop.value)
     assert "(1) --learning-rate 0.003; (2) --learning-rate auto; (3) --clip 0.1 (it is 1)" in str(stop.value)
@@ -74,7 +74,7 @@ def test_weights_beyond_float32_are_found_though_the_loss_before_them_was_finite
     with pytest.raises(
         TrainingError, match=r"weight after the step is not .* batch 1 .*the rate of 1e\+39 is too high"
     ):
-        fit(build_model(config, SOUND), config, SOUND.train, None)
+        fit(Forecaster(build_model(config, SOUND)), config, SOUND.train, None)
 
 
 def test_an_incident_is_survived_and_written_down() -> None:
@@ -85,7 +85,7 @@ def test_an_incident_is_survived_and_written_down() -> None:
     model = build_model(config, dataset)
     ear = Ear()
 
-    history = fit(model, config, dataset.train, dataset.validation, ear)
+    history = fit(Forecaster(model), config, dataset.train, dataset.validation, ear)
 
     assert 1 <= len(history.incidents) <= RETRIES
     assert [incident.sentence for incident in history.incidents] == ear.sentences
@@ -94,7 +94,7 @@ def test_an_incident_is_survived_and_written_down() -> None:
     assert re.fullmatch(r"windows [\d, ]+ and 11 more, rows \d+ to \d+", incident.rows)
     assert "half the rate (0.5) and half the clip (0.5)" in incident.remedy
     assert [epoch.number for epoch in history.epochs] == [1, 2, 3, 4, 5, 6]
-    assert examine_fitted(model, dataset) == ()
+    assert examine_fitted(Forecaster(model), dataset) == ()
 
 
 def test_extreme_values_are_blamed_where_the_windows_explode_by_themselves() -> None:
@@ -114,7 +114,7 @@ def test_relu_is_blamed_where_it_multiplies_beyond_all_bounds() -> None:
     cell.set_weights([np.abs(inputs), 3 * np.abs(recurrent), bias + 1])
 
     with pytest.raises(TrainingError, match=r"relu has no bound, and 60 steps .* \(1\) --activation tanh"):
-        fit(model, config, dataset.train, dataset.validation)
+        fit(Forecaster(model), config, dataset.train, dataset.validation)
 
 
 def test_a_gradient_that_explodes_at_a_modest_rate_is_named() -> None:
@@ -126,7 +126,7 @@ def test_a_gradient_that_explodes_at_a_modest_rate_is_named() -> None:
     with pytest.raises(
         TrainingError, match=r"the gradient is not a finite number .*gradient exploded: its norm is inf, .*--window 10"
     ):
-        fit(model, config, dataset.train, None)
+        fit(Forecaster(model), config, dataset.train, None)
 
 
 def test_norms_are_logged_and_a_growing_one_is_told_once() -> None:

@@ -14,7 +14,7 @@ from training.data.windows import Part
 from training.errors import ConfigError, DataError, TrainingError
 from training.fitting.examine import examine, examine_fitted
 from training.fitting.symptoms import Finding
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 
 
 def causes(findings: tuple[Finding, ...]) -> list[str]:
@@ -141,7 +141,7 @@ def test_relu_over_many_steps_and_a_high_rate_are_noted() -> None:
 def test_a_sound_model_is_not_talked_about() -> None:
     model, _ = fitted(config_of())
 
-    assert examine_fitted(model, SOUND) == ()
+    assert examine_fitted(Forecaster(model), SOUND) == ()
 
 
 def test_forecasts_that_are_not_finite_are_counted_by_part() -> None:
@@ -149,7 +149,7 @@ def test_forecasts_that_are_not_finite_are_counted_by_part() -> None:
     beyond = replace(SOUND, test=with_value(np.nan, row=40))
 
     with pytest.raises(TrainingError, match="not finite after 6 of 83 windows of the test part, first window 35"):
-        examine_fitted(model, beyond)
+        examine_fitted(Forecaster(model), beyond)
 
 
 def test_cells_that_have_died_are_told() -> None:
@@ -159,13 +159,13 @@ def test_cells_that_have_died_are_told() -> None:
     )
     model, _ = fitted(config)
 
-    assert "dead network" in causes(examine_fitted(model, SOUND))
+    assert "dead network" in causes(examine_fitted(Forecaster(model), SOUND))
 
 
 def test_weights_that_ran_away_are_told() -> None:
     model, _ = fitted(config_of(learning_rate=1e12, epochs=1))
 
-    assert "runaway weights" in causes(examine_fitted(model, SOUND))
+    assert "runaway weights" in causes(examine_fitted(Forecaster(model), SOUND))
 
 
 def test_weights_that_are_not_finite_are_told() -> None:
@@ -173,4 +173,4 @@ def test_weights_that_are_not_finite_are_told() -> None:
     model.get_layer("head").set_weights([np.full((4, 2), np.nan), np.zeros(2)])
 
     with pytest.raises(TrainingError, match=r"values that are not finite, first .*head/kernel"):
-        examine_fitted(model, SOUND)
+        examine_fitted(Forecaster(model), SOUND)

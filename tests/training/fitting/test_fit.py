@@ -15,7 +15,7 @@ from training.errors import TrainingError
 from training.fitting.fit import fit
 from training.fitting.history import Epoch
 from training.fitting.listener import Listener
-from training.network.model import build_model, compile_forecast
+from training.network.model import Forecaster, build_model
 
 # Whoever learns that the next rows are higher gets worse and worse where they are lower.
 FALL = part_of(-np.arange(60.0)[:, None])
@@ -83,7 +83,7 @@ def test_best_weights_are_restored() -> None:
     config = config_of(epochs=4, learning_rate=0.05)
     model, history = fitted(config, RISE_THEN_FALL)
 
-    errors = compile_forecast(model)(FALL.windows) - FALL.targets
+    errors = Forecaster(model)(FALL.windows) - FALL.targets
 
     assert history.best.number == 1
     assert_allclose(errors, np.abs(errors), rtol=0)  # forecasts lie above a fall, so every error is a plain difference
@@ -132,7 +132,7 @@ def test_loss_that_is_not_finite_stops_with_a_sentence_and_leaves_the_listener()
     model = build_model(config_of(), SOUND)
 
     with pytest.raises(TrainingError, match=r"training loss .* not a finite number in epoch 1, batch \d .* try next: "):
-        fit(model, config_of(), part_of(values), SOUND.validation, watcher)
+        fit(Forecaster(model), config_of(), part_of(values), SOUND.validation, watcher)
 
     assert watcher.left_with is TrainingError
 
@@ -160,7 +160,7 @@ def test_augmented_windows_are_the_ones_learnt_from() -> None:
         shapes.add(windows.shape)
         return np.full_like(windows, generator.integers(1, 2))
 
-    fit(model, config, SOUND.train, SOUND.validation, augment=blank)
+    fit(Forecaster(model), config, SOUND.train, SOUND.validation, augment=blank)
 
     assert_array_equal(model.get_layer("recurrent_1").get_weights()[0], before)
     assert shapes == {(80, 6, 2)}
@@ -176,7 +176,7 @@ def test_a_fit_without_validation_runs_every_epoch_and_keeps_the_last_weights() 
             last[:] = model.get_weights()
 
     model = build_model(config, SOUND)
-    history = fit(model, config, SOUND.train, None, Keeper())
+    history = fit(Forecaster(model), config, SOUND.train, None, Keeper())
 
     assert len(history.epochs) == 4
     assert history.best.number == 4
@@ -203,7 +203,7 @@ def test_an_incident_goes_back_to_the_best_weights_and_runs_the_epoch_again() ->
         return windows * np.float32(1e30) if len(passes) == 3 else windows
 
     keeper = Keeper()
-    history = fit(model, config, RISE_THEN_FALL.train, FALL, keeper, augment=spoil_the_third)
+    history = fit(Forecaster(model), config, RISE_THEN_FALL.train, FALL, keeper, augment=spoil_the_third)
 
     [incident] = history.incidents
     assert [epoch.best for epoch in history.epochs] == [

@@ -19,7 +19,7 @@ from training.errors import ConfigError, TrainingError
 from training.fitting import learning_rate
 from training.fitting.fit import fit
 from training.fitting.learning_rate import STEPS, Sweep, judge, settle, smooth, sweep
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 from training.reporting import plots
 from training.train import train
 
@@ -143,7 +143,7 @@ def test_swept_weights_are_never_reused(found: Sweep) -> None:
     weights = []
     for each in (config, config_of(learning_rate=found.chosen)):
         model = build_model(each, DATASET)
-        fit(model, each, DATASET.train, DATASET.validation)
+        fit(Forecaster(model), each, DATASET.train, DATASET.validation)
         weights.append(model.get_weights())
 
     for one, same in zip(*weights, strict=True):
@@ -167,7 +167,7 @@ def test_a_fit_refuses_a_rate_that_is_still_to_be_found() -> None:
     config = config_of(learning_rate="auto")
 
     with pytest.raises(ConfigError, match="auto is not a rate yet"):
-        fit(build_model(config, DATASET), config, DATASET.train, None)
+        fit(Forecaster(build_model(config, DATASET)), config, DATASET.train, None)
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "fast", "nan", "inf"])

@@ -13,7 +13,7 @@ from training.fitting.fit import fit
 from training.fitting.history import Epoch, History
 from training.fitting.listener import Listener, Listeners
 from training.fitting.tensorboard import EventWriter
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 
 DATASET = dataset_of(part_of(waves()))
 
@@ -21,7 +21,7 @@ DATASET = dataset_of(part_of(waves()))
 def fitted(folder: Path) -> History:
     config = config_of(epochs=3, tensorboard=folder)
     writer = EventWriter(folder, config.name)
-    return fit(build_model(config, DATASET), config, DATASET.train, DATASET.validation, writer)
+    return fit(Forecaster(build_model(config, DATASET)), config, DATASET.train, DATASET.validation, writer)
 
 
 def read(run: Path) -> dict[str, dict[int, float]]:

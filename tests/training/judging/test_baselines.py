@@ -20,7 +20,7 @@ from training.judging.baselines import fit_baselines, unroll_smoothing
 from training.judging.evaluate import error_scales
 from training.network.layers import fit_scaling
 from training.network.linear import Linear
-from training.network.model import compile_forecast, linear_model
+from training.network.model import Forecaster, linear_model
 from training.network.ridge import fit_ridge
 
 SHARE = st.floats(0, 1)
@@ -89,7 +89,7 @@ def test_every_baseline_that_sees_windows_is_judged_as_it_is_published() -> None
     for baseline in baselines.values():
         assert baseline.is_publishable
         graph = linear_model(baseline, dataset.test.windows.shape[1:], dataset.test.targets.shape[1:])
-        forecasts = compile_forecast(graph)(dataset.test.windows)
+        forecasts = Forecaster(graph)(dataset.test.windows)
         assert_allclose(forecasts, baseline.forecast(dataset.test), rtol=1e-6, atol=1e-4)
 
 
@@ -240,7 +240,7 @@ def test_a_target_that_is_no_feature_is_forecast_from_its_history() -> None:
     assert {name for name, baseline in baselines.items() if baseline.is_publishable} == {"linear autoregression"}
     linear = linear_model(baselines["linear autoregression"], (6, 1), (2, 1))
     assert_allclose(
-        compile_forecast(linear)(dataset.test.windows),
+        Forecaster(linear)(dataset.test.windows),
         baselines["linear autoregression"].forecast(dataset.test),
         rtol=1e-5,
     )

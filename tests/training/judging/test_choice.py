@@ -10,7 +10,7 @@ from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.judging.choice import choose
 from training.judging.evaluate import Evaluation, compare
 from training.network.linear import Linear
-from training.network.model import build_model, compile_forecast
+from training.network.model import Forecaster, build_model
 
 DATASET = dataset_of(part_of(waves(columns=1)))
 NOISE = np.random.default_rng(0).normal(0, 0.1, DATASET.test.targets.shape).astype(np.float32)
@@ -53,7 +53,7 @@ def test_the_best_baseline_takes_the_place_of_a_network_that_loses(model: keras.
     choice = choose(model, evaluation, "best")
 
     last_rows = DATASET.test.windows[:, -1:]
-    assert_allclose(compile_forecast(choice.model)(DATASET.test.windows), np.repeat(last_rows, 2, 1) + len(AVERAGE))
+    assert_allclose(Forecaster(choice.model)(DATASET.test.windows), np.repeat(last_rows, 2, 1) + len(AVERAGE))
     assert [score.forecaster for score in choice.scores] == [AVERAGE, "model", LAST]
     assert choice.verdict.startswith(f"The model loses to the best baseline, {AVERAGE}, by ")
     assert choice.verdict.endswith(f"; {AVERAGE} was published in its place.")
@@ -67,7 +67,7 @@ def test_the_network_is_published_unless_it_loses_and_that_was_asked_for(
 
     choice = choose(model, evaluation, "model" if wanted == "model" else "best")
 
-    assert_array_equal(compile_forecast(choice.model)(DATASET.test.windows), model(DATASET.test.windows))
+    assert_array_equal(Forecaster(choice.model)(DATASET.test.windows), model(DATASET.test.windows))
     assert choice.scores == evaluation.scores
     assert choice.verdict == evaluation.verdict.sentence
 
@@ -87,4 +87,4 @@ def test_the_network_stays_where_only_a_baseline_that_cannot_be_published_beats_
         f"{SEASONAL} needs more than a window and no other baseline beats the model, which was published all the same."
     )
     assert choice.verdict.endswith(f"; {said}")
-    assert_array_equal(compile_forecast(choice.model)(DATASET.test.windows), model(DATASET.test.windows))
+    assert_array_equal(Forecaster(choice.model)(DATASET.test.windows), model(DATASET.test.windows))

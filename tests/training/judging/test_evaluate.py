@@ -14,7 +14,7 @@ from app.version.manifest import Score
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.data.windows import Part, cut_training
 from training.judging.evaluate import Evaluation, compare, evaluate, naive_error, score
-from training.network.model import FORECAST_WINDOWS, build_model
+from training.network.model import FORECAST_WINDOWS, Forecaster, build_model
 
 TABLES = arrays(np.float32, (5, 3, 1), elements=st.floats(-1e6, 1e6, width=32))
 
@@ -22,7 +22,7 @@ TABLES = arrays(np.float32, (5, 3, 1), elements=st.floats(-1e6, 1e6, width=32))
 def evaluated(part: Part) -> Evaluation:
     """An untrained model and the baselines on the part they were fitted on."""
     dataset = replace(dataset_of(part), series=np.arange(20, dtype=np.float32)[:, None])
-    return evaluate(build_model(config_of(), dataset), dataset)
+    return evaluate(Forecaster(build_model(config_of(), dataset)), dataset)
 
 
 def score_of(evaluation: Evaluation, forecaster: str) -> Score:
@@ -80,7 +80,7 @@ def test_every_window_is_judged() -> None:
     dataset = dataset_of(part)
     model = build_model(config_of(), dataset)
 
-    evaluation = evaluate(model, dataset)
+    evaluation = evaluate(Forecaster(model), dataset)
 
     own = evaluation.scores[0]
     forecasts = np.asarray(model(part.windows), np.float64)
@@ -156,7 +156,7 @@ def test_errors_of_several_targets_count_by_their_own_spread() -> None:
     part = cut_training(values, values, 6, 2)
     dataset = dataset_of(part, targets=("a", "b"))
 
-    evaluation = evaluate(build_model(config_of(), dataset), dataset)
+    evaluation = evaluate(Forecaster(build_model(config_of(), dataset)), dataset)
 
     assert [score.target for score in evaluation.scores[:4]] == ["a", "b", "a", "b"]
     scales = part.targets.std(axis=(0, 1), dtype=np.float64)
@@ -169,7 +169,7 @@ def test_scaled_errors_of_several_targets_are_each_by_its_own_season() -> None:
     values = waves(columns=2).astype(np.float32) * np.array([1, 1000], np.float32)
     dataset = replace(dataset_of(cut_training(values, values, 6, 2), targets=("a", "b")), series=values, period=5)
 
-    scores = evaluate(build_model(config_of(), dataset), dataset).scores
+    scores = evaluate(Forecaster(build_model(config_of(), dataset)), dataset).scores
 
     seasons = np.abs(values[5:].astype(np.float64) - values[:-5]).mean(axis=0)
     for each, season in zip(scores, cycle(seasons), strict=False):

@@ -12,7 +12,7 @@ from training.data.windows import Dataset, cut_training
 from training.fitting.fit import fit
 from training.judging.baselines import fit_baselines
 from training.network.layers import fit_scaling
-from training.network.model import FORECAST_WINDOWS, build_model, compile_forecast, serving_model
+from training.network.model import FORECAST_WINDOWS, Forecaster, build_model, serving_model
 from training.network.ridge import fit_ridge
 
 ROWS = waves(columns=3).astype(np.float32)
@@ -104,14 +104,26 @@ def test_forecast_of_many_windows_leaves_none_out() -> None:
     model = build_model(config_of(), DATASET)
     windows = np.concatenate([DATASET.train.windows] * 10)[: FORECAST_WINDOWS + 3]
 
-    forecasts = compile_forecast(model)(windows)
+    forecasts = Forecaster(model)(windows)
 
     assert forecasts.shape == (FORECAST_WINDOWS + 3, 2, 1)
     assert_allclose(forecasts[-3:], model(windows[-3:]), rtol=1e-5)
 
 
+def test_forecast_is_compiled_once_and_follows_the_weights() -> None:
+    model = build_model(config_of(), DATASET)
+    forecaster, windows = Forecaster(model), DATASET.train.windows
+    before = forecaster(windows)
+
+    model.set_weights([2 * weights for weights in model.get_weights()])
+
+    assert_allclose(forecaster(windows[:7]), model(windows[:7]), rtol=1e-5)
+    assert not np.array_equal(forecaster(windows), before)
+    assert forecaster._compute.experimental_get_tracing_count() == 1
+
+
 def test_forecast_of_no_windows_is_empty() -> None:
-    assert compile_forecast(build_model(config_of(), DATASET))(DATASET.train.windows[:0]).shape == (0, 2, 1)
+    assert Forecaster(build_model(config_of(), DATASET))(DATASET.train.windows[:0]).shape == (0, 2, 1)
 
 
 def test_model_is_rebuilt_from_its_configuration_and_weights() -> None:
@@ -147,7 +159,7 @@ def test_with_a_linear_path_the_network_starts_as_the_ridge_autoregression(scale
     windows = dataset.train.windows.astype(np.float64)
     scaling = fit_scaling(dataset, scale, "last")
 
-    forecasts = compile_forecast(model)(dataset.train.windows)
+    forecasts = Forecaster(model)(dataset.train.windows)
 
     kernel, bias = fit_ridge(dataset, scaling)
     centre, spread = (np.broadcast_to(each, windows[:, :1].shape) * 1.0 for each in (scaling.centre, scaling.spread))
@@ -171,7 +183,7 @@ def test_in_the_scale_that_suits_the_series_that_is_the_baseline(scale: Scale, r
     [*_, baseline] = fit_baselines(dataset)
     assert (baseline.centre is None) == (scale == "last")
 
-    forecasts = compile_forecast(build_model(config_of(skip=True, scale=scale), dataset))(dataset.test.windows)
+    forecasts = Forecaster(build_model(config_of(skip=True, scale=scale), dataset))(dataset.test.windows)
 
     assert_allclose(forecasts, baseline.forecast(dataset.test), rtol=1e-6, atol=1e-5)
 
@@ -180,7 +192,7 @@ def test_both_paths_learn() -> None:
     model = build_model(config_of(skip=True), DATASET)
     before = {layer: model.get_layer(layer).get_weights()[0].copy() for layer in ("recurrent_1", "head", "skip")}
 
-    fit(model, config_of(skip=True), DATASET.train, None)
+    fit(Forecaster(model), config_of(skip=True), DATASET.train, None)
 
     for layer, weights in before.items():
         assert not np.array_equal(model.get_layer(layer).get_weights()[0], weights), layer

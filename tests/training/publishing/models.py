@@ -9,7 +9,7 @@ from app.version.manifest import Contract
 from tests.training.tiny import dataset_of, waves
 from training.config import TrainingConfig
 from training.data.windows import Dataset, cut_training
-from training.network.model import build_model, compile_forecast
+from training.network.model import Forecaster, build_model
 from training.publishing.parity import check_twin
 
 ROWS = waves(columns=3).astype(np.float32)
@@ -29,6 +29,6 @@ def model_of(config: TrainingConfig, dataset: Dataset = SMALL) -> keras.Model:
 
 
 def check(twin: ModelProto, model: keras.Model, contract: Contract) -> None:
-    forecast = compile_forecast(model)
+    forecast = Forecaster(model)
     windows = probe_windows(contract, 5)
     check_twin(twin, forecast, contract, Golden(windows, forecast(windows)))

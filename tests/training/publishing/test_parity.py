@@ -9,7 +9,7 @@ from app.version.manifest import Contract
 from tests.training.publishing.models import SMALL, check, model_of
 from tests.training.tiny import config_of
 from training.errors import NotFusable
-from training.network.model import compile_forecast
+from training.network.model import Forecaster
 from training.publishing.export import make_contract
 from training.publishing.parity import check_twin
 from training.publishing.twin import build_twin
@@ -45,7 +45,7 @@ def test_twin_with_another_weight_is_refused(
 
 
 def test_twin_that_misses_the_golden_rows_is_refused(twin: ModelProto, model: keras.Model, contract: Contract) -> None:
-    forecast, windows = compile_forecast(model), probe_windows(contract, 3)
+    forecast, windows = Forecaster(model), probe_windows(contract, 3)
 
     with pytest.raises(NotFusable, match="in batches of 1 the graph is off"):
         check_twin(twin, forecast, contract, Golden(windows, forecast(windows) + 1))

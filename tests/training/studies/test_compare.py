@@ -18,7 +18,7 @@ from training.fitting.fit import fit
 from training.fitting.learning_rate import settle
 from training.fitting.symptoms import Incident
 from training.judging.evaluate import evaluate
-from training.network.model import build_model
+from training.network.model import Forecaster, build_model
 from training.studies import compare as comparing
 from training.studies.compare import CSV_FILE, JSON_FILE, PNG_FILE, Candidate, candidates, compare
 
@@ -78,8 +78,8 @@ def test_an_error_is_that_of_a_fit_by_itself_with_the_same_seed(folder: Path) ->
     assert (told["candidate"], told["units"]) == ("bidirectional LSTM, 2 layers", "4,4")
     config = config_of(cell="lstm", bidirectional=True, units=(4, 4), seed=4)
     model = build_model(config, DATASET)
-    fit(model, config, DATASET.train, DATASET.validation)
-    evaluation = evaluate(model, DATASET)
+    fit(Forecaster(model), config, DATASET.train, DATASET.validation)
+    evaluation = evaluate(Forecaster(model), DATASET)
     assert told["errors"][1] == pytest.approx(evaluation.scores[0].mae, rel=1e-4)
     assert told["parameters"] == model.count_params()
     assert told["error"] == pytest.approx(np.mean(told["errors"]))
@@ -101,9 +101,9 @@ def test_the_test_part_decides_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     noise = Part(*(np.random.default_rng(0).normal(size=a.shape).astype(np.float32) for a in _arrays(DATASET.test)))
     for dataset in (DATASET, replace(DATASET, test=noise)):
 
-        def remember(model, *arguments):  # type: ignore[no-untyped-def]
-            history = fit(model, *arguments)
-            kept.append(model.get_weights())
+        def remember(forecaster, *arguments):  # type: ignore[no-untyped-def]
+            history = fit(forecaster, *arguments)
+            kept.append(forecaster.model.get_weights())
             return history
 
         with monkeypatch.context() as patch:
@@ -124,10 +124,10 @@ def test_a_network_whose_fit_fails_is_told_and_the_others_go_on(
     monkeypatch.setattr(comparing, "DEPTHS", (1,))
     incident = Incident(1, 2, "windows 3 to 18, rows 3 to 25", "the rate is too high", "went on with half the rate")
 
-    def fail_for_rnn(model, config, *rest):  # type: ignore[no-untyped-def]
+    def fail_for_rnn(forecaster, config, *rest):  # type: ignore[no-untyped-def]
         if config.cell == "rnn":
             raise TrainingError("the loss is no longer a finite number")
-        return replace(fit(model, config, *rest), incidents=(incident,))
+        return replace(fit(forecaster, config, *rest), incidents=(incident,))
 
     def fail_for_lstm(config, dataset):  # type: ignore[no-untyped-def]
         if config.cell == "lstm":

@@ -84,9 +84,9 @@ def test_judged_rows_reach_no_weight(name: ReferenceTask, monkeypatch: pytest.Mo
     assert len(dataset.test.targets) == task.judged
     assert not np.array_equal(dataset.test.targets, with_noise.test.targets)
 
-    models = [reference.train(task.network, each, seed=3, console=console()) for each in (dataset, with_noise)]
+    forecasters = [reference.train(task.network, each, seed=3, console=console()) for each in (dataset, with_noise)]
 
-    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+    for one, other in zip(*(each.model.get_weights() for each in forecasters), strict=True):
         assert_array_equal(one, other)
     for one, other in zip(*(reference.baselines_of(task, each)[0] for each in (dataset, with_noise)), strict=True):
         assert one.name == other.name

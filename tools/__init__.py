@@ -1,0 +1,1 @@
+"""What builds and measures this project; nothing in it is part of the service or of training."""
