@@ -1,4 +1,4 @@
-"""The journey from a dataset to a published version, as a run of named steps."""
+"""From a data set to a published version, as a run of named steps."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,23 +22,23 @@ from training.judging.choice import choose
 from training.judging.evaluate import Evaluation, evaluate
 from training.network.model import Forecaster, build_model
 from training.publishing.export import export
-from training.publishing.publication import require_room
+from training.publishing.publication import check_room
 from training.reporting.report import write_report
 from training.reporting.run import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run came to."""
+    """The results of a training run."""
 
     version_dir: Path
     history: History
     evaluation: Evaluation
     scores: tuple[Score, ...]
-    """On the test part, in raw units: those of what was published first."""
+    """Errors on the test part, in raw units; the errors of what was published come first."""
     verdict: str
     sweep: Sweep | None = None
-    """Of the learning rate, where it was `auto`."""
+    """The sweep of the learning rate, if the rate was `auto`."""
 
 
 def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome:
@@ -52,7 +52,7 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     Raises:
         TrainingError: The data or the loss are not finite, or the version cannot be published.
     """
-    require_room(config.models_dir / config.name)
+    check_room(config.models_dir / config.name)
     config, dataset, sweep = _before(config, dataset, console)
     forecaster = Forecaster(build_model(config, dataset))
     history = fit(forecaster, config, dataset.train, dataset.validation, _listener(config, console))
@@ -66,7 +66,7 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
 
 
 def _listener(config: TrainingConfig, console: Console) -> Listener:
-    """Whoever wants to hear how the fit goes."""
+    """Returns who is told how the fit goes: the console, and TensorBoard if it is asked for."""
     told = progress(console)
     return Listeners(told, EventWriter(config.tensorboard, config.name)) if config.tensorboard else told
 

@@ -192,9 +192,9 @@ def test_without_tensorflow_a_version_is_served_by_its_twin_or_refused_with_what
     with pytest.raises(ArtifactError) as refusal:
         load("auto", twin_dir)
     assert str(refusal.value) == (
-        f"{twin_dir}: the version has no fused twin, and TensorFlow is not installed, which would serve it without; "
+        f"{twin_dir}: the version has no fused twin, and TensorFlow is not installed, so no engine can compute it; "
         f"pip install -r requirements/tensorflow.txt, or make a twin with `python -m training fuse {twin_dir}` "
-        "where it is installed."
+        "where TensorFlow is installed."
     )
 
 
