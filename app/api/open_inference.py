@@ -27,8 +27,8 @@ from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFoun
 from app.payloads.open_inference.document import LENGTH_HEADER, parse_document
 from app.payloads.open_inference.reading import InferRequest, InferRequestReader
 from app.payloads.open_inference.tensors import DATATYPE
+from app.payloads.open_inference.triton import PLATFORM, configured_tensors, statistics
 from app.payloads.open_inference.writing import write_answer
-from app.payloads.triton import PLATFORM, configured_tensors, statistics
 from app.process.lifecycle import Phase
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.policies import Policy

@@ -58,41 +58,39 @@ def window_axes(contract: Contract) -> tuple[Axis, Axis]:
 
 
 def problems_in_lists(
-    value: object, axes: Sequence[Axis], implied: Sequence[int | None] | None = None
+    value: object, axes: Sequence[Axis], sizes: Sequence[int | None] | None = None
 ) -> Iterator[Problem]:
     """Walks nested lists in order and yields every problem. Lists without a problem are passed over at C speed.
 
     Args:
         value: The lists.
         axes: The axes, from the outermost.
-        implied: The sizes of axes that the contract gives none; by default those of the first list along each axis.
+        sizes: The expected size of each axis; by default the contract's, or else the size of the first list.
     """
     if not axes:
         if problem := number_problem(value):
             yield (), problem
         return
-    implied = _first_sizes(value, axes) if implied is None else implied
-    axis, size = axes[0], axes[0].size or implied[0]
+    sizes = _expected_sizes(value, axes) if sizes is None else sizes
+    axis, size = axes[0], sizes[0]
     if not isinstance(value, list):
         yield (), f"expected a list of {axis.expects(size)}, got {kind_of(value)}"
         return
     if not value or (size is not None and len(value) != size):
         yield (), f"expected {axis.expects(size)}, got {len(value)}"
         return
-    inner, inner_implied = axes[1:], implied[1:]
-    sizes = [one.size or implied_size for one, implied_size in zip(inner, inner_implied, strict=True)]
     for index, entry in enumerate(value):
-        if not inner or to_array(entry, sizes) is None:
-            for place, text in problems_in_lists(entry, inner, inner_implied):
+        if len(axes) == 1 or to_array(entry, sizes[1:]) is None:
+            for place, text in problems_in_lists(entry, axes[1:], sizes[1:]):
                 yield (index, *place), text
 
 
-def _first_sizes(value: object, axes: Sequence[Axis]) -> list[int | None]:
-    """Returns the size of the first list along every axis; None for the outermost axis, and where there is no list."""
-    sizes: list[int | None] = [None]
-    for _ in axes[1:]:
+def _expected_sizes(value: object, axes: Sequence[Axis]) -> list[int | None]:
+    """Returns the expected size of each axis; None where any size from 1 will do."""
+    sizes = [axes[0].size]
+    for axis in axes[1:]:
         value = value[0] if isinstance(value, list) and value else None
-        sizes.append(len(value) if isinstance(value, list) and value else None)
+        sizes.append(axis.size or (len(value) if isinstance(value, list) and value else None))
     return sizes
 
 

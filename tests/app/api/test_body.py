@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
 from app.api.body import declared_type, inflatable_bytes, inflate, read_body
@@ -150,6 +152,8 @@ def test_a_client_that_leaves_is_noticed() -> None:
 
 PLAIN = b"the body " * 100
 
+ENCODINGS = st.sampled_from(["gzip", "deflate"])
+
 
 @pytest.mark.parametrize(
     ("encoding", "encoded"),
@@ -189,6 +193,18 @@ def test_other_encodings_are_refused(encoding: bytes) -> None:
 def test_a_body_that_is_not_encoded_as_it_says_is_malformed(encoding: bytes, encoded: bytes) -> None:
     with pytest.raises(MalformedBody):
         inflate({b"content-encoding": encoding}, encoded, 1000)
+
+
+@given(content=st.binary(max_size=200), garbled=st.binary(max_size=9), place=st.integers(0, 200), encoding=ENCODINGS)
+@settings(max_examples=500, deadline=None)
+def test_whatever_comes_encoded_is_read_or_refused(content: bytes, garbled: bytes, place: int, encoding: str) -> None:
+    encoded = gzip.compress(content) if encoding == "gzip" else zlib.compress(content)
+    for body in (content, encoded, encoded[:place] + garbled + encoded[place + len(garbled) :]):
+        try:
+            inflated = inflate({b"content-encoding": encoding.encode()}, body, 1000)
+        except (MalformedBody, BodyTooLarge):
+            inflated = b""
+        assert len(inflated) <= 1000
 
 
 @pytest.mark.parametrize("streams", [1, 2, 100])

@@ -70,6 +70,14 @@ def test_another_shape_is_refused_with_the_one_that_is_needed(shape: tuple[int, 
     assert error.message.partition("; ")[0] == f"expected an array of {needed}, got one of {came}"
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (2, 4, 2), (4, 3), (4,), ()])
+def test_another_shape_of_a_single_window_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_window(saved(np.zeros(shape)), CONTRACT)
+    [error] = caught.value.errors
+    assert error.message.startswith("expected an array of (4 steps, 2 features (load, temp)), got one of ")
+
+
 def test_the_line_that_puts_a_shape_right_is_told() -> None:
     [error] = refusal(saved(np.zeros((4, 2)))).errors
     assert error.message.endswith("window[np.newaxis]")

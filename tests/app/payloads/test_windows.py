@@ -1,6 +1,5 @@
 """Payloads in, float32 tensors or located errors out."""
 
-import gc
 import json
 from typing import Any
 
@@ -14,7 +13,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.arrays import FLOAT32_MAX, Array
 from app.errors import MAX_LOCATED_ERRORS
-from app.payloads.parsing import CollectorPaused
 from app.payloads.windows import RecordsWindow, Window, Windows
 from app.version.manifest import Contract
 from tests.versions import contract_of
@@ -248,12 +246,3 @@ def test_a_wrong_shape_without_a_remedy_is_told_once_too() -> None:
     [(place, message)] = mistakes(WINDOWS, json.dumps(np.ones((5, 7, 9)).tolist()), TWO_BY_TWO)
     assert place == ()
     assert message.endswith("got one of (5, 7, 9)")
-
-
-def test_the_collector_is_on_again_after_parsing_whether_it_went_well_or_not() -> None:
-    with CollectorPaused():
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    with pytest.raises(ValueError, match="Expecting"), CollectorPaused():
-        json.loads("[")
-    assert gc.isenabled()

@@ -1,29 +1,19 @@
-"""Tensors read and written without a service: every type, and numbers of every kind."""
+"""Tensors of every datatype, from JSON and from bytes: the numbers that float32 holds, and the place of any other."""
 
 from fractions import Fraction
 from math import isfinite
 from typing import Any
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 
 from app.arrays import FLOAT32_MAX
-from app.errors import InvalidArgument
-from app.payloads.open_inference.reading import InferRequest, InferRequestReader, Output
+from app.errors import InvalidArgument, ServiceError
 from app.payloads.open_inference.tensors import DATATYPES
-from app.payloads.open_inference.writing import write_answer
-from app.version.signature import Layout, Signature, TensorSpec
-
-NUMBER = Signature(inputs=Layout((TensorSpec("x", ()),)), outputs=Layout((TensorSpec("y", ()),)))
-"""One number in, one number out."""
-PAIR = Signature(
-    inputs=Layout((TensorSpec("a", (2, 3)), TensorSpec("b", (4,)))),
-    outputs=Layout((TensorSpec("y", (5, 2)), TensorSpec("z", ()))),
-)
+from tests.app.payloads.open_inference.requests import NUMBER, PAIR, read, tensor
 
 INTEGERS = sorted(name for name in DATATYPES if "INT" in name)
 CURIOUS_INTEGERS = st.integers(-(2**63), 2**64 - 1) | st.builds(
@@ -34,11 +24,6 @@ CURIOUS_INTEGERS = st.integers(-(2**63), 2**64 - 1) | st.builds(
 )
 
 
-def read(document: dict[str, Any], tail: bytes = b"", signature: Signature = NUMBER) -> InferRequest:
-    head = orjson.dumps(document)
-    return InferRequestReader("m", signature, 8).read(head + tail, b"%d" % len(head))
-
-
 def ask(datatype: str, **rest: Any) -> dict[str, Any]:
     return {"inputs": [{"name": "x", "shape": [1], "datatype": datatype, **rest}]}
 
@@ -46,7 +31,7 @@ def ask(datatype: str, **rest: Any) -> dict[str, Any]:
 def taken(document: dict[str, Any], tail: bytes = b"") -> float | None:
     """The number as the model would get it; None if it is refused."""
     try:
-        windows = read(document, tail).windows
+        windows = read(document, tail, NUMBER).windows
     except InvalidArgument:
         return None
     assert windows.shape == (1, 1, 1)
@@ -102,53 +87,8 @@ def test_a_number_in_json_is_rounded_to_float32(number: float) -> None:
     assert taken(ask("FP32", data=[number])) == expected
 
 
-@given(order=st.permutations(["a", "b"]), is_binary=st.tuples(st.booleans(), st.booleans()), rows=st.integers(1, 8))
-def test_tensors_may_come_in_any_order_and_any_form(order: list[str], is_binary: tuple[bool, bool], rows: int) -> None:
-    arrays = {
-        "a": np.arange(rows * 6, dtype=np.float32).reshape(rows, 2, 3),
-        "b": np.arange(100, 100 + rows * 4, dtype=np.float32).reshape(rows, 4),
-    }
-    inputs, tail = [], b""
-    for name, is_bytes in zip(order, is_binary, strict=True):
-        array = arrays[name]
-        entry: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": "FP32"}
-        if is_bytes:
-            entry["parameters"] = {"binary_data_size": array.nbytes}
-            tail += array.tobytes()
-        else:
-            entry["data"] = array.tolist()
-        inputs.append(entry)
-    windows = read({"inputs": inputs}, tail, PAIR).windows
-    assert_array_equal(windows, PAIR.inputs.join([arrays["a"], arrays["b"]]))
-    assert windows.flags.aligned
-    assert windows.flags.c_contiguous
-
-
-@given(
-    outputs=st.lists(st.integers(0, 1), min_size=1, max_size=2, unique=True),
-    is_binary=st.tuples(st.booleans(), st.booleans()),
-    word=st.none() | st.text(max_size=5),
-)
-def test_what_is_written_can_be_read(outputs: list[int], is_binary: tuple[bool, bool], word: str | None) -> None:
-    forecasts = np.random.default_rng(1).normal(size=(3, *PAIR.outputs.shape)).astype(np.float32)
-    expected = PAIR.outputs.split(forecasts)
-    wanted = [Output(place, flag) for place, flag in zip(outputs, is_binary, strict=False)]
-    windows = np.zeros((3, *PAIR.inputs.shape), np.float32)
-    body, length = write_answer("m", 7, PAIR, InferRequest(windows, wanted, word), forecasts)
-    assert (length is None) is not any(output.is_binary for output in wanted)
-    document = orjson.loads(body[:length])
-    assert (document["model_name"], document["model_version"], document.get("id")) == ("m", "7", word)
-    start = len(body) if length is None else length
-    for output, entry in zip(wanted, document["outputs"], strict=True):
-        size = entry.get("parameters", {}).get("binary_data_size", 0)
-        numbers = np.frombuffer(body[start : start + size], "<f4") if output.is_binary else np.float32(entry["data"])
-        start += size
-        assert_array_equal(numbers.reshape(entry["shape"]), expected[output.place])
-    assert start == len(body)
-
-
 def test_windows_do_not_hold_on_to_the_body() -> None:
-    windows = read(ask("FP32", parameters={"binary_data_size": 4}), bytes(4)).windows
+    windows = read(ask("FP32", parameters={"binary_data_size": 4}), bytes(4), NUMBER).windows
     while windows.base is not None:
         assert isinstance(windows.base, np.ndarray)
         windows = windows.base
@@ -170,3 +110,34 @@ def test_the_first_wrong_number_is_told_by_its_place() -> None:
     with pytest.raises(InvalidArgument) as refusal:
         read({"inputs": inputs}, numbers.tobytes(), PAIR)
     assert refusal.value.detail.startswith("input 'b' at [1, 2]: expected a number that FP32 holds exactly")
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+@pytest.mark.parametrize(
+    ("number", "kind"), [(2**24 + 1, np.int32), (2**63 - 1, np.int64), (2**64 - 1, np.uint64), (0.1, np.float64)]
+)
+def test_a_number_that_would_be_rounded_is_told_by_its_place(number: Any, kind: type, is_binary: bool) -> None:
+    windows: Any = np.zeros((2, 4, 2), kind)
+    windows[1, 2, 0] = number
+    problem = "input 'windows' at [1, 2, 0]: expected a number that FP32 holds exactly, got one that it would round"
+    assert refusal(windows, is_binary=is_binary).detail.startswith(problem)
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.float16])
+def test_numbers_that_are_not_finite_are_refused(kind: type, number: float, is_binary: bool) -> None:
+    windows: Any = np.zeros((1, 4, 2), kind)
+    windows[0, 3, 1] = number
+    expected = "input 'windows' at [0, 3, 1]: expected a " if is_binary else "has no NaN and no Infinity"
+    assert expected in refusal(windows, is_binary=is_binary).detail
+
+
+def refusal(windows: NDArray[Any], *, is_binary: bool) -> ServiceError:
+    """The error that windows are refused with."""
+    names = {"f": "FP", "i": "INT", "u": "UINT"}
+    datatype = f"{names[windows.dtype.kind]}{8 * windows.dtype.itemsize}"
+    numbers = {"parameters": {"binary_data_size": windows.nbytes}} if is_binary else {"data": windows.ravel().tolist()}
+    with pytest.raises(ServiceError) as caught:
+        read({"inputs": [tensor("windows", windows.shape, datatype, **numbers)]}, windows.tobytes() * is_binary)
+    return caught.value
