@@ -270,5 +270,10 @@ def test_the_command_that_the_service_names_when_it_is_ready_works_as_it_stands(
     assert re.match(r'\{"model":"load","version":1,"targets":\["load"\],"prediction":\[\[', answer.stdout)
 
 
-def test_missing_values_that_stop_training_leave_no_version(checkout: Checkout) -> None:
-    assert not (checkout.folder / "models/gaps").exists()
+def test_a_command_that_fails_as_shown_leaves_no_version(checkout: Checkout) -> None:
+    [block] = [block for page in PAGES for block in blocks_of(page) if block.exit_code]
+
+    Reader(checkout).follow(block)
+
+    [name] = re.findall(r"--name (\S+)", block.text)
+    assert not (checkout.folder / "models" / name).exists()

@@ -1,12 +1,13 @@
-"""The journey from a dataset to a published version, as a run of named steps."""
+"""From a data set to a published version, as a run of named steps."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from app.version.manifest import Score
+from app.version.manifest import Finding, Score
 from training.config import TrainingConfig
 from training.console import note
 from training.data.windows import Dataset
@@ -21,23 +22,23 @@ from training.judging.choice import choose
 from training.judging.evaluate import Evaluation, evaluate
 from training.network.model import Forecaster, build_model
 from training.publishing.export import export
-from training.publishing.publication import require_room
+from training.publishing.publication import check_room
 from training.reporting.report import write_report
 from training.reporting.run import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run came to."""
+    """The results of a training run."""
 
     version_dir: Path
     history: History
     evaluation: Evaluation
     scores: tuple[Score, ...]
-    """On the test part, in raw units: those of what was published first."""
+    """Errors on the test part, in raw units; the errors of what was published come first."""
     verdict: str
     sweep: Sweep | None = None
-    """Of the learning rate, where it was `auto`."""
+    """The sweep of the learning rate, if the rate was `auto`."""
 
 
 def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome:
@@ -51,7 +52,7 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     Raises:
         TrainingError: The data or the loss are not finite, or the version cannot be published.
     """
-    require_room(config.models_dir / config.name)
+    check_room(config.models_dir / config.name)
     config, dataset, sweep = _before(config, dataset, console)
     forecaster = Forecaster(build_model(config, dataset))
     history = fit(forecaster, config, dataset.train, dataset.validation, _listener(config, console))
@@ -65,29 +66,31 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
 
 
 def _listener(config: TrainingConfig, console: Console) -> Listener:
-    """Whoever wants to hear how the fit goes."""
+    """Returns who is told how the fit goes: the console, and TensorBoard if it is asked for."""
     told = progress(console)
     return Listeners(told, EventWriter(config.tensorboard, config.name)) if config.tensorboard else told
 
 
 def _before(config: TrainingConfig, dataset: Dataset, console: Console) -> tuple[TrainingConfig, Dataset, Sweep | None]:
-    """Looks at the data and settles the rate; what was noticed joins the dataset's notices."""
-    noticed = [finding.sentence for finding in examine(config, dataset)]
+    """Examines the data and settles the learning rate. The findings join those of the data set."""
+    findings = examine(config, dataset)
     config, sweep = settle(config, dataset)
     if sweep:
-        noticed.append(f"--learning-rate auto is {sweep.chosen:g}: {sweep.reason}")
-    for sentence in noticed:
-        note(console, sentence)
-    return config, dataset.with_notices(*noticed), sweep
+        findings = (*findings, sweep.finding)
+    _tell(findings, console)
+    return config, dataset.with_findings(*findings), sweep
 
 
 def _after(forecaster: Forecaster, history: History, dataset: Dataset, console: Console) -> Dataset:
-    """Looks at the fitted model; what was noticed, and what went wrong in the fit, joins the dataset's notices."""
-    noticed = [finding.sentence for finding in examine_fitted(forecaster, dataset)]
-    for sentence in noticed:
-        note(console, sentence)
-    incidents = [incident.sentence for incident in history.incidents]
-    return dataset.with_notices(*incidents, *noticed)
+    """Examines the fitted model. The findings, and the incidents of the fit, join those of the data set."""
+    findings = examine_fitted(forecaster, dataset)
+    _tell(findings, console)
+    return dataset.with_findings(*(incident.finding for incident in history.incidents), *findings)
+
+
+def _tell(findings: Iterable[Finding], console: Console) -> None:
+    for finding in findings:
+        note(console, finding.sentence)
 
 
 def _tell_fit(history: History, console: Console) -> None:

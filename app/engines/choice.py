@@ -1,11 +1,12 @@
-"""Which engine computes a version, and the proof that it answers right."""
+"""Chooses the engine that computes a version, and checks that it answers right."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.engines.engine import Engine, EngineName
+from app.engines.proof import check_golden_rows
 from app.errors import ArtifactError, EngineNotInstalled
-from app.version.golden import Golden, deviation
+from app.version.golden import Golden
 from app.version.manifest import TWIN_FILE, Contract, Manifest
 
 if TYPE_CHECKING:
@@ -15,36 +16,36 @@ if TYPE_CHECKING:
 def load_engine(
     choice: EngineName, version_dir: Path, manifest: Manifest, golden: Golden, max_windows: int, threads: int
 ) -> Engine:
-    """Loads a version into the chosen engine, warms it up and has it prove itself on the golden rows.
+    """Loads a version into the chosen engine, warms the engine up, and checks it on the golden rows.
 
-    `auto` takes the fused twin where there is one that proves right, and TensorFlow otherwise; the engine's remark says
-    why.
+    `auto` takes the fused twin if there is a twin that computes the golden rows, otherwise TensorFlow; the engine's
+    remark says why.
 
     Args:
         choice: Which engine.
-        version_dir: The version's folder. The checksums of its files hold, but for the twin's, which is checked here.
+        version_dir: The version's folder. Its files have their checksums, except the twin, which is checked here.
         manifest: The version's manifest.
         golden: The version's golden rows.
-        max_windows: Largest batch worth preparing for; larger ones are computed in pieces.
-        threads: How many may compute at once, for an engine that can be told.
+        max_windows: Largest batch worth preparing for; larger batches are computed in pieces.
+        threads: How many threads may compute at once, for an engine whose threads can be set.
 
     Raises:
         ArtifactError: The version cannot be loaded, does not keep its contract, or does not compute its golden rows.
-        EngineNotInstalled: What the engine needs is not installed.
+        EngineNotInstalled: The engine's package is not installed.
     """
     if choice == "tensorflow":
         return _load_tensorflow(version_dir, manifest, golden, max_windows)
     try:
         return _load_onnx(version_dir, manifest, golden, max_windows, threads)
-    except (ArtifactError, EngineNotInstalled) as trouble:
+    except (ArtifactError, EngineNotInstalled) as failure:
         if choice == "onnx":
             raise
-        without_twin = trouble
+        without_twin = failure
     try:
         engine = _load_tensorflow(version_dir, manifest, golden, max_windows)
     except EngineNotInstalled as missing:
-        problem = f"{without_twin.problem}, and {missing.problem}, which would serve it without"
-        make_one = f"make a twin with `python -m training fuse {version_dir}` where it is installed"
+        problem = f"{without_twin.problem}, and {missing.problem}, so no engine can compute it"
+        make_one = f"make a twin with `python -m training fuse {version_dir}` where TensorFlow is installed"
         other_remedy = without_twin.remedy if isinstance(without_twin, EngineNotInstalled) else make_one
         raise ArtifactError(version_dir, problem, f"{missing.remedy}, or {other_remedy}") from missing
     engine.remark = f"{engine.remark}; not by a twin: {without_twin.problem}"
@@ -60,30 +61,30 @@ def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_window
     from app.engines.onnx import OnnxEngine  # noqa: PLC0415
 
     engine = OnnxEngine(graph, manifest.contract, max_windows, threads, version_dir / TWIN_FILE)
-    return _prove(engine, golden, manifest.contract, version_dir)
+    return _proved(engine, golden, manifest.contract, version_dir)
 
 
 def _load_tensorflow(version_dir: Path, manifest: Manifest, golden: Golden, max_windows: int) -> Engine:
     from app.engines.tensorflow import TensorFlowEngine  # noqa: PLC0415
 
     engine = TensorFlowEngine(version_dir, manifest.contract, max_windows)
-    return _prove(engine, golden, manifest.contract, version_dir)
+    return _proved(engine, golden, manifest.contract, version_dir)
 
 
 def load_foreign(choice: EngineName, version_dir: Path, max_windows: int) -> tuple["TensorFlowEngine", Golden]:
-    """Loads a SavedModel that has no manifest, and warms it up.
+    """Loads a foreign SavedModel, and warms it up.
 
     Args:
         choice: Which engine.
         version_dir: The version's folder.
-        max_windows: Largest batch worth preparing for; larger ones are computed in pieces.
+        max_windows: Largest batch worth preparing for; larger batches are computed in pieces.
 
     Returns:
-        The engine, and the golden rows that it computes.
+        The engine, and golden rows that it has computed.
 
     Raises:
         ArtifactError: The version cannot be loaded or computed, or has a signature that cannot be served.
-        EngineNotInstalled: What the engine needs is not installed.
+        EngineNotInstalled: The engine's package is not installed.
     """
     if choice == "onnx":
         remedy = f"set WINDOWCAST_ENGINE=auto, or give it one with `python -m training fuse {version_dir}`"
@@ -93,35 +94,11 @@ def load_foreign(choice: EngineName, version_dir: Path, max_windows: int) -> tup
     engine = TensorFlowEngine(version_dir, None, max_windows)
     golden = engine.record_golden()
     engine.warm_up()
-    replay(engine, golden, engine.contract, version_dir)
+    check_golden_rows(engine, golden, engine.contract, version_dir)
     return engine, golden
 
 
-def _prove(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> Engine:
+def _proved(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> Engine:
     engine.warm_up()
-    replay(engine, golden, contract, version_dir)
+    check_golden_rows(engine, golden, contract, version_dir)
     return engine
-
-
-def replay(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> None:
-    """Has the engine forecast the golden windows, together and one by one, and compares.
-
-    Raises:
-        ArtifactError: A forecast fails, or differs from the recorded one by more than the tolerance.
-    """
-    rows = len(golden.forecasts)
-    shapes = (rows, *contract.window_shape), (rows, *contract.forecast_shape)
-    if rows == 0 or (golden.windows.shape, golden.forecasts.shape) != shapes:
-        raise ArtifactError(version_dir, "the golden rows do not have the shapes of the contract")
-    try:
-        together = engine.predict(golden.windows)
-        alone = [engine.predict(window[None])[0] for window in golden.windows]
-    except Exception as error:
-        problem = f"the {engine.name} engine fails on the golden rows ({type(error).__name__})"
-        raise ArtifactError(version_dir, problem) from error
-    worst = deviation(together, golden.forecasts, contract.target_scales)
-    for forecast, recorded in zip(alone, golden.forecasts, strict=True):
-        worst = max(worst, deviation(forecast, recorded, contract.target_scales))
-    if worst > 1:
-        problem = f"the {engine.name} engine does not reproduce the golden rows ({worst:.3g} times the tolerance)"
-        raise ArtifactError(version_dir, problem)

@@ -1,7 +1,7 @@
 """The TensorFlow engine: a SavedModel's `serving_default`, compiled with XLA for a ladder of batch sizes.
 
-XLA compiles for fixed shapes and never forgets a compiled one, so nothing is compiled on a request: every size of the
-ladder is compiled at warm-up, and a batch is padded to the next size. The padding rows are dropped again.
+XLA compiles for fixed shapes and keeps what it compiled for ever, so no request compiles anything: every size of the
+ladder is compiled at warm-up, a batch is padded to the next size, and the forecasts of the padding are dropped.
 """
 
 import os
@@ -18,9 +18,9 @@ from app.version.manifest import Contract, Feature, Target
 from app.version.signature import Layout, Signature, TensorSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# No faster for an LSTM of this size, and without it every x86 machine computes the same numbers.
+# oneDNN is no faster for an LSTM of this size, and without it every x86 machine computes the same numbers.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this service is for CPUs; a GPU would only be initialised and idle
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # this service is for CPUs: a GPU would be initialised and stay idle
 
 try:
     import tensorflow as tf
@@ -29,15 +29,15 @@ except ModuleNotFoundError as error:
     raise EngineNotInstalled("tensorflow", "TensorFlow", remedy) from error
 
 LARGEST_COMPILED_BATCH = 256
-"""Beyond it a batch is computed in pieces: compiled code is no faster per row, and each size costs start-up time."""
+"""Larger batches are computed in pieces: compiled code is no faster per window, and each size costs start-up time."""
 
 SIGNATURE = "serving_default"
 
 NOT_A_SAVED_MODEL = (OSError, ValueError, RuntimeError, LookupError, tf.errors.OpError)
-"""What TensorFlow raises where a folder holds no SavedModel, or a damaged one."""
+"""What TensorFlow raises if a folder holds no SavedModel, or a damaged SavedModel."""
 
 GOLDEN_PROBES = 12
-"""Random windows that stand in for golden rows where a model has none."""
+"""Random windows that serve as golden rows if a model has none."""
 
 
 class TensorFlowEngine:
@@ -45,12 +45,12 @@ class TensorFlowEngine:
 
     Args:
         version_dir: Folder with `saved_model.pb`.
-        contract: Shapes that its signature must have; None for a model from elsewhere, whose signature is its contract.
+        contract: Shapes that the signature must have; None for a foreign model, whose signature is its contract.
         max_windows: Largest batch worth compiling for.
 
     Attributes:
-        contract: Shapes that its signature has.
-        signature: The names of its tensors, and their place in windows and forecasts.
+        contract: Shapes that the signature has.
+        signature: The names of the tensors, and their place in windows and forecasts.
         function: The signature as TensorFlow loaded it.
 
     Raises:
@@ -74,10 +74,10 @@ class TensorFlowEngine:
         self.remark = "not warmed up"
 
     def record_golden(self) -> Golden:
-        """Computes the rows that a version without any must reproduce from now on, and fits the contract's scales.
+        """Computes golden rows for a version that has none, and fits the contract's scales.
 
         Raises:
-            ArtifactError: The model cannot compute them.
+            ArtifactError: The model cannot compute them, or its forecasts are not finite.
         """
         windows = probe_windows(self.contract, GOLDEN_PROBES)
         golden = Golden(windows, np.asarray(self._compute_plainly(windows)))
@@ -87,7 +87,9 @@ class TensorFlowEngine:
         return golden
 
     def warm_up(self) -> None:
-        """Compiles every size of the ladder and checks each against plain execution; on any trouble stays plain.
+        """Compiles every size of the ladder and checks each against plain execution.
+
+        The engine executes plainly if a size cannot be compiled, or computes other numbers.
 
         Raises:
             ArtifactError: Plain execution fails too.
@@ -127,18 +129,18 @@ class TensorFlowEngine:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _predict_piece(self, windows: Array) -> Array:
-        rows = len(windows)
+        count = len(windows)
         if not self._compiled:
             return np.asarray(self._plain(tf.constant(windows)))
-        size = next(size for size in self._batch_sizes if size >= rows)
-        if size > rows:
-            padding = np.zeros((size - rows, *windows.shape[1:]), np.float32)
+        size = next(size for size in self._batch_sizes if size >= count)
+        if size > count:
+            padding = np.zeros((size - count, *windows.shape[1:]), np.float32)
             windows = np.concatenate([windows, padding])
-        return np.asarray(self._compiled[size](tf.constant(windows)))[:rows]
+        return np.asarray(self._compiled[size](tf.constant(windows)))[:count]
 
 
 def _ladder(max_windows: int) -> tuple[int, ...]:
-    """1, 2, 4 ... up to the first size that holds `max_windows`, or the largest that is compiled."""
+    """Returns 1, 2, 4 ... up to the first size that holds `max_windows`, or the largest size that is compiled."""
     sizes = [1]
     while sizes[-1] < min(max_windows, LARGEST_COMPILED_BATCH):
         sizes.append(2 * sizes[-1])
@@ -165,7 +167,7 @@ def _read_signature(function: Any, version_dir: Path) -> Signature:
 
 
 def _read_layout(specs: dict[str, Any], version_dir: Path) -> Layout:
-    """The tensors by name, after a look at their types and shapes."""
+    """Returns the tensors in the order of their names, after a check of their types and shapes."""
     for name, spec in specs.items():
         sizes = spec.shape.as_list() if spec.shape.rank else [0]
         if spec.dtype != tf.float32 or sizes[0] is not None or not all(sizes[1:]):
@@ -202,9 +204,9 @@ def _contract_of(signature: Signature) -> Contract:
 
 
 def _on_windows(function: Any, signature: Signature) -> Callable[[Any], Any]:
-    """The signature as a function of one tensor of windows to one of forecasts."""
+    """Returns the signature as a function from a tensor of windows to a tensor of forecasts."""
     inputs, outputs = signature.inputs, signature.outputs
-    if inputs.is_table and outputs.is_table:  # as in every version of ours: nothing to take apart or to put together
+    if inputs.is_table and outputs.is_table:  # as in every version of ours: nothing to split or to join
         return lambda windows: function(**{inputs.tensors[0].name: windows})[outputs.tensors[0].name]
 
     def predict(windows: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Golden rows: windows and forecasts recorded at export, and the measure by which two ways to compute them agree."""
+"""Golden rows: windows and forecasts recorded at export, and the measure of agreement between two forecasts."""
 
 import zipfile
 import zlib
@@ -15,10 +15,10 @@ from app.version.manifest import Contract
 GOLDEN_FILE = "assets.extra/golden.npz"
 
 TOLERANCE = 1e-5
-"""Largest deviation, in units of a target's scale, at which two engines are said to give the same forecast."""
+"""Largest deviation, in units of a target's scale, at which two engines give the same forecast."""
 
 ROUNDING_STEPS = 4
-"""How many float32 rounding steps of the forecast itself are forgiven besides, for targets far from zero."""
+"""Rounding steps of the float32 forecast that are allowed in addition, for targets far from zero."""
 
 PARITY_BATCHES = (1, 7, 64)
 """Batch sizes at which a model's forms, in memory, exported and fused, must agree."""
@@ -42,7 +42,7 @@ class Golden:
 
     @classmethod
     def load(cls, version_dir: Path) -> "Golden":
-        """Reads the rows of a version; data only, nothing in the file is ever run.
+        """Reads the rows of a version as plain data: nothing in the file is run.
 
         Raises:
             ArtifactError: The file is missing or does not hold golden rows.
@@ -58,9 +58,10 @@ class Golden:
 
 
 def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> float:
-    """How far forecasts are from the expected ones, as a multiple of what is allowed: at most 1 is agreement.
+    """Returns how far forecasts are from the expected forecasts, as a multiple of the allowed difference.
 
-    Allowed is `TOLERANCE` times the target's scale, and `ROUNDING_STEPS` float32 rounding steps of the expected value.
+    At most 1 is agreement. `TOLERANCE` times the target's scale is allowed, and `ROUNDING_STEPS` float32 rounding steps
+    of the expected value.
 
     Args:
         forecasts: Shape (batch, horizon, targets), raw units.
@@ -68,7 +69,7 @@ def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> flo
         scales: The targets' standard deviations in training, in raw units.
 
     Returns:
-        The largest ratio over all values; infinity where shapes differ or a value is not finite.
+        The largest ratio over all values; infinity if shapes differ or a value is not finite.
     """
     if forecasts.shape != expected.shape or not (np.isfinite(forecasts).all() and np.isfinite(expected).all()):
         return float("inf")
@@ -78,9 +79,9 @@ def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> flo
 
 
 def training_ranges(contract: Contract) -> tuple[Array, Array]:
-    """The smallest and the largest value of each feature in training, each of shape (features,), in raw units.
+    """Returns the smallest and the largest value of each feature in training, each of shape (features,), in raw units.
 
-    Where they are not known, -1 and 1: a model whose maker scaled its inputs outside saw numbers of that size.
+    Unknown values are -1 and 1, the size of inputs that are scaled outside the model.
     """
     minima = [-1.0 if feature.minimum is None else feature.minimum for feature in contract.features]
     maxima = [1.0 if feature.maximum is None else feature.maximum for feature in contract.features]
@@ -88,19 +89,23 @@ def training_ranges(contract: Contract) -> tuple[Array, Array]:
 
 
 def with_scales(contract: Contract, golden: Golden) -> Contract:
-    """The contract of a model from elsewhere with a yardstick: the root mean square of its golden forecasts."""
+    """Returns the contract of a foreign model with the root mean square of its golden forecasts as scales."""
     sizes = np.sqrt(np.mean(np.square(golden.forecasts, dtype=np.float64), axis=(0, 1)))
     targets = zip(contract.targets, sizes.tolist(), strict=True)
     scaled = tuple(target.model_copy(update={"scale": size or 1.0}) for target, size in targets)
     return contract.model_copy(update={"targets": scaled})
 
 
-def probe_windows(contract: Contract, rows: int) -> Array:
-    """Random windows within the training ranges and half as far again beyond them, the same in every run.
+def probe_windows(contract: Contract, count: int) -> Array:
+    """Returns random windows within the training ranges and half as far again beyond them, the same in every run.
+
+    Args:
+        contract: Gives shapes and training ranges.
+        count: How many windows.
 
     Returns:
-        Shape (rows, steps, features), raw units.
+        Shape (count, steps, features), raw units.
     """
     minima, maxima = training_ranges(contract)
-    share = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (rows, *contract.window_shape))
+    share = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (count, *contract.window_shape))
     return np.asarray(minima + share * (maxima - minima), np.float32)

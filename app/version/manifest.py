@@ -135,6 +135,17 @@ class Contract(Record):
         return self.horizon, len(self.targets)
 
 
+class Finding(Record):
+    """What training found in the data, in the settings or in a fit, for the user to know."""
+
+    kind: str
+    """What it is, in a word or two for programs, for example `constant_column` or `extreme_value`."""
+    sentence: str
+    """What was found where, and what was done or can be done about it."""
+    column: str | None = Field(default=None, exclude_if=lambda column: column is None)
+    """The column that it is about; None where it is about none or several."""
+
+
 class DataFingerprint(Record):
     """Which table the version was trained on. Of a foreign model only `source` is set, to `MADE_ELSEWHERE`."""
 
@@ -157,7 +168,9 @@ class DataFingerprint(Record):
     test_rows: int | None = None
     """Rows that only the scores were taken on."""
     notices: tuple[str, ...] = ()
-    """Sentences of training on the data: gaps, missing values, rows out of order."""
+    """Sentences of the findings; versions that are older than `findings` have nothing else."""
+    findings: tuple[Finding, ...] = Field(default=(), exclude_if=lambda findings: not findings)
+    """What training found: gaps, missing values, rows out of order, risky settings, losses that were not finite."""
 
 
 class Score(Record):

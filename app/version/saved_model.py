@@ -1,7 +1,7 @@
 """The signatures in a `saved_model.pb`, read without TensorFlow, in the JSON form that protobuf gives them.
 
-Of the file's messages only those on the way to the signatures are looked into; the graph, which may be large, is passed
-over. Numbers of fields and names of types are those of TensorFlow's `saved_model.proto` and what it imports.
+Only the messages on the way to the signatures are parsed; the graph, which may be large, is skipped. Numbers of fields
+and names of types come from TensorFlow's `saved_model.proto` and its imports.
 """
 
 from collections import defaultdict
@@ -13,15 +13,15 @@ from app.errors import ArtifactError
 
 Value: TypeAlias = int | memoryview
 Fields: TypeAlias = Mapping[int, Sequence[Value]]
-"""The values of a message's fields, in their order, by the field's number."""
+"""The values of each field of a message, in their order, by the number of the field."""
 Json: TypeAlias = dict[str, Any]
 
 MAX_SIGNATURES_BYTES = 2**20
-"""Most bytes of signatures; those of a model take a few hundred each."""
+"""Most bytes of signatures; a signature takes a few hundred."""
 
 VARINT, LENGTH_DELIMITED = 0, 2
 FIXED_SIZES = {1: 8, 5: 4}
-"""How values stand on the wire: a number as long as it needs, so many bytes, or bytes of a fixed size."""
+"""Kinds of values on the wire: a number of varying length, bytes after their length, or bytes of a fixed size."""
 MAX_VARINT_BYTES = 10
 
 DATATYPES = (  # noqa: SIM905  # a list would take a line for each
@@ -31,16 +31,16 @@ DATATYPES = (  # noqa: SIM905  # a list would take a line for each
     "DT_INT4 DT_UINT4 DT_INT2 DT_UINT2 DT_FLOAT4_E2M1FN"
 ).split()
 REFERENCE = 100
-"""Added to a type's number for a reference to a variable of it."""
+"""Added to a type's number for a reference to a variable of the type."""
 
 
 def read_signatures(path: Path) -> Json:
-    """The signatures of a SavedModel by name, each as protobuf's JSON has it when fields without a value are told, too.
+    """Reads the signatures of a SavedModel by name, each as protobuf prints it in JSON with every field.
 
-    Values of defaults are not told, nor how a composite tensor is put together.
+    Values of defaults are left out, and so are the parts of a composite tensor.
 
     Raises:
-        ArtifactError: The file cannot be read, is not a SavedModel of one graph, or has too much of signatures.
+        ArtifactError: The file cannot be read, is not a SavedModel of one graph, or has too many bytes of signatures.
     """
     try:
         content = memoryview(path.read_bytes())
@@ -87,7 +87,7 @@ def _shape(fields: Fields) -> Json:
 
 
 def _default(fields: Fields) -> Json:
-    """A default without its values."""
+    """Returns a default without its values."""
     tensor: Json = {"dtype": _datatype(fields[1])}
     if fields[2]:
         tensor["tensor_shape"] = _shape(_message(fields[2]))
@@ -95,7 +95,7 @@ def _default(fields: Fields) -> Json:
 
 
 def _datatype(values: Sequence[Value]) -> str | int:
-    """The name of a type; the number of one that is newer than this list."""
+    """Returns the name of a type, or its number if the type is newer than this list."""
     number = _signed(values)
     is_reference = number > REFERENCE
     place = number - REFERENCE if is_reference else number
@@ -105,7 +105,7 @@ def _datatype(values: Sequence[Value]) -> str | int:
 
 
 def _map(entries: Sequence[Value], read: Callable[[Fields], Json]) -> Json:
-    """A map, which stands on the wire as messages of a key and a value."""
+    """Reads a map, which is written as messages of a key and a value."""
     parts = [_fields(entry) for entry in entries]
     return {_text(part[1]): read(_message(part[2])) for part in parts}
 
@@ -119,7 +119,7 @@ def _text(values: Sequence[Value]) -> str:
 
 
 def _signed(values: Sequence[Value]) -> int:
-    """A number whose highest bit is its sign."""
+    """Reads a number whose highest bit is its sign."""
     number = _number(values)
     return number - (number >> 63 << 64)
 
@@ -127,7 +127,7 @@ def _signed(values: Sequence[Value]) -> int:
 def _number(values: Sequence[Value]) -> int:
     number = values[-1] if values else 0
     if not isinstance(number, int):
-        raise ValueError("not a number")  # noqa: TRY004  # the file's fault, as everything here
+        raise ValueError("not a number")  # noqa: TRY004  # the file is at fault, not the caller
     return number
 
 
@@ -138,15 +138,15 @@ def _bytes(value: Value) -> memoryview:
 
 
 def _values(message: memoryview, wanted: int) -> list[memoryview]:
-    """The values of one field of a message."""
+    """Returns the values of one field of a message."""
     return [_bytes(value) for number, value in _walk(message) if number == wanted]
 
 
 def _fields(message: Value) -> Fields:
-    """Takes a message apart, without looking into the messages in it.
+    """Splits a message into its fields, without parsing the messages in it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The bytes are no message.
     """
     fields = defaultdict(list)
     for number, value in _walk(_bytes(message)):
@@ -170,13 +170,13 @@ def _walk(message: memoryview) -> Iterator[tuple[int, Value]]:
         else:
             raise ValueError("a field of an unknown kind")
         if size > len(message) - position:
-            raise ValueError("a field that goes on behind the end")
+            raise ValueError("a field that goes on after the end")
         yield number, message[position : position + size]
         position += size
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """A number of 64 bits, seven in each byte, and the position behind it."""
+    """Returns a number of 64 bits, seven bits in each byte, and the position after it."""
     number = 0
     for place, byte in enumerate(message[position : position + MAX_VARINT_BYTES]):
         number |= (byte & 0x7F) << 7 * place

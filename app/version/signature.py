@@ -1,8 +1,8 @@
-"""The named tensors that a model takes and gives, and their place in windows and forecasts.
+"""The named tensors that a model takes and returns, and their place in windows and forecasts.
 
 Inside the service a request is windows (batch, steps, features), and its answer forecasts (batch, horizon, targets).
-Other protocols speak of named tensors, of which a model from elsewhere may have several. A `Layout` says where the
-numbers of each stand, so that everything between a protocol and an engine knows one shape only.
+Other protocols speak of named tensors, and a foreign model may have several. A `Layout` says where the numbers of each
+tensor stand, so that everything between a protocol and an engine knows one shape only.
 """
 
 from collections.abc import Sequence
@@ -26,21 +26,22 @@ class TensorSpec:
 
     @cached_property
     def size(self) -> int:
-        """How many numbers one row of the batch has."""
+        """How many numbers an entry of the batch has."""
         return prod(self.shape)
 
     @cached_property
     def table(self) -> tuple[int, int]:
-        """The shape as rows and columns: one number is a table of one, a list is a column, further axes are columns."""
+        """The shape as rows and columns: a number is 1 row and 1 column, a list is 1 column, more axes are columns."""
         rows, *columns = self.shape or (1,)
         return rows, prod(columns)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Tensors as parts of one table for each row of the batch: side by side where they have equally many rows.
+    """Tensors as parts of one table for each entry of the batch.
 
-    Where they do not, the numbers of all of them stand in a single row, one tensor after another.
+    Tensors with equally many rows stand side by side. Otherwise the numbers of all tensors stand in a single row, one
+    tensor after another.
     """
 
     tensors: tuple[TensorSpec, ...]
@@ -58,12 +59,12 @@ class Layout:
 
     @cached_property
     def window_numbers(self) -> int:
-        """How many numbers a row of the batch has, in all tensors together."""
+        """How many numbers an entry of the batch has, in all tensors together."""
         return sum(tensor.size for tensor in self.tensors)
 
     @cached_property
     def is_table(self) -> bool:
-        """Whether there is one tensor, which has the shape of the table already."""
+        """Whether there is a single tensor, which has the shape of the table already."""
         return [tensor.shape for tensor in self.tensors] == [self.shape]
 
     @cached_property
@@ -73,7 +74,7 @@ class Layout:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """A name for each column: the tensor's, with a number behind it where it has several."""
+        """A name for each column: the tensor's name, followed by a number if the tensor has several columns."""
         return tuple(
             tensor.name if width == 1 else f"{tensor.name}.{column}"
             for tensor, width in zip(self.tensors, self.widths, strict=True)
@@ -101,14 +102,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Signature:
-    """The tensors that a model takes, and those that it gives."""
+    """The tensors that a model takes, and the tensors that it returns."""
 
     inputs: Layout
     outputs: Layout
 
     @classmethod
     def of(cls, contract: Contract) -> "Signature":
-        """That of every version with a manifest: `windows` in, `forecast` out."""
+        """Returns the signature of a version with a manifest: `windows` in, `forecast` out."""
         return cls(
             inputs=Layout((TensorSpec("windows", contract.window_shape),)),
             outputs=Layout((TensorSpec("forecast", contract.forecast_shape),)),

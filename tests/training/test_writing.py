@@ -26,7 +26,8 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(
     path.write_text("old")
 
     def fill_the_disk(self: Path, content: bytes) -> None:
-        self.touch()
+        with self.open("wb") as file:
+            file.write(content[:1])
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fill_the_disk)

@@ -149,12 +149,12 @@ def _metric(metric: MetricWrapperBase) -> tuple[str, str, str, str]:
 
 
 def outcomes() -> str:
-    """Returns the table of what can become of a request, which is the label `outcome`."""
+    """Returns the table of outcomes of a request, which are values of the label `outcome`."""
     return _members("outcome", Outcome)
 
 
 def states() -> str:
-    """Returns the table of where a version can stand, which is the label `state`."""
+    """Returns the table of a version's states, which are values of the label `state`."""
     return _members("state", State)
 
 

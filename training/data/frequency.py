@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.version.manifest import Frequency, FrequencyUnit
+from app.version.manifest import Finding, Frequency, FrequencyUnit
 
 Times = NDArray[np.datetime64] | NDArray[np.int64]
 """(rows,) datetime64[us] without a zone, or whole numbers."""
@@ -37,11 +37,11 @@ class Guess:
 
     Attributes:
         frequency: The distance; None where it is unknown or irregular.
-        notice: A sentence on absent or irregular rows, or None.
+        finding: Absent or irregular rows, or None.
     """
 
     frequency: Frequency | None
-    notice: str | None = None
+    finding: Finding | None = None
 
 
 def guess(times: Times) -> Guess:
@@ -54,7 +54,7 @@ def guess(times: Times) -> Guess:
 
     Returns:
         The distance in the largest unit that divides it: 14 days are 2 weeks. Whole numbers are counted in steps. Fewer
-        than three rows have no frequency and no notice.
+        than three rows have no frequency and no finding.
     """
     if len(times) < 3:
         return Guess(None)
@@ -112,7 +112,7 @@ def _fixed_steps(times: Times, frequency_of: Callable[[int], Frequency]) -> Gues
         f"rows are irregularly spaced, from {shortest} to {longest} apart ({usual} in {share:.0%} of cases); the model "
         "takes every row as one step"
     )
-    return _grid(times, apart, frequency_of) or Guess(None, irregular)
+    return _grid(times, apart, frequency_of) or Guess(None, Finding(kind="irregular_rows", sentence=irregular))
 
 
 def _grid(times: Times, apart: NDArray[np.int64], frequency_of: Callable[[int], Frequency]) -> Guess | None:
@@ -125,11 +125,11 @@ def _grid(times: Times, apart: NDArray[np.int64], frequency_of: Callable[[int], 
     total = int(absent.sum())
     if total == 0:
         return Guess(frequency)
-    notice = (
+    sentence = (
         f"{counted(total, 'row')} {'is' if total == 1 else 'are'} absent from the grid of {frequency.words}, "
         f"the first after {iso(times[np.argmax(absent > 0)])}; windows run across as if nothing were absent"
     )
-    return Guess(frequency, notice)
+    return Guess(frequency, Finding(kind="absent_rows", sentence=sentence))
 
 
 def _mode(apart: NDArray[np.int64]) -> tuple[int, float]:

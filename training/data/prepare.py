@@ -129,7 +129,7 @@ def _provenance_of(table: Table, edges: Edges) -> Provenance:
         training_rows=validation,
         validation_rows=test - validation,
         test_rows=rows - test,
-        notices=table.notices,
+        findings=table.findings,
     )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from app.version.manifest import Finding
+
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
@@ -19,7 +21,7 @@ class Provenance:
         training_rows: Rows of the training part.
         validation_rows: Rows of the validation part.
         test_rows: Rows of the test part.
-        notices: Sentences on what was noticed or done, for the user to read.
+        findings: What was found and done, for the user to know.
     """
 
     source: str = ""
@@ -31,8 +33,13 @@ class Provenance:
     training_rows: int = 0
     validation_rows: int = 0
     test_rows: int = 0
-    notices: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
-    def with_notices(self, *sentences: str) -> "Provenance":
-        """Returns the same provenance with more notices at the end."""
-        return replace(self, notices=self.notices + sentences)
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The findings in words."""
+        return tuple(finding.sentence for finding in self.findings)
+
+    def with_findings(self, *findings: Finding) -> "Provenance":
+        """Returns the same provenance with more findings at the end."""
+        return replace(self, findings=self.findings + findings)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from app.version.manifest import Frequency
+from app.version.manifest import Finding, Frequency
 from training.config import Missing
 from training.data.frequency import Times, counted, distances, guess, iso
 from training.data.windows import PARTS, Edges
@@ -31,7 +31,7 @@ class Table:
         place_word: What `places` counts: `line` or `row`.
         frequency: Distance between two rows; None where it is unknown.
         units: Units of measure by column, where they are known.
-        notices: Sentences on what was noticed or done, for the user to read.
+        findings: What was found and done, for the user to know.
     """
 
     columns: tuple[str, ...]
@@ -42,7 +42,7 @@ class Table:
     place_word: str = "row"
     frequency: Frequency | None = None
     units: dict[str, str] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -69,9 +69,9 @@ class Table:
         times = None if self.times is None else self.times[rows]
         return replace(self, values=self.values[rows], places=self.places[rows], times=times)
 
-    def with_notices(self, *sentences: str) -> "Table":
-        """Returns the same table with more notices."""
-        return replace(self, notices=self.notices + sentences)
+    def with_findings(self, *findings: Finding) -> "Table":
+        """Returns the same table with more findings."""
+        return replace(self, findings=self.findings + findings)
 
 
 def settle(table: Table, missing: Missing) -> Table:
@@ -115,7 +115,8 @@ def fill(table: Table, missing: Missing, edges: Edges) -> Table:
             f"{table.source}: column '{name}' has no value on {table.where(0)}, the first row in order, so there is "
             "no value to carry forward; begin later, or pass --missing drop"
         )
-    return replace(table, values=values).with_notices(_filled_sentence(gaps, missing, edges))
+    filled = Finding(kind="filled_values", sentence=_filled_sentence(gaps, missing, edges))
+    return replace(table, values=values).with_findings(filled)
 
 
 def check_targets_change(table: Table, targets: Sequence[str], training_rows: int) -> None:
@@ -140,7 +141,7 @@ def note_constant_features(table: Table, training_rows: int) -> Table:
 
     A constant feature may stay: a rare event that the training part happens to miss is common.
     """
-    return table.with_notices(*map(never_changes, _constant_columns(table, training_rows)))
+    return table.with_findings(*map(constant_feature, _constant_columns(table, training_rows)))
 
 
 def _constant_columns(table: Table, training_rows: int) -> list[str]:
@@ -148,9 +149,10 @@ def _constant_columns(table: Table, training_rows: int) -> list[str]:
     return [name for name, column in zip(table.columns, training.T, strict=True) if (column == column[0]).all()]
 
 
-def never_changes(feature: str) -> str:
-    """Words the notice on a constant feature."""
-    return f"feature '{feature}' never changes in the training part, so it carries nothing"
+def constant_feature(name: str) -> Finding:
+    """Returns the finding on a constant feature."""
+    sentence = f"feature '{name}' never changes in the training part, so it carries nothing"
+    return Finding(kind="constant_column", sentence=sentence, column=name)
 
 
 def check_columns(source: str, present: Sequence[str], wanted: Sequence[str]) -> None:
@@ -196,7 +198,7 @@ def _drop(table: Table, gaps: NDArray[np.bool_]) -> Table:
     sentence = (
         f"{count} of {table.rows} with a missing value left out, the first on {table.where(int(np.argmax(dropped)))}"
     )
-    return table.take(np.flatnonzero(~dropped)).with_notices(sentence)
+    return table.take(np.flatnonzero(~dropped)).with_findings(Finding(kind="dropped_rows", sentence=sentence))
 
 
 def _in_order(table: Table) -> Table:
@@ -206,9 +208,8 @@ def _in_order(table: Table) -> Table:
     if late.any():
         first = table.where(int(np.argmax(late)) + 1)
         table = table.take(np.argsort(table.times, kind="stable"))
-        table = table.with_notices(
-            f"rows were not in time order and have been sorted; the first out of place is {first}"
-        )
+        sentence = f"rows were not in time order and have been sorted; the first out of place is {first}"
+        table = table.with_findings(Finding(kind="sorted_rows", sentence=sentence))
     return table
 
 
@@ -229,8 +230,8 @@ def _with_frequency(table: Table) -> Table:
     if table.times is None:
         return table
     guessed = guess(table.times)
-    notices = (guessed.notice,) if guessed.notice else ()
-    return replace(table, frequency=guessed.frequency).with_notices(*notices)
+    findings = (guessed.finding,) if guessed.finding else ()
+    return replace(table, frequency=guessed.frequency).with_findings(*findings)
 
 
 def _draw_lines(values: NDArray[np.float64]) -> None:

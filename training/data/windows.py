@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from app.version.manifest import Frequency
+from app.version.manifest import Finding, Frequency
 from training.config import Output
 from training.data.checks import check_names, check_part, check_parts
 from training.data.provenance import Provenance
@@ -118,9 +118,9 @@ class Dataset:
         check_parts("windows", {name: part.windows.shape for name, part in parts.items()})
         check_parts("targets", {name: part.targets.shape for name, part in parts.items()})
 
-    def with_notices(self, *sentences: str) -> "Dataset":
-        """Returns the same data set with more notices in its provenance."""
-        return replace(self, provenance=self.provenance.with_notices(*sentences))
+    def with_findings(self, *findings: Finding) -> "Dataset":
+        """Returns the same data set with more findings in its provenance."""
+        return replace(self, provenance=self.provenance.with_findings(*findings))
 
 
 def split_rows(split: Sequence[float], rows: int) -> Edges:

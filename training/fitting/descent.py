@@ -1,7 +1,7 @@
-"""Steps down the loss: Adam, many steps in one compiled call, and the levers that a fit or a sweep has on them.
+"""Steps down the loss: Adam, many steps in one compiled call, and what a fit or a sweep can change about them.
 
-A step whose loss or gradient is not finite leaves the weights alone and ends its call, so nothing that is not a number
-ever gets into them that way.
+A step whose loss or gradient is not finite leaves the weights alone and ends its call, so no step writes a NaN into the
+weights.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from training.config import Loss, TrainingConfig
 
 Array = NDArray[np.float32]
 Decay = Callable[[Any], Any]
-"""Maps a step's number, from 0, to what the rate is multiplied with; takes and gives scalar tensors."""
+"""Maps a step's number, from 0, to the factor of the rate; takes and returns scalar tensors."""
 Losses = Callable[[Any, Any], Any]
-"""Maps forecasts and what followed, both raw, to losses, element by element; takes and gives tensors."""
+"""Maps forecasts and what followed, both raw, to losses, element by element; takes and returns tensors."""
 
 
 class Steps(NamedTuple):
-    """What a call came to; the last step did not touch the weights if its loss or its gradient is not finite."""
+    """Losses and norms of a call. The last step did not touch the weights if its loss or gradient is not finite."""
 
     losses: Array
     """(steps,) the mean loss of each batch, before its step."""
@@ -31,7 +31,7 @@ class Steps(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether every step was taken."""
+        """Whether every step changed the weights."""
         return bool(np.isfinite(self.losses[-1]) and np.isfinite(self.norms[-1]))
 
 
@@ -41,15 +41,15 @@ class Descent:
     Args:
         model: As `training.network.model.build_model` makes it.
         config: The fields under Fitting.
-        rate: Of Adam, where `decay` is 1.
-        decay: What becomes of the rate from step to step.
+        rate: Adam's rate at a `decay` of 1.
+        decay: The factor of the rate, step by step.
     """
 
     def __init__(self, model: keras.Model, config: TrainingConfig, rate: float, decay: Decay) -> None:
         self._model = model
         self._rate = tf.Variable(rate, dtype=tf.float32)
         self._clip = tf.Variable(config.clip, dtype=tf.float32)
-        # Adam's own count must fit its memory, which it divides by how full it is by then; `decay` may be ahead of it.
+        # Adam corrects its memory by its own count of steps, so the count must fit the memory; `decay` may be ahead.
         self._ahead = tf.Variable(0, dtype=tf.int64)
         self._optimizer: Any = keras.optimizers.Adam(
             lambda: self._rate * decay(self._optimizer.iterations.value + self._ahead)
@@ -59,42 +59,42 @@ class Descent:
         self._run = self._compile(xla=config.xla)
 
     def run(self, windows: Array, expected: Array) -> Steps:
-        """Takes one step per batch, up to the first whose loss or gradient is not finite.
+        """Takes one step per batch, up to the first step whose loss or gradient is not finite.
 
         Args:
             windows: (steps, batch, steps of a window, features), raw units.
-            expected: What follows each window, likewise; the shape of the model's output within a batch.
+            expected: What follows each window, (steps, batch, ...) with the shape of the model's output.
         """
         done, losses, norms = self._run(tf.constant(windows), tf.constant(expected))
         taken = int(done)
         return Steps(losses.numpy()[:taken], norms.numpy()[:taken])
 
     def probe(self, windows: Array, expected: Array) -> tuple[float, float]:
-        """The loss of one batch and the norm of its gradient, without a step."""
+        """Returns the loss of one batch and the norm of its gradient, without a step."""
         loss, gradients = self._gradients(tf.constant(windows), tf.constant(expected))
         return float(loss), float(tf.linalg.global_norm(gradients))
 
     def halve(self) -> tuple[float, float]:
-        """Halves the rate and the largest norm of a gradient; gives both."""
+        """Halves the rate and the largest norm of a gradient, and returns both."""
         for lever in (self._rate, self._clip):
             lever.assign(lever / 2)
         return float(self._rate), float(self._clip)
 
     def state(self) -> list[Array]:
-        """Copies of the weights and of Adam's memory."""
+        """Returns copies of the weights and of Adam's memory."""
         return [variable.numpy() for variable in self._variables]
 
     @property
     def finite(self) -> bool:
-        """Whether every weight is."""
+        """Whether every weight is finite."""
         return all(np.isfinite(np.asarray(weight)).all() for weight in self._model.weights)
 
     def restore(self, state: list[Array], next_step: int) -> None:
         """Puts the weights and Adam's memory back.
 
         Args:
-            state: As `state` gave it.
-            next_step: The number that the next step has for `decay`.
+            state: As `state` returned it.
+            next_step: The number of the next step for `decay`.
         """
         for variable, value in zip(self._variables, state, strict=True):
             variable.assign(value)
@@ -150,12 +150,12 @@ class Descent:
 
 
 def losses_of(name: Loss, yardstick: Array) -> Losses:
-    """The loss of forecasts.
+    """Returns the loss of forecasts, element by element.
 
     Args:
-        name: Huber's is squared up to one yardstick and straight beyond; `mape` is the error as a share of what
-            followed; `msle` the squared difference of the logarithms of one plus each.
-        yardstick: (targets,), raw units: what an error is divided by, but for the last two.
+        name: `huber` is squared up to one yardstick and straight beyond; `mape` is the error as a share of what
+            followed; `msle` is the squared difference of the logarithms of one plus each.
+        yardstick: (targets,), raw units: `huber`, `mae` and `mse` divide errors by it.
     """
 
     def error(forecast: Any, expected: Any) -> Any:

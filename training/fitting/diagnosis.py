@@ -15,6 +15,7 @@ from training.fitting.symptoms import (
     HIGH_RATE,
     LOWEST,
     OUTLIER,
+    USUAL_RATE,
     Rows,
     Trouble,
     first_expected,
@@ -111,8 +112,8 @@ def _blame_rate(config: TrainingConfig) -> Diagnosis | None:
     if rate <= HIGH_RATE:
         return None
     cause = f"the rate of {rate:.2g} is too high: before the steps it took, the same windows gave a finite loss"
-    usual = f"--learning-rate {TrainingConfig.model_fields['learning_rate'].default:g}"
-    return Diagnosis(cause, curable=True, next_things=(usual, "--learning-rate auto", _tighter(config)))
+    next_things = (f"--learning-rate {USUAL_RATE:g}", "--learning-rate auto", _tighter(config))
+    return Diagnosis(cause, curable=True, next_things=next_things)
 
 
 def _blame_extreme(

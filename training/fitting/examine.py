@@ -10,15 +10,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from app.version.manifest import Finding
 from training.config import TrainingConfig
-from training.data.table import never_changes
+from training.data.table import constant_feature
 from training.data.windows import PARTS, Dataset, Part
 from training.errors import ConfigError, DataError, TrainingError
 from training.fitting.symptoms import (
     HIGH_RATE,
     OUTLIER,
+    USUAL_RATE,
     Array,
-    Finding,
     Rows,
     first_expected,
     first_not_finite,
@@ -92,11 +93,11 @@ def examine_fitted(forecaster: Forecaster, dataset: Dataset) -> tuple[Finding, .
     largest = max(float(np.abs(np.asarray(weight)).max()) for weight in model.trainable_variables)
     if largest > RUNAWAY:
         sentence = f"the model's weights are as large as {largest:.2g} where about 0.1 is usual"
-        return (Finding("runaway weights", f"{sentence}; train again with a lower --learning-rate"),)
+        return (Finding(kind="runaway_weights", sentence=f"{sentence}; train again with a lower --learning-rate"),)
     if _is_dead(model, dataset.train):
         sentence = "the cells' output is the same whatever window they see, so they have died and nothing is learnt"
         remedy = "train again with a lower --learning-rate, or with --activation tanh"
-        return (Finding("dead network", f"{sentence} from the data; {remedy}"),)
+        return (Finding(kind="dead_network", sentence=f"{sentence} from the data; {remedy}"),)
     return ()
 
 
@@ -143,9 +144,9 @@ def _check_loss(config: TrainingConfig, part: Part, rows: Rows, dataset: Dataset
 def _constant_columns(dataset: Dataset) -> Iterator[Finding]:
     windows = dataset.train.windows
     for name, low, high in zip(dataset.feature_names, windows.min((0, 1)), windows.max((0, 1)), strict=True):
-        sentence = never_changes(name)
-        if low == high and sentence not in dataset.provenance.notices:
-            yield Finding("constant column", sentence)
+        finding = constant_feature(name)
+        if low == high and finding not in dataset.provenance.findings:
+            yield finding
 
 
 def _uneven_columns(config: TrainingConfig, dataset: Dataset) -> Iterator[Finding]:
@@ -156,19 +157,23 @@ def _uneven_columns(config: TrainingConfig, dataset: Dataset) -> Iterator[Findin
     largest = np.maximum(np.abs(windows.min((0, 1))), np.abs(windows.max((0, 1))))
     column = int(largest.argmax())
     if largest[column] > SATURATING:
+        name = dataset.feature_names[column]
         yield Finding(
-            "unscaled column",
-            f"--scale none hands the cells column '{dataset.feature_names[column]}' as it is, up to "
-            f"{largest[column]:.4g}, and their gates stay open or shut beyond about {SATURATING}; use --scale standard",
+            kind="unscaled_column",
+            sentence=f"--scale none hands the cells column '{name}' as it is, up to {largest[column]:.4g}, and their "
+            f"gates stay open or shut beyond about {SATURATING}; use --scale standard",
+            column=name,
         )
     spreads = _usual(windows)[1]
     widest, narrowest = int(spreads.argmax()), int(spreads.argmin())
     if spreads[narrowest] > 0 and spreads[widest] > UNEVEN * spreads[narrowest]:
+        name = dataset.feature_names[narrowest]
         yield Finding(
-            "wildly scaled columns",
-            f"column '{dataset.feature_names[widest]}' spreads {spreads[widest] / spreads[narrowest]:,.0f} times as "
-            f"wide as '{dataset.feature_names[narrowest]}', which --scale none leaves as good as unseen; use --scale "
-            "standard",
+            kind="uneven_columns",
+            sentence=f"column '{dataset.feature_names[widest]}' spreads "
+            f"{spreads[widest] / spreads[narrowest]:,.0f} times as wide as '{name}', which --scale none leaves as good "
+            "as unseen; use --scale standard",
+            column=name,
         )
 
 
@@ -178,11 +183,13 @@ def _outliers(config: TrainingConfig, dataset: Dataset) -> Iterator[Finding]:
         farthest = np.maximum(part.windows.max((0, 1)) - middles, middles - part.windows.min((0, 1)))
         for column in np.flatnonzero((spreads > 0) & (farthest > OUTLIER * spreads)):
             window, step, value = _farthest(part.windows, int(column), middles[column])
+            name = dataset.feature_names[column]
             yield Finding(
-                "extreme value",
-                f"column '{dataset.feature_names[column]}' is {value:.4g} at {rows.cell(window, step)}, "
+                kind="extreme_value",
+                sentence=f"column '{name}' is {value:.4g} at {rows.cell(window, step)}, "
                 f"{farthest[column] / spreads[column]:,.0f} spreads from the middle of its training values; if it is "
                 "a slip, mend it: one such row drowns the others",
+                column=name,
             )
 
 
@@ -209,16 +216,16 @@ def _farthest(windows: Array, column: int, middle: float) -> tuple[int, int, flo
 def _risky_settings(config: TrainingConfig, steps: int) -> Iterator[Finding]:
     if config.activation == "relu" and steps >= LONG_WINDOW:
         yield Finding(
-            "unsafe activation",
-            f"--activation relu has no bound, and a window of {steps} steps multiplies what it lets through {steps} "
-            "times over, so the loss may explode; --activation tanh cannot",
+            kind="unsafe_activation",
+            sentence=f"--activation relu has no bound, and a window of {steps} steps multiplies what it lets through "
+            f"{steps} times over, so the loss may explode; --activation tanh cannot",
         )
     rate = rate_of(config)
     if rate > HIGH_RATE:
         yield Finding(
-            "high rate",
-            f"--learning-rate {rate:g} moves every weight by about as much in every step, and weights are about "
-            f"{HIGH_RATE:g}; use --learning-rate {TrainingConfig.model_fields['learning_rate'].default:g}, or auto",
+            kind="high_rate",
+            sentence=f"--learning-rate {rate:g} moves every weight by about as much in every step, and weights are "
+            f"about {HIGH_RATE:g}; use --learning-rate {USUAL_RATE:g}, or auto",
         )
 
 

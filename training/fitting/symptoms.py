@@ -10,12 +10,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.version.manifest import Finding
 from training.config import Loss, TrainingConfig
 
 Array = NDArray[np.float32]
 
 HIGH_RATE = 0.1
 """Adam moves every weight by about the rate in each step, and weights are about this size."""
+
+USUAL_RATE: float = TrainingConfig.model_fields["learning_rate"].default
 
 OUTLIER = 100
 """Spreads from the middle of its column beyond which a value drowns the others."""
@@ -26,18 +29,11 @@ LOWEST: dict[Loss, float] = {"msle": -1.0}
 CHUNK_WINDOWS = 4096
 """Windows searched at once for a value that is not a finite number."""
 
+INCIDENT = "incident"
+"""The kind of finding that an incident is."""
+
 LISTED = 5
 """Windows of a batch that are listed by number; further ones are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something in the data, the configuration or the model that may spoil a forecast."""
-
-    cause: str
-    """In two or three words."""
-    sentence: str
-    """What was found where, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,11 @@ class Incident:
         """The incident in words."""
         place = f"batch {self.batch}" if self.batch else "validation"
         return f"not a finite number in epoch {self.epoch}, {place} ({self.rows}): {self.cause}; {self.remedy}"
+
+    @property
+    def finding(self) -> Finding:
+        """The incident as a version records it."""
+        return Finding(kind=INCIDENT, sentence=self.sentence)
 
 
 @dataclass(frozen=True, slots=True)

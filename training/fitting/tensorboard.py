@@ -1,4 +1,4 @@
-"""Writes how a fit goes for TensorBoard, which need not be installed: TensorFlow's core writes the files."""
+"""Writes for TensorBoard how a fit goes. TensorBoard need not be installed: TensorFlow's core writes the files."""
 
 import math
 from datetime import UTC, datetime
@@ -12,15 +12,18 @@ from training.fitting.history import Epoch
 from training.fitting.listener import Listener
 
 SCALARS = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
-"""Tells TensorBoard to draw a value's curve over the steps; `tf.summary.scalar` would need TensorBoard itself."""
+"""Tells TensorBoard to draw a value over the steps; `tf.summary.scalar` would need TensorBoard itself."""
 
 
 class EventWriter(Listener):
-    """Writes losses and norms of every epoch, each epoch as soon as it is over.
+    """Writes losses and norms of every epoch, as soon as the epoch is over.
 
     Args:
-        folder: For many runs; this one gets a folder of its own in it.
-        name: Of the model, the start of that folder's name; the time follows.
+        folder: Folder of many runs; this run gets a folder of its own in it.
+        name: Name of the model, with which the name of the run's folder starts; the time follows.
+
+    Raises:
+        ConfigError: The folder cannot be written to.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -37,7 +40,7 @@ class EventWriter(Listener):
         self._writer.close()
 
     def epoch_done(self, epoch: Epoch) -> None:
-        """Writes what of the epoch is a finite number."""
+        """Writes the values of the epoch that are finite numbers."""
         with self._writer.as_default():
             for name in ("loss", "validation_loss", "gradient_norm", "largest_norm"):
                 value = getattr(epoch, name)

@@ -1,1 +1,1 @@
-"""Is the network better than forecasts that need none?"""
+"""Is the network better than forecasts that need no network?"""

@@ -1,7 +1,7 @@
 """Forecasters that need no network. A model that cannot beat them is not worth serving.
 
-All are linear maps of a window, so each can be published behind the contract of the network, as `network.model` does.
-Two are the exception: a season that began before the window, and a target that is no feature.
+All are linear maps of a window, so each can be published behind the network's contract, with `linear_model`. There are
+two exceptions: a season that began before the window, and a target that is no feature.
 """
 
 import warnings
@@ -17,27 +17,27 @@ from training.network.linear import Linear, Matrix
 from training.network.ridge import ridge_baseline
 
 MOST_POINTS = 50
-"""The longest moving average that is tried."""
+"""Points of the longest moving average that is tried."""
 
 SMOOTHED_ROWS = 2000
-"""Smoothing constants are fitted on the latest training rows, so many at most."""
+"""Most rows, the latest of the training part, on which smoothing constants are fitted."""
 
 AUTOREGRESSION = "linear autoregression"
 
 LEAST_SMOOTHED_ROWS = 10
-"""With fewer training rows there is no fit to speak of."""
+"""Smoothing constants are not fitted on fewer training rows."""
 
 MOST_FIRST_ROWS = 10
 
 
 def fit_baselines(dataset: Dataset) -> tuple[Linear, ...]:
-    """Fits every baseline on the training part; validation and test are never looked at.
+    """Fits every baseline on the training part. Validation and test are not used.
 
     Args:
-        dataset: Its names, its period and its training part are used.
+        dataset: The data set; its names, its period and its training part are used.
 
     Returns:
-        The last value, the seasonal naive forecast where there is a period, the moving average of as many points as do
+        The last value, the seasonal naive forecast if there is a period, the moving average of the length that does
         best in training, exponential smoothing, Holt's method and the linear autoregression. For samples that stand
         alone: the last value, the training mean and the linear regression.
     """
@@ -77,28 +77,28 @@ def _fit_for_samples(dataset: Dataset) -> Iterator[Linear]:
 
 
 def _regression(dataset: Dataset, name: str) -> Linear:
-    """Counted from the training means or, where it tells where the targets stand, the last row: whichever is better."""
+    """Fits the regression, counted from the last row, if it has the targets, or from the training means."""
     knows_targets = set(dataset.target_names) <= set(dataset.feature_names)
     scales: tuple[Scale, ...] = ("last", "standard") if knows_targets else ("standard",)
     return ridge_baseline(dataset, [fit_scaling(dataset, scale, "last") for scale in scales], name)
 
 
 def _average(points: int, steps: int, horizon: int) -> Matrix:
-    """(steps, horizon): the mean of the last points; of one point, the last value."""
+    """Returns the weights (steps, horizon) of the mean of the last points."""
     weights = np.zeros((steps, horizon))
     weights[-points:] = 1 / points
     return weights
 
 
 def _season_before(period: int, horizon: int) -> Matrix:
-    """(period, horizon): for each row of the horizon the latest known row at the same place of the season."""
+    """Returns weights (period, horizon) that repeat, for each step ahead, the latest row at its place in the season."""
     weights = np.zeros((period, horizon))
     weights[np.arange(horizon) % period, np.arange(horizon)] = 1
     return weights
 
 
 def _choose_points(dataset: Dataset) -> int:
-    """The length of the moving average with the lowest mean absolute error in training, errors by targets' spread."""
+    """Returns the length of the moving average with the lowest mean absolute error in training, in targets' spreads."""
     part = dataset.train
     most = min(part.windows.shape[1], MOST_POINTS)
     scales = part.targets.std(axis=(0, 1), dtype=np.float64)
@@ -113,17 +113,17 @@ def _choose_points(dataset: Dataset) -> int:
 
 
 def _fit_level(series: Matrix) -> tuple[float, float, float]:
-    """Alpha of simple exponential smoothing, which has no trend."""
+    """Returns alpha of simple exponential smoothing, which has no beta and no trend."""
     from statsmodels.tsa.holtwinters import SimpleExpSmoothing  # noqa: PLC0415 - takes a second to import
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a fit that stopped early; what it found is used all the same
+        warnings.simplefilter("ignore")  # of a fit that stopped early, whose constants are good enough
         fitted = SimpleExpSmoothing(_in_units(series), initialization_method="estimated").fit()
     return float(fitted.params["smoothing_level"]), 0.0, 0.0
 
 
 def _fit_level_and_trend(series: Matrix) -> tuple[float, float, float]:
-    """Alpha and beta of Holt's method, and the mean of its trend over the series, in raw units a row."""
+    """Returns alpha and beta of Holt's method, and the mean of its trend over the series, in raw units a row."""
     from statsmodels.tsa.holtwinters import Holt  # noqa: PLC0415 - takes a second to import
 
     with warnings.catch_warnings():
@@ -134,7 +134,7 @@ def _fit_level_and_trend(series: Matrix) -> tuple[float, float, float]:
 
 
 def _in_units(series: Matrix) -> Matrix:
-    """In standard deviations from the first row: the fit then finds the same constants whatever the unit."""
+    """Returns standard deviations from the first row: the fit finds the same constants whatever the unit."""
     return np.asarray((series - series[0]) / _size(series))
 
 
@@ -144,23 +144,23 @@ def _size(series: Matrix) -> float:
 
 
 def unroll_smoothing(alpha: float, beta: float, trend: float, steps: int, horizon: int) -> tuple[Matrix, Matrix]:
-    """Exponential smoothing of a window as weights of its rows.
+    """Writes exponential smoothing of a window as weights of its rows.
 
     Holt's recursion (Hyndman and Athanasopoulos, Forecasting: Principles and Practice, 8.2), where beta is relative to
     alpha: level = alpha * row + (1 - alpha) * (level + trend), trend = beta * (level - level before) + (1 - beta) *
-    trend. It starts in each window anew: the level is the mean of the window's first third, ten rows at most, carried
-    to the last of them along the trend, and the trend is a given number. In windows of 20 rows and more little is left
-    of that.
+    trend. The recursion starts again in each window: the level is the mean of the window's first third, at most ten
+    rows, carried to the last of these rows along the trend, and the trend is a given number. After 20 rows little is
+    left of this start.
 
     Args:
         alpha: Share of the level that a new row replaces.
         beta: Share of the trend that a new row replaces; 0 for simple exponential smoothing.
-        trend: Where the trend starts, raw units a row; 0 for simple exponential smoothing.
+        trend: The trend at the start, raw units a row; 0 for simple exponential smoothing.
         steps: Rows of the window.
         horizon: Rows to forecast.
 
     Returns:
-        Weights (steps, horizon), which sum to 1 for each row of the horizon, and what is added, (horizon,).
+        Weights (steps, horizon), which sum to 1 for each step of the horizon, and an addend (horizon,).
     """
     rows = np.eye(steps + 1)[:steps]  # the last place stands for the number 1
     first = max(1, min(steps // 3, MOST_FIRST_ROWS))
@@ -174,13 +174,13 @@ def unroll_smoothing(alpha: float, beta: float, trend: float, steps: int, horizo
 
 
 def _of_own_past(dataset: Dataset, name: str, weights: Matrix, bias: NDArray[np.float64] | None = None) -> Linear:
-    """A baseline that forecasts each target from its own last rows.
+    """Makes a baseline that forecasts each target from its own last rows.
 
     Args:
-        dataset: Tells which targets are features, and how many rows a window has.
-        name: Of the baseline.
+        dataset: The data set, for which targets are features and how many rows a window has.
+        name: Name of the baseline.
         weights: (rows, horizon) for all targets, or (rows, horizon, targets).
-        bias: (horizon, targets); nothing unless given.
+        bias: (horizon, targets); 0 unless given.
     """
     steps, targets = dataset.train.windows.shape[1], len(dataset.target_names)
     selection = np.array([[f == t for t in dataset.target_names] for f in dataset.feature_names], np.float32)

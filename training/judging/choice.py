@@ -1,4 +1,4 @@
-"""Chooses what to publish: the network, or the baseline that it loses to."""
+"""Chooses what to publish: the network, or a baseline that beats it."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from training.network.model import linear_model, serving_model
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is published, and what its manifest says of it."""
+    """What is published, and what its manifest says about it."""
 
     model: keras.Model
     """Windows (batch, steps, features) -> forecasts (batch, horizon, targets), raw units."""
     scores: tuple[Score, ...]
-    """Its own first."""
+    """Errors of all forecasters; those of `model` come first."""
     verdict: str
-    """One sentence; where there was a choice, on what was published too."""
+    """One sentence; if there was a choice, it says what was published."""
 
 
 def choose(model: keras.Model, evaluation: Evaluation, wanted: Export) -> Choice:
@@ -27,9 +27,10 @@ def choose(model: keras.Model, evaluation: Evaluation, wanted: Export) -> Choice
 
     Args:
         model: The network, as `training.network.model.build_model` makes it.
-        evaluation: Of the network on the test part.
-        wanted: `best` publishes a baseline where the network loses to it. Where the best baseline needs more than a
-            window to forecast, the next best that does not is published, as long as the network loses to it too.
+        evaluation: The network and the baselines on the test part.
+        wanted: `best` publishes the best baseline if the network loses to it. If the best baseline needs more than a
+            window to forecast, the best baseline that needs a window alone takes its place, if it beats the network
+            too.
     """
     served = serving_model(model)
     verdict = evaluation.verdict

@@ -1,7 +1,7 @@
-"""Judges a model: its errors in raw units beside those of the baselines, and a verdict in plain words.
+"""Judges a model: its errors in raw units beside the errors of the baselines, and a verdict in plain words.
 
-Every row of a part is forecast once from every origin it can be forecast from (rolling origin), with the windows that
-a client would have sent there; all of them in a few large calls.
+Every row of a part is forecast once from every origin from which it can be forecast (rolling origin), with the windows
+that a client would have sent. A few large calls compute all forecasts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ Array = NDArray[np.float32]
 Losses = NDArray[np.float64]
 
 MODEL = "model"
-"""What the network is called among the forecasters."""
+"""Name of the network among the forecasters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +33,24 @@ class Verdict:
     against: str
     """The baseline's name."""
     difference: float
-    """Mean absolute error less the baseline's, as a share of the baseline's; negative where the model is better."""
+    """Mean absolute error less the baseline's, as a share of the baseline's; negative if the model is better."""
     p: float
-    """How often luck alone would bring about a difference as large, by `diebold_mariano`."""
+    """How often luck alone would make a difference as large, by `diebold_mariano`."""
     sentence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What every forecaster made of a part, and what that says.
+    """The forecasts of all forecasters on a part, and how good they are.
 
     Attributes:
-        forecasts: By forecaster, the model first: (n, horizon, targets), raw units.
+        forecasts: (n, horizon, targets) in raw units, by the name of the forecaster; the model comes first.
         actual: What really followed; the same shape.
         target_names: Names along the last axis.
-        scores: The model's first, then the baselines'; one per forecaster and target.
-        verdict: On the model beside the baseline with the lowest mean absolute error.
-        scales: (targets,): what errors are divided by before those of several targets are averaged; 1 for one target.
-        baselines: As they were fitted on the training part.
+        scores: One per forecaster and target; the model's come first.
+        verdict: How the model compares with the baseline that has the lowest mean absolute error.
+        scales: (targets,): errors are divided by these before targets are averaged; 1 for a single target.
+        baselines: The baselines, fitted on the training part.
     """
 
     forecasts: Mapping[str, Array]
@@ -62,11 +62,11 @@ class Evaluation:
     baselines: tuple[Linear, ...] = ()
 
     def scores_of(self, column: int) -> tuple[Score, ...]:
-        """The scores of one target, by its place on the last axis: the model's first, then the baselines'."""
+        """Returns the scores of the target in a column; the model's comes first."""
         return self.scores[column :: len(self.target_names)]
 
     def losses(self, forecaster: str) -> Losses:
-        """(n,): mean absolute error of each forecast, over its rows and targets."""
+        """Returns the mean absolute error of each forecast (n,), over its steps and targets."""
         return losses_of(self.forecasts[forecaster], self.actual, self.scales)
 
 
@@ -96,14 +96,14 @@ def evaluate(forecaster: Forecaster, dataset: Dataset) -> Evaluation:
 def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
     """Says in one sentence whether the model is better than a baseline.
 
-    It beats the baseline or loses to it only where the Diebold-Mariano test finds less than `LEVEL` of luck in the
-    difference; otherwise they tie, and so they do where there are too few forecasts for the test.
+    The model beats the baseline, or loses to it, if luck alone would make the difference less often than `LEVEL`, by
+    the Diebold-Mariano test. Otherwise the two tie; they also tie if there are too few forecasts for the test.
 
     Args:
-        losses: (n,) the model's.
-        others: (n,) the baseline's.
-        name: Of the baseline.
-        horizon: Rows that each forecast covers.
+        losses: (n,) losses of the model.
+        others: (n,) losses of the baseline, from the same origins.
+        name: Name of the baseline.
+        horizon: Steps of each forecast.
     """
     own, other = float(losses.mean()), float(others.mean())
     p = diebold_mariano(losses, others, horizon)
@@ -121,30 +121,30 @@ def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
 
 
 def error_scales(dataset: Dataset) -> NDArray[np.float64]:
-    """(targets,): each one's standard deviation in the training part, because units may differ; 1 for one target."""
+    """Returns the targets' standard deviations in the training part, as units may differ; 1 for a single target."""
     several = len(dataset.target_names) > 1
     return dataset.train.targets.std(axis=(0, 1), dtype=np.float64) if several else np.ones(1)
 
 
 def losses_of(forecasts: Array, actual: Array, scales: NDArray[np.float64]) -> Losses:
-    """(n,): mean absolute error of each forecast over its rows and targets, errors divided by (targets,) scales."""
+    """Returns the mean absolute error of each forecast (n,); errors are divided by scales (targets,)."""
     errors = np.abs(forecasts.astype(np.float64) - actual) / scales
     return np.asarray(errors.mean(axis=(1, 2)))
 
 
 def score(forecaster: str, forecasts: Array, actual: Array, naive_error: float | None = None) -> Score:
-    """The errors of one forecaster.
+    """Returns the errors of a forecaster.
 
     Args:
-        forecaster: Its name.
+        forecaster: Name of the forecaster.
         forecasts: Shape (n, horizon, targets), raw units.
         actual: What really followed; the same shape and units.
-        naive_error: As `naive_error` gives it; the mean absolute scaled error is left out without it.
+        naive_error: As `naive_error` returns it; without it there is no mean absolute scaled error.
 
     Returns:
-        Over all windows, rows and targets: mean absolute error, root mean square error, mean absolute scaled error
+        Over all windows, steps and targets: mean absolute error, root mean square error, mean absolute scaled error
         (Hyndman and Koehler 2006, International Journal of Forecasting 22, 679-688) and symmetric mean absolute
-        percentage error (from 0 to 200, as in the M4 competition); the first two for each row of the horizon too.
+        percentage error (from 0 to 200, as in the M4 competition). The first two for each step of the horizon too.
 
     Raises:
         ValueError: The shapes differ, or there is nothing to judge.
@@ -167,14 +167,14 @@ def score(forecaster: str, forecasts: Array, actual: Array, naive_error: float |
 
 
 def naive_error(series: NDArray[np.float32], period: int | None) -> float | None:
-    """Mean absolute error of the naive forecast within the training rows: what a scaled error is measured by.
+    """Returns the mean absolute error of the naive forecast within the training rows, the unit of scaled errors.
 
     Args:
         series: (rows,) of one target, training part only.
-        period: Rows in a season, for the seasonal naive forecast; the row before where there is none.
+        period: Rows in a season, for the seasonal naive forecast; None takes the row before.
 
     Returns:
-        In raw units; None where there are too few rows, or where the forecast is always right.
+        In raw units; None if there are too few rows, or if the naive forecast is always right.
     """
     lag = period or 1
     if len(series) <= lag:
@@ -183,13 +183,13 @@ def naive_error(series: NDArray[np.float32], period: int | None) -> float | None
 
 
 def _judge(losses: Mapping[str, Losses], dataset: Dataset) -> Verdict:
-    """Compares the model, which comes first, with the baseline that has the lowest mean loss."""
+    """Compares the model, whose losses come first, with the baseline that has the lowest mean loss."""
     model, *baselines = losses
     best = min(baselines, key=lambda name: float(losses[name].mean()))
     verdict = compare(losses[model], losses[best], best, horizon=dataset.train.targets.shape[1])
     if len(dataset.target_names) == 1:
         return verdict
-    sentence = f"In units of each target's standard deviation: {verdict.sentence}"  # they may have different units
+    sentence = f"In units of each target's standard deviation: {verdict.sentence}"  # units may differ
     return replace(verdict, sentence=sentence)
 
 
@@ -204,7 +204,7 @@ def _scores(forecasts: Mapping[str, Array], actual: Array, dataset: Dataset) -> 
 
 
 def _luck(p: float, forecasts: int, horizon: int) -> str:
-    """What the test says, or that there are too few forecasts for it."""
+    """Returns the result of the test, or that there are too few forecasts for it."""
     needed = least_origins(horizon)
     if forecasts < needed:
         return f"too few forecasts to tell skill from luck ({forecasts}, at least {needed} are needed)"

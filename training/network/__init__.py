@@ -1,1 +1,1 @@
-"""The stacked LSTM: its layers, and how they are put together."""
+"""The network: its layers, and how they are put together."""

@@ -2,13 +2,13 @@
 
 Four small layers, each a few plain operations on constants that were fitted on the training part:
 
-    Centre       what the values of a window are counted from
-    Spread       how far its values lie from there
+    Centre       the value that the values of a window are counted from
+    Spread       how far the values of a window lie from their centre
     Standardise  (windows - centre) / spread: what the recurrent layers see
     Restore      output * the targets' spread + the targets' centre: back to raw units
 
-`fit_scaling` finds the constants. They are part of a layer's configuration and not weights: nothing that resets, sweeps
-or averages weights can touch them.
+`fit_scaling` finds the constants. They belong to a layer's configuration and are not weights, so nothing that resets,
+sweeps or averages weights can change them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,18 +27,18 @@ CentreKind = Literal["constant", "mean", "last", "first", "running", "own"]
 SpreadKind = Literal["constant", "mean", "running"]
 
 SPREAD_FLOOR = 0.1
-"""Added (squared) to a window's own spread, as a share of the training part's: a flat window divides by no less."""
+"""Least spread of a window, as a share of the spread in the training part; added in quadrature."""
 
 CONSTANT_SPREAD = 4 * float(np.finfo(np.float32).eps)
-"""A spread below this share of a column's size is float32 rounding: the column is constant."""
+"""A spread below this share of a column's size is a rounding error of float32: the column is constant."""
 
 
 @keras.saving.register_keras_serializable(package="windowcast")
 class Centre(keras.layers.Layer):  # type: ignore[misc]
-    """What the values of a window are counted from.
+    """The value that the values of a window are counted from.
 
-    Kinds: `constant` is the same for all windows; `mean` and `last` are the window's mean and its last row. The others
-    never look ahead of a step: `first` is the window's first row, `running` the mean of the rows so far, `own` the row
+    Kinds: `constant` is the same for all windows; `mean` and `last` are the mean and the last step of the window. Three
+    kinds never look ahead of a step: `first` is the first step, `running` the mean of the steps so far, `own` the step
     itself.
 
     Input: windows, shape (batch, steps, features), raw units.
@@ -46,8 +46,8 @@ class Centre(keras.layers.Layer):  # type: ignore[misc]
     (batch, 1, features).
 
     Args:
-        kind: One of the above.
-        constant: The centre of each feature; only `constant` uses it.
+        kind: One of the kinds.
+        constant: The centre of each feature, for the kind `constant`.
     """
 
     def __init__(self, kind: CentreKind, constant: ArrayLike = (), **options: Any) -> None:
@@ -56,12 +56,12 @@ class Centre(keras.layers.Layer):  # type: ignore[misc]
         self.constant = np.asarray(constant, np.float32)
 
     def call(self, windows: Any) -> Any:
-        """Finds the centre of each window."""
+        """Returns the centre of each window."""
         first = windows[:, :1]
         match self.kind:
             case "constant":
                 return ops.reshape(self.constant, (1, 1, -1))
-            case "mean":  # counted from the first row: a sum of large numbers rounds differently in every engine
+            case "mean":  # counted from the first step: a sum of large numbers rounds differently in every engine
                 return first + ops.mean(windows - first, axis=1, keepdims=True)
             case "last":
                 return windows[:, -1:]
@@ -73,22 +73,23 @@ class Centre(keras.layers.Layer):  # type: ignore[misc]
                 return windows
 
     def get_config(self) -> dict[str, Any]:
-        """The layer's configuration as plain values."""
+        """Returns the layer's configuration as plain values."""
         return {**super().get_config(), "kind": self.kind, "constant": self.constant.tolist()}
 
 
 @keras.saving.register_keras_serializable(package="windowcast")
 class Spread(keras.layers.Layer):  # type: ignore[misc]
-    """How far the values of a window lie from its centre.
+    """How far the values of a window lie from their centre.
 
-    Kinds: `constant` is the same for all windows; `mean` is the root mean square over the window, `running` over the
-    rows so far, both with `SPREAD_FLOOR` times the constant added in quadrature.
+    Kinds: `constant` is the same for all windows; `mean` is the root mean square distance over the window, `running`
+    over the steps so far. `SPREAD_FLOOR` times the constant is added in quadrature to both.
 
     Input: windows, shape (batch, steps, features), raw units, and their centre.
-    Output: raw units, above zero, (1, 1, features), (batch, 1, features) or (batch, steps, features) in this order.
+    Output: raw units, above zero: (1, 1, features) for `constant`, (batch, 1, features) for `mean`, (batch, steps,
+    features) for `running`.
 
     Args:
-        kind: One of the above.
+        kind: One of the kinds.
         constant: The spread of each feature in the training part, raw units, above zero.
     """
 
@@ -98,7 +99,7 @@ class Spread(keras.layers.Layer):  # type: ignore[misc]
         self.constant = np.asarray(constant, np.float32)
 
     def call(self, windows: Any, centre: Any) -> Any:
-        """Finds the spread of each window."""
+        """Returns the spread of each window."""
         # Divided first, so that no square leaves float32, whatever the unit.
         distances = (windows - centre) / self.constant
         match self.kind:
@@ -111,7 +112,7 @@ class Spread(keras.layers.Layer):  # type: ignore[misc]
         return ops.sqrt(squares + SPREAD_FLOOR**2) * self.constant
 
     def get_config(self) -> dict[str, Any]:
-        """The layer's configuration as plain values."""
+        """Returns the layer's configuration as plain values."""
         return {**super().get_config(), "kind": self.kind, "constant": self.constant.tolist()}
 
 
@@ -124,7 +125,7 @@ class Standardise(keras.layers.Layer):  # type: ignore[misc]
     """
 
     def call(self, windows: Any, centre: Any, spread: Any) -> Any:
-        """Centres and divides."""
+        """Subtracts the centre and divides by the spread."""
         return (windows - centre) / spread
 
 
@@ -136,11 +137,20 @@ class Restore(keras.layers.Layer):  # type: ignore[misc]
     targets); the features' centre; the features' spread.
     Output: the shape of the network's output, raw units.
 
+    Example:
+        The features are load and temperature. The targets are the load, which strays twice as far from its centre as
+        within a window, and a price, which is no feature. So the load becomes 100 + 1 * 10 * 2, the price 30 - 1 * 5.
+
+        >>> scaling = {"selection": [[1, 0], [0, 0]], "fixed_centre": [0, 30], "fixed_spread": [0, 5], "ratio": [2, 1]}
+        >>> output, centre, spread = np.array([[[[1.0, -1.0]]], [[[100.0, 20.0]]], [[[10.0, 3.0]]]], np.float32)
+        >>> Restore(**scaling, yardstick=[1, 1])(output, centre, spread).numpy().tolist()
+        [[[120.0, 25.0]]]
+
     Args:
-        selection: Shape (features, targets): 1 where the target is that feature, else 0.
+        selection: Shape (features, targets): 1 where the target is the feature, else 0.
         fixed_centre: Shape (targets,), raw units: the centre of a target that is no feature, else 0.
         fixed_spread: Shape (targets,), raw units: the spread of a target that is no feature, else 0.
-        ratio: Shape (targets,): how much farther targets lie from their centre than the window's own values do.
+        ratio: Shape (targets,): how much farther the targets lie from their centre than the values of a window do.
         yardstick: Shape (targets,), raw units: what the loss divides errors by.
     """
 
@@ -170,13 +180,13 @@ class Restore(keras.layers.Layer):  # type: ignore[misc]
         return output * spread + centre
 
     def get_config(self) -> dict[str, Any]:
-        """The layer's configuration as plain values."""
+        """Returns the layer's configuration as plain values."""
         names = ("selection", "fixed_centre", "fixed_spread", "ratio", "yardstick")
         return {**super().get_config(), **{name: getattr(self, name).tolist() for name in names}}
 
 
 class Kinds(NamedTuple):
-    """What a scale means for each of the layers."""
+    """What a scale means for each layer."""
 
     centre: CentreKind
     """What the network's inputs are counted from."""
@@ -187,7 +197,10 @@ class Kinds(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Everything the layers need, fitted on the training part. The fields are the layers' arguments."""
+    """Everything that the layers need, fitted on the training part.
+
+    The fields are the arguments of `Centre`, `Spread` and `Restore`; `Restore` has an example.
+    """
 
     kinds: Kinds
     centre: NDArray[np.float32]
@@ -200,16 +213,16 @@ class Scaling:
 
 
 def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
-    """Fits the scaling on the training part; validation and test are never looked at.
+    """Fits the scaling on the training part. Validation and test are not used.
 
     A spread is the root mean square distance from the centre. A column that never leaves its centre is divided by its
     own size instead: nothing divides by zero, and a later change of the column stays a sensible number.
 
     Args:
-        dataset: Its names and its training part are used.
-        scale: What values are counted from. A target that is no feature has no value in the window, so it is always
-            counted from its mean in the training part.
-        output: `sequence` learns from a forecast after every step, so no step may be counted from rows after it.
+        dataset: The data set; its names and its training part are used.
+        scale: What values are counted from. A target that is no feature has no value in the window, so it is counted
+            from its mean in the training part.
+        output: `sequence` learns from a forecast after every step, so no step may be counted from later steps.
 
     Returns:
         The constants of the layers; for the scale `none`, constants that change nothing.
@@ -230,7 +243,7 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
     )
 
     def last_distances() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Targets minus the centre of the window's last step, and the spread there: both (windows, ., targets)."""
+        """Yields targets minus the centre of the last step, and the last step's spread: both (windows, ., targets)."""
         find_spread = Spread(kinds.spread, spread)
         for chunk in chunks(windows, targets):
             from_where = np.asarray(find_target_centre(windows[chunk]))[:, -1:] @ selection + fixed_centre
@@ -250,7 +263,7 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
 
 
 def no_scaling(selection: NDArray[np.float32]) -> Scaling:
-    """Constants that change nothing.
+    """Returns constants that change nothing.
 
     Args:
         selection: As for `Restore`, shape (features, targets).
@@ -270,7 +283,7 @@ def no_scaling(selection: NDArray[np.float32]) -> Scaling:
 
 
 def kinds_of(scale: Scale, output: Output) -> Kinds:
-    """What a scale means for each of the layers."""
+    """Returns what a scale means for each layer."""
     match scale, output:
         case "window", "last":
             return Kinds("mean", "mean", "mean")
@@ -285,20 +298,20 @@ def kinds_of(scale: Scale, output: Output) -> Kinds:
 
 
 def _mean_so_far(values: Any) -> Any:
-    """The mean of the rows up to each row; (batch, steps, features) in and out."""
+    """Returns the mean of the steps up to each step; (batch, steps, features) in and out."""
     steps = values.shape[1]
     weights = np.tril(np.ones((steps, steps))) / np.arange(1, steps + 1)[:, None]
     return ops.matmul(weights.astype(np.float32), values)
 
 
 def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of each column of (windows, rows, columns)."""
+    """Returns the mean of each column of (windows, rows, columns)."""
     total = sum(values[chunk].sum(axis=(0, 1), dtype=np.float64) for chunk in chunks(values))
     return np.asarray(total / (values.shape[0] * values.shape[1]), np.float32)
 
 
 def _root_mean_square(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Root mean square of each column of all pieces, (windows, rows, columns)."""
+    """Returns the root mean square of each column of all pieces, each (windows, rows, columns)."""
     squares, rows = np.zeros(()), 0
     for piece in pieces:
         squares = squares + np.asarray(np.square(piece, dtype=np.float64).sum(axis=(0, 1)))
@@ -307,6 +320,6 @@ def _root_mean_square(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.float
 
 
 def _guarded(spread: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The spread, or where it is nothing but rounding the size of the column, or 1 where that is zero too."""
+    """Returns the spread. Where it is only rounding error, returns the column's size instead, or 1 if that is zero."""
     constant = spread <= CONSTANT_SPREAD * size
     return np.where(constant, np.where(size > 0, size, 1), spread).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Linear maps of a window: what every simple forecaster is, and where the network's linear path starts."""
+"""Linear maps of a window: every simple forecaster is one, and the network's linear path starts from one."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,17 +14,17 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A forecaster that multiplies rows by weights, after counting them from a row of reference.
+    """A forecaster that counts rows from a row of reference and multiplies them by weights.
 
     forecast = reference of the targets + (rows - reference) * weights + bias, all in raw units.
 
     Attributes:
-        name: What it is called in scores and verdicts.
+        name: Its name in scores and verdicts.
         weights: (rows * columns, horizon * targets).
         bias: (horizon * targets,).
-        selection: (columns, targets): 1 where the target is that column, else 0.
+        selection: (columns, targets): 1 where the target is the column, else 0.
         centre: (columns,) the reference; None for the last row.
-        sees: The rows: the features in the window, or the targets' own past, which no client sends.
+        sees: What the rows are: the features in the window, or the targets' own past, which no client sends.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Linear:
 
     @property
     def is_publishable(self) -> bool:
-        """Whether a window is all that it needs."""
+        """Whether a window is all that the forecaster needs."""
         return self.sees == "window"
 
     def forecast(self, part: Part) -> Array:

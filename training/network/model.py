@@ -1,14 +1,14 @@
 """The network: raw windows in, raw forecasts out, a stack of recurrent layers in between.
 
-Every layer has a fixed name, so that whoever reads a trained model, to export or to rebuild it, finds its way:
+Every layer has a fixed name, by which export and `rebuild` find it in a trained model:
 
     windows                     input, (batch, steps, features), raw units
-    centre, spread, scale       see `layers`; `target_centre` too, where forecasts are counted from another row
-    noise                       on what the stack sees, in training only; where the configuration asks for it
+    centre, spread, scale       see `layers`; `target_centre` too, if forecasts are counted from another step
+    noise                       on the input of the stack, in training only; with `--noise`
     recurrent_1, dropout_1 ...  the stack, first to last; dropout between two layers
     head                        Dense
-    flat, skip, sum             the linear path past the stack, Dense too, and what it adds; where asked for
-    rows                        reshaped to (horizon, targets)
+    flat, skip, sum             the linear path past the stack, a Dense layer, and its sum with the head; with `--skip`
+    rows                        reshapes to (horizon, targets)
     forecast                    output, raw units
 """
 
@@ -29,26 +29,26 @@ from training.network.ridge import fit_ridge
 Array = NDArray[np.float32]
 
 FORECAST_WINDOWS = 1024
-"""Windows forecast in one call: enough to keep the processor busy, few enough to keep memory small."""
+"""Windows that one call forecasts: enough to keep the processor busy, few enough to keep memory small."""
 
 
 @keras.saving.register_keras_serializable(package="windowcast")
 class LstmBias(keras.initializers.Initializer):  # type: ignore[misc]
-    """Starts the biases of an LSTM at zero, but for those of the forget gate, second in Keras' order i, f, c, o.
+    """Starts the biases of an LSTM at zero, except for the forget gate, which is second in Keras' order i, f, c, o.
 
     Args:
-        forget: Where the forget gate's start; 1 is Keras' own choice, 3 to 5 suits memories of a hundred steps.
+        forget: Start of the forget gate's biases; 1 is Keras' own choice, 3 to 5 suits memories of a hundred steps.
     """
 
     def __init__(self, forget: float) -> None:
         self.forget = forget
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """The biases of the four gates one after the other."""
+        """Returns the biases of the four gates, one gate after the other."""
         return keras.ops.repeat(keras.ops.convert_to_tensor([0.0, self.forget, 0.0, 0.0], dtype), shape[0] // 4)
 
     def get_config(self) -> dict[str, Any]:
-        """The initialiser's configuration as plain values."""
+        """Returns the initialiser's configuration as plain values."""
         return {"forget": self.forget}
 
 
@@ -60,7 +60,7 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
 
     Args:
         config: The fields under Model, and the seed.
-        dataset: Gives names, shapes and the training part.
+        dataset: The data set; its names, its shapes and its training part are used.
 
     Returns:
         A model of windows (batch, steps, features) in raw units, whose output is the forecast (batch, horizon, targets)
@@ -76,10 +76,10 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
 
 
 def linear_model(linear: Linear, window_shape: tuple[int, ...], forecast_shape: tuple[int, ...]) -> keras.Model:
-    """A linear map as a model like any other, with its linear path alone.
+    """Builds a model that is a linear map: it has the linear path alone.
 
     Args:
-        linear: One that sees windows.
+        linear: A map that sees windows.
         window_shape: (steps, features).
         forecast_shape: (horizon, targets).
     """
@@ -101,7 +101,7 @@ def linear_model(linear: Linear, window_shape: tuple[int, ...], forecast_shape: 
 
 
 def linear_config() -> TrainingConfig:
-    """The fields under Model of a model without a network; they cannot be trained, hence not be asked for."""
+    """Returns the fields under Model of a model without a network. No user can ask for them, as nothing is trained."""
     return TrainingConfig.model_construct(units=(), skip=True)
 
 
@@ -114,7 +114,7 @@ def assemble_model(
         config: The fields under Model.
         window_shape: (steps, features).
         forecast_shape: (horizon, targets).
-        scaling: What the scaling layers are made of.
+        scaling: The constants of the scaling layers.
     """
     windows = keras.Input(window_shape, name="windows")
     centre = target_centre = Centre(scaling.kinds.centre, scaling.centre, name="centre")(windows)
@@ -139,7 +139,7 @@ def assemble_model(
 
 
 def serving_model(model: keras.Model) -> keras.Model:
-    """The model as it is served: one forecast per window, the one after its last step.
+    """Returns the model as it is served: one forecast per window, after the window's last step.
 
     Args:
         model: As `build_model` makes it.
@@ -181,12 +181,12 @@ class Forecaster:
 
 
 def _sum_of_paths(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
-    """The scaled forecast, flat: what the stack makes of the scaled windows, and what the linear path does."""
+    """Returns the scaled forecast, flat: the sum of the stack and of the linear path."""
     paths = []
     if config.units:
         noisy = keras.layers.GaussianNoise(config.noise, name="noise")(scaled) if config.noise else scaled
         hidden = _recurrent_stack(noisy, config)
-        # Beside a linear path the stack starts with nothing to say.
+        # Beside a linear path the stack starts by adding nothing.
         start = "zeros" if config.skip else "glorot_uniform"
         paths.append(keras.layers.Dense(numbers, kernel_initializer=start, name="head")(hidden))
     if config.skip:
@@ -195,7 +195,7 @@ def _sum_of_paths(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
 
 
 def _recurrent_stack(hidden: Any, config: TrainingConfig) -> Any:
-    """Stacks the recurrent layers; all but the last, and for `sequence` the last too, hand on every step."""
+    """Stacks the recurrent layers. Every layer but the last hands on every step; for `sequence` the last does too."""
     for number, units in enumerate(config.units, start=1):
         last = number == len(config.units)
         layer = _recurrent_layer(config, units, return_sequences=not last or config.output == "sequence", number=number)
@@ -206,7 +206,7 @@ def _recurrent_stack(hidden: Any, config: TrainingConfig) -> Any:
 
 
 def _recurrent_layer(config: TrainingConfig, units: int, *, return_sequences: bool, number: int) -> keras.layers.Layer:
-    """One recurrent layer. A graph with cuDNN operations could not be served on a CPU, hence never any."""
+    """Makes a recurrent layer without cuDNN, whose operations could not be served on a CPU."""
     name = f"recurrent_{number}"
     # Bidirectional names its two halves after the layer it wraps.
     inner = f"{config.cell}_{number}" if config.bidirectional else name

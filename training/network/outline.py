@@ -1,15 +1,16 @@
 """The shapes of a network, layer by layer, in the words of Keras and of PyTorch, without building it.
 
-Of a window (batch, steps, features), a recurrent layer of H units makes:
+A recurrent layer of H units turns a window (batch, steps, features) into:
 
                  Keras                                             PyTorch (batch_first=True)
     output       (batch, steps, H) with return_sequences=True,     (batch, steps, H), always every step;
                  else (batch, H), the last step's                  output[:, -1] is the last step's
     states       (batch, H) each, with return_state=True           h_n and c_n (layers * directions, batch, H)
 
-An LSTM has a hidden and a cell state, a GRU and a simple RNN only a hidden one. Two directions are put side by side,
-2 * H wide; each keeps its own states, and what stands for the last step is the forward one's last and the backward
-one's first. Keras counts layers one by one, and so does this: each is an `nn.LSTM` with num_layers=1 there.
+An LSTM has a hidden and a cell state, a GRU and a simple RNN have a hidden state only. Two directions are put side by
+side, 2 * H wide. Each direction keeps its own states; the output of the last step joins the forward direction's last
+step and the backward direction's first. Keras counts layers one by one, and so does this module: each layer is an
+`nn.LSTM` with num_layers=1.
 
 Parameters (torch.nn.LSTM, GRU, RNN; keras.layers.LSTM, GRU, SimpleRNN), G gates, F inputs:
 Keras G * H * (F + H + 1), but 2 biases for a GRU (reset_after); PyTorch G * H * (F + H + 2), always 2 biases.
@@ -40,10 +41,10 @@ class Layer:
     """One layer in the words of one library.
 
     Attributes:
-        call: How the layer is written there.
+        call: How the layer is written in the library.
         takes: Shape of its input.
         gives: Shape of its output.
-        states: Name and shape of each of its final states; none for a layer that has no memory.
+        states: Name and shape of each final state; empty for a layer without memory.
         parameters: How many numbers are trained.
     """
 
@@ -56,7 +57,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What goes into a network and what comes out: (steps, features) and (horizon, targets)."""
+    """The sizes of a network's input (steps, features) and output (horizon, targets)."""
 
     steps: int
     features: int
@@ -65,7 +66,7 @@ class Task:
 
     @classmethod
     def of(cls, config: TrainingConfig) -> Self:
-        """The task of a configuration. A file need not be there: what it is asked for is named.
+        """Returns the task of a configuration. A data file need not exist: the configuration names its columns.
 
         Raises:
             TrainingError: The configuration does not fit the built-in series it names.
@@ -77,11 +78,11 @@ class Task:
 
 
 def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
-    """The layers that are trained, first to last, as Keras has them.
+    """Yields the layers that are trained, first to last, as Keras has them.
 
     Args:
         config: The fields under Model.
-        task: What goes in and comes out.
+        task: The sizes of input and output.
     """
     steps, width = task.steps, task.features
     directions = 1 + config.bidirectional
@@ -107,7 +108,7 @@ def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
 
 
 def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
-    """The same layers as PyTorch has them, from the shapes that its documentation gives."""
+    """Yields the same layers as PyTorch has them, with the shapes of its documentation."""
     steps, width = task.steps, task.features
     directions = 1 + config.bidirectional
     for units in config.units:
@@ -137,7 +138,7 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
 
 
 def _linear_path(task: Task, flatten: str, dense: str, add: str) -> Iterator[Layer]:
-    """The path of `--skip` from the window past the cells, and the sum of both, by what the layers are called."""
+    """Yields the linear path of `--skip` past the cells, and the sum of both paths, by the names of the layers."""
     numbers, outputs = task.steps * task.features, task.horizon * task.targets
     yield Layer(flatten, (BATCH, task.steps, task.features), (BATCH, numbers), (), 0)
     yield Layer(dense, (BATCH, numbers), (BATCH, outputs), (), (numbers + 1) * outputs)
@@ -145,7 +146,7 @@ def _linear_path(task: Task, flatten: str, dense: str, add: str) -> Iterator[Lay
 
 
 def _last_step(config: TrainingConfig) -> str:
-    """What Keras gives without return_sequences: of two directions, each has read the whole window."""
+    """Returns the output of Keras without return_sequences: each direction has read the whole window."""
     if not config.bidirectional:
         return "output[:, -1]"
     return "torch.cat([h_n[0], h_n[1]], dim=-1)"
@@ -156,7 +157,7 @@ def _parameters(cell: Cell, inputs: int, units: int, biases: int) -> int:
 
 
 def shape_table(title: str, layers: Iterator[Layer]) -> Table:
-    """A line for each layer and each of its states, and the sum of the parameters."""
+    """Returns a table with a line for each layer and each of its states, and the sum of the parameters."""
     table = Table(title=title, title_justify="left", show_footer=True)
     listed = list(layers)
     table.add_column("layer", "", overflow="fold")
@@ -171,12 +172,12 @@ def shape_table(title: str, layers: Iterator[Layer]) -> Table:
 
 
 def shown(shape: Shape) -> str:
-    """A shape as one writes it: `(batch, 30, 1)`."""
+    """Returns a shape as one writes it: `(batch, 30, 1)`."""
     return f"({', '.join(map(str, shape))})" if len(shape) > 1 else f"({shape[0]},)"
 
 
 def table_titles(config: TrainingConfig) -> tuple[str, str]:
-    """What the two tables are called."""
+    """Returns the titles of the two tables."""
     kind = "one forecast after every step (many to many)" if config.output == "sequence" else "many to one"
     return (
         f"Keras, {kind}; the states are given with return_state=True",

@@ -1,8 +1,8 @@
-"""The linear autoregression: the rows that follow a window, from the rows in it, by least squares with a penalty.
+"""The linear autoregression: forecasts the rows after a window from the rows in it, by least squares with a penalty.
 
-Ridge regression (Hoerl and Kennard 1970, Technometrics 12, 55-67), one for every row of the horizon (direct forecasts),
-in closed form, on whatever the scaling layers make of a window. In the scale of the last row it is the NLinear of Zeng
-et al. 2023 (AAAI 37, 11121-11128): the hardest of the simple baselines, fitted in milliseconds.
+Ridge regression (Hoerl and Kennard 1970, Technometrics 12, 55-67), one for every step of the horizon (direct
+forecasts), in closed form, on scaled windows. With values counted from the last row it is the NLinear of Zeng et al.
+2023 (AAAI 37, 11121-11128): the hardest simple baseline to beat, fitted in milliseconds.
 """
 
 import math
@@ -25,20 +25,20 @@ TAIL = 0.2
 """Share of the training windows, the latest, on which the penalty is chosen."""
 
 LARGEST_INPUTS = 2048
-"""Of longer windows only the last rows are looked at, with no more numbers than this."""
+"""Most numbers of a window that are used; of a longer window only the last rows are."""
 
 LARGEST_WORK = 10**11
-"""Of more windows only evenly spaced ones are looked at: windows times inputs squared stay below this."""
+"""Limit of windows times inputs squared; of more windows only evenly spaced windows are used."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Samples:
-    """Windows and what follows them, as regressions see them; read in chunks, because windows overlap.
+    """Scaled windows and targets; read in chunks, because windows overlap.
 
     Attributes:
         part: Windows to learn from.
-        scaling: What turns windows into inputs and targets into outputs.
-        rows: The last rows of a window that are looked at.
+        scaling: Turns windows into inputs and targets into outputs.
+        rows: How many of a window's last rows are used.
     """
 
     part: Part
@@ -49,7 +49,7 @@ class _Samples:
         return len(self.part.windows)
 
     def chunks(self) -> Iterator[tuple[Matrix, Matrix]]:
-        """Inputs (n, rows * features) and outputs (n, horizon * targets), both scaled."""
+        """Yields inputs (n, rows * features) and outputs (n, horizon * targets), both scaled."""
         kinds, scaling = self.scaling.kinds, self.scaling
         find_centre, find_target_centre = (Centre(kind, scaling.centre) for kind in (kinds.centre, kinds.target_centre))
         find_spread = Spread(kinds.spread, scaling.spread)
@@ -66,7 +66,7 @@ class _Samples:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where inputs and outputs are counted from, and by what inputs are divided, so that one penalty suits them all."""
+    """Means and spreads of inputs and outputs. Inputs are divided by theirs, so that one penalty suits all of them."""
 
     mean: Matrix
     spread: Matrix
@@ -75,7 +75,7 @@ class _Frame:
 
     @classmethod
     def of(cls, samples: _Samples) -> Self:
-        """Means and standard deviations; a column that is nothing but rounding is divided by infinity."""
+        """Measures means and standard deviations; a column that is only rounding error is divided by infinity."""
         sums: list[Matrix] = [np.zeros(())] * 2
         for chunk in samples.chunks():
             sums = [total + values.sum(axis=0) for total, values in zip(sums, chunk, strict=True)]
@@ -94,17 +94,17 @@ class _Frame:
         return cls(means[0], spreads[0], means[1], spreads[1])
 
     def products(self, samples: _Samples) -> tuple[Matrix, Matrix]:
-        """Inputs' products with each other, and with the outputs, summed over samples and divided by their number."""
+        """Returns the mean products of inputs with each other, and of inputs with outputs."""
         own: Matrix = np.zeros(())
         across: Matrix = np.zeros(())
         for inputs, outputs in samples.chunks():
-            inputs = (inputs - self.mean) / self.spread  # noqa: PLW2901 - the raw ones are never wanted
+            inputs = (inputs - self.mean) / self.spread  # noqa: PLW2901 - the raw inputs are not needed again
             own = own + inputs.T @ inputs
             across = across + inputs.T @ (outputs - self.output_mean)
         return own / len(samples), across / len(samples)
 
     def errors(self, samples: _Samples, candidates: list[Matrix]) -> Matrix:
-        """(candidates,): the square error of each matrix of weights, outputs divided by their own spread."""
+        """Returns the square error of each matrix of weights (candidates,), outputs divided by their spread."""
         total = np.zeros(len(candidates))
         for inputs, outputs in samples.chunks():
             scaled = (inputs - self.mean) / self.spread
@@ -117,7 +117,8 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
     """Fits the regression on the training part, in the space of a scaling.
 
     Args:
-        dataset: Its training part is used; the penalty is chosen on the latest of its windows, then all are fitted.
+        dataset: The data set; its training part is used. The penalty is chosen on the latest windows, then all windows
+            are fitted.
         scaling: As `fit_scaling` makes it for forecasts after the last step.
 
     Returns:
@@ -138,20 +139,20 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
 
 
 def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> Linear:
-    """The regression as a map of raw windows, in the scaling that suits it best.
+    """Returns the regression as a map of raw windows, in the scaling that suits it best.
 
     Args:
         dataset: As for `fit_ridge`.
-        scalings: Each the same for all windows, or counting them from their last row. Of several that one is taken in
-            which the earlier training windows forecast the latest ones with the lowest mean absolute error.
-        name: Of the baseline.
+        scalings: Each is the same for all windows, or counts them from their last row. Of several the scaling is taken
+            in which the earlier training windows forecast the latest windows with the lowest mean absolute error.
+        name: Name of the baseline.
     """
     scaling = scalings[0] if len(scalings) == 1 else min(scalings, key=lambda each: _late_error(dataset, each))
     return _raw_map(dataset, scaling, name)
 
 
 def _late_error(dataset: Dataset, scaling: Scaling) -> float:
-    """Mean absolute error on the latest training windows of what is fitted on those before, by the targets' spread."""
+    """Fits the earlier training windows, and returns the mean absolute error on the latest, in the targets' spread."""
     early, late = _before_and_after(dataset.train)
     if not len(early.windows) or not len(late.windows):
         return math.inf
@@ -173,7 +174,7 @@ def _raw_map(dataset: Dataset, scaling: Scaling, name: str) -> Linear:
 
 
 def _choose_strength(samples: _Samples) -> float:
-    """The penalty under which the earlier windows forecast the latest ones best; the two share no target."""
+    """Returns the penalty with which the earlier windows forecast the latest windows best; the two share no target."""
     early, late = (replace(samples, part=part) for part in _before_and_after(samples.part))
     if len(early) < 2 or not len(late):
         return STRENGTHS[-1]
@@ -184,7 +185,7 @@ def _choose_strength(samples: _Samples) -> float:
 
 
 def _before_and_after(part: Part) -> tuple[Part, Part]:
-    """The latest windows, a share of `TAIL`, after those before them; the two share no target."""
+    """Returns the earlier windows and the latest windows, a share of `TAIL`; the two share no target."""
     tail = int(len(part.windows) * TAIL)
     head = max(0, len(part.windows) - tail - part.targets.shape[1] + 1)
     return part.between(0, head), part.between(len(part.windows) - tail, len(part.windows))

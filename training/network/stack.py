@@ -1,34 +1,31 @@
-"""Layers of your own as a stack on windows, and what is wrong where they do not fit."""
+"""Layers of your own as a stack on windows, or what to do if they do not fit."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
 
 from training.data.checks import Shape, sizes
 from training.errors import ShapeError
 
-if TYPE_CHECKING:
-    import keras
 
-
-def assemble(layers: Iterable["keras.layers.Layer"], window_shape: Sequence[int]) -> "keras.Sequential":
+def assemble(layers: Iterable[keras.layers.Layer], window_shape: Sequence[int]) -> keras.Sequential:
     """Stacks layers of your own on windows.
 
-    `python -m training fuse` makes a version of what comes out, once it is exported, if it is recurrent layers of one
-    kind and then one Dense layer.
+    `python -m training fuse` makes a version of an exported stack, if it has recurrent layers of one kind and then one
+    Dense layer.
 
     Args:
-        layers: First to last, not built yet.
+        layers: The layers, first to last, not built yet.
         window_shape: (steps, features).
 
     Returns:
         A model of windows (batch, steps, features).
 
     Raises:
-        ShapeError: The window has no two sizes, or a layer is given no steps because the one before it lacks
+        ShapeError: The window does not have two sizes, or a layer gets no steps because the layer before it lacks
             return_sequences.
     """
-    import keras  # noqa: PLC0415  # takes seconds, and whoever only cuts windows needs none of it
-
     if len(window_shape) != 2:
         remedy = "windows of one feature have the shape (steps, 1): windows = windows[..., np.newaxis]"
         raise ShapeError("window_shape", "(steps, features)", tuple(window_shape), remedy)

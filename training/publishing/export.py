@@ -1,4 +1,4 @@
-"""Turns a trained model into a version: a SavedModel, golden rows, the fused twin and a manifest, each proved."""
+"""Turns a trained model into a version: SavedModel, golden rows, fused twin and manifest, each of them checked."""
 
 import platform
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from training.publishing.saved_model import save_model
 from training.publishing.twin import build_twin, write_twin
 
 Annex = Callable[[Path, Manifest], None]
-"""Adds files to the folder of a version whose manifest is complete but for the checksums."""
+"""Adds files to the folder of a version. The manifest is complete except for the checksums."""
 
 
 def export(
@@ -38,12 +38,12 @@ def export(
     """Publishes a model as the next version of `config.name`.
 
     Args:
-        model: Maps windows (batch, steps, features) to forecasts (batch, horizon, targets), both raw.
-        config: What trained it.
-        dataset: What it was trained on.
-        scores: Its errors on the test part, first its own, then the baselines'.
-        verdict: How it compares, in one sentence.
-        annex: Adds what else belongs to the version, if anything.
+        model: Maps windows (batch, steps, features) to forecasts (batch, horizon, targets), both in raw units.
+        config: How the model was trained.
+        dataset: What the model was trained on.
+        scores: Errors on the test part; those of `model` come first.
+        verdict: How the model compares, in one sentence.
+        annex: Adds further files to the version.
 
     Returns:
         The folder of the version.
@@ -63,7 +63,7 @@ def export(
             created=datetime.now(UTC),
             contract=contract,
             config=config.model_dump(mode="json"),
-            data=DataFingerprint.model_validate(asdict(dataset.provenance)),
+            data=DataFingerprint(**asdict(dataset.provenance), notices=dataset.provenance.notices),
             versions=releases(),
             scores=tuple(scores),
             verdict=verdict,
@@ -76,7 +76,7 @@ def export(
 
 
 def make_contract(dataset: Dataset) -> Contract:
-    """The shapes, names, units and training ranges that the server will enforce and show."""
+    """Returns the shapes, names, units and training ranges that the server will enforce and show."""
     windows, targets = dataset.train.windows, dataset.train.targets
     minima, maxima = windows.min(axis=(0, 1)), windows.max(axis=(0, 1))
     scales = targets.astype(np.float64).std(axis=(0, 1))
@@ -97,7 +97,7 @@ def make_contract(dataset: Dataset) -> Contract:
 
 
 def _try_twin(engine: Engine, model: keras.Model, contract: Contract, golden: Golden, folder: Path) -> str | None:
-    """Adds the fused twin to the folder of the SavedModel; returns why not, where there can be none."""
+    """Adds the fused twin to the folder of the SavedModel, or returns why the model has none."""
     try:
         twin = build_twin(model, contract)
         check_twin(twin, engine.predict, contract, golden)
@@ -108,7 +108,7 @@ def _try_twin(engine: Engine, model: keras.Model, contract: Contract, golden: Go
 
 
 def releases() -> dict[str, str]:
-    """What the version is made with."""
+    """Returns the releases that make a version."""
     return {
         "windowcast": __version__,
         "python": platform.python_version(),

@@ -1,9 +1,9 @@
-"""`python -m training fuse`: gives a model that has none a fused twin, and publishes it as a new version.
+"""`python -m training fuse`: gives a model without a fused twin a twin, and publishes it as a new version.
 
-A version of ours keeps its SavedModel, its golden rows, its report and all that its manifest says. Report and
-configuration tell of the training, so they keep the name that the model had then. A SavedModel from elsewhere becomes a
-version: rebuilt with our layers, written anew under our names, and with a manifest that says what is known. Either twin
-is compared with the SavedModel as it was found before anything is published.
+A version of ours keeps its SavedModel, its golden rows, its report and what its manifest says. Report and configuration
+describe the training, so they keep the model's name of that time. A foreign SavedModel becomes a version: it is rebuilt
+with our layers and written with our names, and its manifest says what is known. Every twin is compared with the
+SavedModel as it was found, before anything is published.
 """
 
 import re
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.arrays import Array
-from app.engines.choice import replay
+from app.engines.proof import check_golden_rows
 from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, TensorFlowEngine
 from app.version.golden import PARITY_BATCHES, Golden, probe_windows, with_scales
 from app.version.manifest import (
@@ -45,14 +45,14 @@ def fuse(path: Path, name: str | None = None, models_dir: Path | None = None) ->
 
     Args:
         path: Folder of a version, or of a SavedModel.
-        name: Model whose next version it becomes; that of the version, or the folder's own name, unless given.
-        models_dir: Folder that holds the models; that of the version, or `models`, unless given.
+        name: Model whose next version is published; unless given, the version's model, or the folder's own name.
+        models_dir: Folder that holds the models; unless given, the version's, or `models`.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        FusionError: There is no model, it has a twin already, or it cannot have one. Nothing is published.
+        FusionError: There is no model, the model has a twin already, or it cannot have a twin. Nothing is published.
         ArtifactError: The version is damaged.
         ExportError: The new version could not be written.
     """
@@ -65,7 +65,7 @@ def fuse(path: Path, name: str | None = None, models_dir: Path | None = None) ->
 
 
 def _model_dir(path: Path, name: str | None, models_dir: Path | None, *, is_version: bool) -> Path:
-    """Where the new version goes. A folder that is a number is a version, of ours or not: the name stands above it."""
+    """Returns the folder of the new version's model. A folder with a number is a version: its parent has the name."""
     named = path.parent.name if is_version or re.fullmatch(VERSION_PATTERN, path.name) else path.name
     beside = path.parent.parent if is_version else TrainingConfig.model_fields["models_dir"].default
     model_name = named if name is None else name
@@ -112,7 +112,7 @@ def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
 
     with building_dir(model_dir) as building:
         engine = save_model(model, contract, building)
-        replay(engine, golden, contract, building)
+        check_golden_rows(engine, golden, contract, building)
         golden.save(building)
         write_twin(twin, building)
         made_with, files = releases(), digest_files(building)
@@ -134,10 +134,10 @@ def _load(folder: Path) -> Any:
 
 
 def _read_contract(signature: Any) -> Contract:
-    """What a signature promises; features and targets are numbered, and a lone row of outputs is the horizon.
+    """Reads a contract off a signature. Features and targets are numbered; a lone axis of outputs is the horizon.
 
     Raises:
-        NotFusable: It is not one of windows (batch, steps, features) -> forecasts (batch, horizon[, targets]).
+        NotFusable: The signature does not map windows (batch, steps, features) to (batch, horizon[, targets]).
     """
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(inputs) != 1 or len(outputs) != 1:
@@ -154,7 +154,7 @@ def _read_contract(signature: Any) -> Contract:
 
 
 def _sizes(tensor: Any, needed: str, axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes of a tensor behind the batch, which must be open, and they must not."""
+    """Returns the sizes of a tensor without the batch. The batch must be open, and every other size fixed."""
     shape = tuple(tensor.shape)
     if tensor.dtype != tf.float32 or len(shape) not in axes or shape[0] is not None or None in shape[1:]:
         found = f"{tensor.dtype.name} {str(shape).replace('None', 'any')}"
@@ -165,8 +165,8 @@ def _sizes(tensor: Any, needed: str, axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _input_remedy(shape: tuple[int | None, ...]) -> str:
-    """The line that gives a model windows for an input, behind a semicolon."""
-    if len(shape) == 2:  # windows of one feature, most likely
+    """Returns the line that gives a model windows as its input, after a semicolon."""
+    if len(shape) == 2:  # most likely windows of one feature
         steps = shape[1] or "steps"
         return f"; begin it with keras.Input(({steps}, 1)) and train it on windows[..., np.newaxis]"
     if len(shape) == 3:
@@ -176,7 +176,7 @@ def _input_remedy(shape: tuple[int | None, ...]) -> str:
 
 
 def _as_predictor(signature: Any, contract: Contract) -> Callable[[Array], Array]:
-    """The signature as it was found, as a function of arrays."""
+    """Returns the signature as it was found, as a function of arrays."""
     input_name, output_name = (
         next(iter(signature.structured_input_signature[1])),
         next(iter(signature.structured_outputs)),

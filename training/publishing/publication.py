@@ -1,7 +1,7 @@
 """Publishes a version: whole, or not at all.
 
-A version is built in a hidden folder beside its brothers, written through to the disk, and renamed to the next free
-number. Whatever ends the process before the rename leaves no folder that a server would look at.
+A version is built in a hidden folder beside the other versions, written through to the disk, and renamed to the next
+free number. If the process ends before the rename, it leaves no folder that a server would load.
 """
 
 import os
@@ -20,14 +20,14 @@ from training.errors import ExportError
 
 BUILDING_PREFIX = ".building-"
 STALE_SECONDS = 24 * 3600
-"""Age at which the folder of an export that was killed is cleared away; no export takes that long."""
+"""Age at which the folder of an export that was killed is removed; no export takes that long."""
 
 
-def require_room(model_dir: Path) -> None:
-    """Refuses a folder that no version can be written to, before there is one to lose.
+def check_room(model_dir: Path) -> None:
+    """Checks that a version can be written to a folder, before there is a version to lose.
 
     Raises:
-        ExportError: It, or the folder that it would be made in, cannot be written to.
+        ExportError: The folder, or the folder in which it would be made, cannot be written to.
     """
     place = next(path for path in (model_dir, *model_dir.absolute().parents) if path.exists())
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
@@ -37,7 +37,12 @@ def require_room(model_dir: Path) -> None:
 
 @contextmanager
 def building_dir(model_dir: Path) -> Iterator[Path]:
-    """A folder to build in, on the same filesystem; gone afterwards unless it was published."""
+    """Makes a folder to build in, on the same filesystem, and removes it afterwards unless it was published.
+
+    Raises:
+        ExportError: The version could not be written.
+        KeyboardInterrupt: Says so if the version had been published already.
+    """
     building = model_dir / f"{BUILDING_PREFIX}{uuid4().hex}"
     is_made = False
     try:
@@ -61,17 +66,17 @@ def building_dir(model_dir: Path) -> Iterator[Path]:
 
 def _clear_stale(model_dir: Path) -> None:
     for path in model_dir.glob(f"{BUILDING_PREFIX}*"):
-        with suppress(FileNotFoundError):  # another export was first
+        with suppress(FileNotFoundError):  # another export removed it first
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
 
 def publish(manifest: Manifest, building: Path, model_dir: Path) -> Path:
-    """Makes the folder that was built the next version of the model.
+    """Publishes the folder that was built as the next version of the model.
 
     Args:
-        manifest: With the checksums of what is in the folder.
-        building: As `building_dir` gives it, with everything but the manifest.
+        manifest: The manifest, with the checksums of the files in the folder.
+        building: The folder that `building_dir` made, with every file but the manifest.
         model_dir: Folder of the model's versions.
 
     Returns:
@@ -83,7 +88,7 @@ def publish(manifest: Manifest, building: Path, model_dir: Path) -> Path:
 
 
 def _write_through(folder: Path) -> None:
-    """Flushes every file and folder to the disk, so that the manifest cannot outlive what it vouches for."""
+    """Flushes every file and folder to the disk, so that no manifest is on the disk before its files."""
     for path in (*folder.rglob("*"), folder):
         _flush(path)
 
@@ -114,6 +119,6 @@ def _take_number(building: Path, model_dir: Path) -> Path:
             if not target.exists():
                 raise
         else:
-            with suppress(OSError):  # the version is published, whatever becomes of this flush
+            with suppress(OSError):  # the version is published, whether this flush succeeds or not
                 _flush(model_dir)
             return target

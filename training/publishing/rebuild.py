@@ -1,10 +1,10 @@
-"""A model in memory again, rebuilt from the SavedModel that it was written to.
+"""Rebuilds a model in memory from the SavedModel that it was written to.
 
-    rebuild_version  one of ours: the manifest tells how it was put together
-    rebuild_foreign  one made elsewhere: the names and shapes of its variables have to tell
+    rebuild_version  a model of ours: the manifest tells how it was put together
+    rebuild_foreign  a foreign model: the names and shapes of its variables tell
 
-A SavedModel keeps the numbers and not the layers. What comes out here is a guess, a good one: whoever uses it has to
-compare it with the SavedModel, as `training.publishing.parity.check_twin` does.
+A SavedModel keeps the numbers and not the layers. The rebuilt model is a good guess, so its caller compares it with the
+SavedModel, as `training.publishing.parity.check_twin` does.
 """
 
 import re
@@ -35,19 +35,19 @@ SCALING_NODES = {
     "fixed_spread": "forecast/add_1/y",
     "ratio": "forecast/mul/y",
 }
-"""Where TensorFlow puts the constants of `training.network.layers` into the graph, whatever the scale."""
+"""The nodes in which TensorFlow keeps the constants of `training.network.layers`, whatever the scale."""
 
 CENTRE_NODE = "centre/Const"
-"""The same for the centre, where that is a constant."""
+"""The node of the centre, if the centre is a constant."""
 
 LINEAR_VARIABLES = {"skip/kernel", "skip/bias"}
 """The variables of a model without a network."""
 
 GATES: dict[float, Cell] = {4: "lstm", 3: "gru", 1: "rnn"}
-"""The cell with so many gates: its recurrent kernel is so many times as wide as high."""
+"""The cell by its number of gates: the recurrent kernel is so many times as wide as high."""
 
 BENDS = frozenset({"Abs", "ClipByValue", "LeakyRelu", "Maximum", "Minimum", "Relu", "Relu6", "Select", "SelectV2"})
-"""Operators that change nothing in some places and something in others: no comparison need ever come upon it."""
+"""Operators that change nothing for some inputs: a comparison may miss what they do for others."""
 
 ROLES = ("kernel", "recurrent_kernel", "bias")
 
@@ -58,14 +58,14 @@ def rebuild_version(manifest: Manifest, signature: Any) -> keras.Model:
     """Rebuilds a model that `training` exported.
 
     Args:
-        manifest: Of its version.
+        manifest: The manifest of the version.
         signature: The signature of its SavedModel.
 
     Returns:
         A model of windows (batch, steps, features) -> forecasts (batch, horizon, targets), raw units.
 
     Raises:
-        NotFusable: The manifest and the SavedModel are not those of one model of ours.
+        NotFusable: The manifest does not describe the SavedModel.
     """
     try:
         config = TrainingConfig.model_validate(manifest.config)
@@ -87,14 +87,14 @@ def rebuild_foreign(contract: Contract, signature: Any) -> keras.Model:
     """Rebuilds a plain Keras model: recurrent layers of one kind, then a Dense layer.
 
     Args:
-        contract: What its signature promises.
-        signature: The signature of its SavedModel.
+        contract: As the signature promises.
+        signature: The signature of the SavedModel.
 
     Returns:
         A model of windows (batch, steps, features) -> forecasts (batch, horizon, targets) that scales nothing.
 
     Raises:
-        NotFusable: Its variables are not those of such a model, or its graph has what no such model needs.
+        NotFusable: The SavedModel has other variables than a plain Keras model, or operators that it does not need.
     """
     for node in nodes(signature):
         if node.op in BENDS and node.attr["T"].type == tf.float32.as_datatype_enum:
@@ -132,9 +132,9 @@ def _read_scaling(config: TrainingConfig, contract: Contract, constants: Mapping
 
 
 def _constants(signature: Any) -> dict[str, Array]:
-    """The float32 constants of the scaling layers, by layer and node.
+    """Returns the float32 constants of the scaling layers, by layer and node.
 
-    The export traces the model once more, which puts a number behind the layer's name: `spread_1/truediv/y`.
+    The export traces the model a second time, which adds a number to the layer's name: `spread_1/truediv/y`.
     """
     found = {}
     for node in nodes(signature):
@@ -145,7 +145,7 @@ def _constants(signature: Any) -> dict[str, Array]:
 
 
 def _group(variables: Iterable[Any]) -> dict[str, Group]:
-    """Sorts variables by the layer that they belong to; the layers stay in the order in which they are computed."""
+    """Sorts variables by their layer. The layers stay in the order in which they are computed."""
     groups: dict[str, Group] = {}
     for variable in variables:
         layer, _, role = _path(variable).rpartition("/")
@@ -158,7 +158,7 @@ def _path(variable: Any) -> str:
 
 
 def _cell_of(stack: Iterable[Group]) -> Cell:
-    """The kind of the recurrent layers."""
+    """Returns the kind of the recurrent layers."""
     shapes = (group["recurrent_kernel"].shape for group in stack)
     widths = {width / height for height, width in shapes}
     cells = {GATES.get(width) for width in widths}

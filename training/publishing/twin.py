@@ -1,7 +1,7 @@
-"""The fused twin: a trained model again, as an ONNX graph that has one operator where TensorFlow runs a loop.
+"""The fused twin: a trained model as an ONNX graph that has one operator where TensorFlow runs a loop.
 
-On a CPU, Keras computes a recurrent layer step by step, a dozen small operations each. ONNX has LSTM, GRU and RNN as
-single operators, which multiply all steps by the kernel at once and go through the rest without leaving the operator.
+On a CPU, Keras computes a recurrent layer step by step, with a dozen small operations a step. ONNX has LSTM, GRU and
+RNN as single operators, which multiply all steps by the kernel at once and do the rest inside the operator.
 
     build_twin   draws the graph, layer by layer, from a model that `training.network.model` made
     write_twin   puts it into a version
@@ -24,17 +24,17 @@ from app.engines.onnx import INPUT, OUTPUT
 from app.version.manifest import TWIN_FILE, Contract
 from training.errors import NotFusable
 from training.network.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
-from training.publishing.graph import Constant, Graph, Value
+from training.publishing.nodes import Constant, Graph, Value
 
 CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
     layers.LSTM: ("LSTM", (0, 3, 1, 2)),  # Keras: input, forget, cell, output; ONNX: input, output, forget, cell
     layers.GRU: ("GRU", (0, 1, 2)),  # both: update, reset, hidden
     layers.SimpleRNN: ("RNN", (0,)),
 }
-"""The ONNX operator of a Keras layer, and which of the layer's gates comes first, second ... there."""
+"""The ONNX operator of a Keras layer, and the layer's gates in the operator's order."""
 
 ACTIVATIONS = {"LSTM": ["Sigmoid", "Relu", "Relu"], "GRU": ["Sigmoid", "Relu"], "RNN": ["Relu"]}
-"""Where a layer's activation is not tanh, which is what the operators do unless told otherwise."""
+"""Activations of an operator with relu; without this attribute the operators use tanh."""
 
 KNOWN_LAYERS: dict[str, tuple[type, ...]] = {
     "windows": (layers.InputLayer,),
@@ -51,11 +51,11 @@ KNOWN_LAYERS: dict[str, tuple[type, ...]] = {
     "forecast": (Restore,),
     r"get_item(_\d+)?": (keras.Operation,),  # `serving_model` cuts the last step out of the forecasts of a sequence
 }
-"""Patterns of the names that `training.network.model` gives, and what may bear them."""
+"""Patterns of the names that `training.network.model` gives, and the layers that may have them."""
 
 REQUIRED_LAYERS = frozenset({"windows", "centre", "spread", "scale", "rows", "forecast"})
 PATHS = (frozenset({"recurrent_1", "head"}), frozenset({"flat", "skip"}))
-"""Layers on the two ways from the scaled window to the forecast: a model has one or both."""
+"""Layers on the two paths from the scaled window to the forecast: a model has one path or both."""
 
 
 def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
@@ -66,13 +66,13 @@ def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
         contract: The shapes of its windows and forecasts.
 
     Returns:
-        A graph of `windows` (batch, steps, features) -> `forecast` (batch, horizon, targets), raw units, float32; of a
-        model with a forecast after every step it computes the last one only.
+        A graph of `windows` (batch, steps, features) -> `forecast` (batch, horizon, targets), raw units, float32. If
+        the model forecasts after every step, the graph computes the last forecast only.
 
     Raises:
         NotFusable: The model holds something that `training.network.model` does not make.
     """
-    _refuse_unknown(model)
+    _check_drawable(model)
     graph = Graph()
     steps, named = contract.steps, {layer.name: layer for layer in model.layers}
     centre = _draw_centre(graph, named["centre"], steps)
@@ -105,7 +105,7 @@ def twin_bytes(twin: ModelProto) -> bytes:
 
 
 def _draw_centre(graph: Graph, centre: Centre, steps: int) -> Value:
-    """What the windows are counted from, broadcasting with (batch, steps, features)."""
+    """Draws the centre of the windows, which broadcasts with (batch, steps, features)."""
     name = centre.name
     match centre.kind:
         case "constant":
@@ -117,14 +117,14 @@ def _draw_centre(graph: Graph, centre: Centre, steps: int) -> Value:
         case "own":
             return INPUT
         case kind:
-            # From the first row on: a mean of large numbers is rounded like them, and by each engine differently.
+            # Counted from the first step: every engine rounds a mean of large numbers differently.
             first = graph.add(f"{name}/first", "Gather", INPUT, np.array([0]), axis=1)
             distance = graph.add(f"{name}/distance", "Sub", INPUT, first)
             return graph.add(name, "Add", _draw_mean(graph, f"{name}/mean", distance, kind, steps), first)
 
 
 def _draw_spread(graph: Graph, spread: Spread, centre: Value, steps: int) -> Value:
-    """How far the windows lie from their centre, broadcasting with (batch, steps, features)."""
+    """Draws the spread of the windows, which broadcasts with (batch, steps, features)."""
     name = spread.name
     if spread.kind == "constant":
         return np.asarray(spread.constant.reshape(1, 1, -1))
@@ -137,19 +137,19 @@ def _draw_spread(graph: Graph, spread: Spread, centre: Value, steps: int) -> Val
 
 
 def _draw_mean(graph: Graph, name: str, rows: str, kind: str, steps: int) -> str:
-    """The `mean` of all rows, (batch, 1, features), or the `running` mean of those so far, (batch, steps, features)."""
+    """Draws the `mean` of all steps, (batch, 1, features), or the `running` mean so far, (batch, steps, features)."""
     if kind == "mean":
         return graph.add(name, "ReduceMean", rows, axes=[1])
-    # The layer is linear: what it makes of the identity is the matrix by which it multiplies.
+    # The layer is linear, so it maps the identity to the matrix that it multiplies by.
     weights = np.asarray(Centre("running")(np.eye(steps, dtype=np.float32)[None]))[0]
     return graph.add(name, "MatMul", weights, rows)
 
 
 def _draw_recurrent_stack(graph: Graph, stack: Sequence[keras.layers.Layer], scaled: Value) -> str:
-    """The state of the last layer after the last step: (batch, steps, features) -> (batch, units).
+    """Draws the recurrent layers up to the last state: (batch, steps, features) -> (batch, units).
 
-    ONNX has the steps first; in between everything is (steps, batch, units). A layer in both directions has twice as
-    many units: those that read forwards, then those that read backwards, whose last step is the window's first.
+    ONNX has the steps first, so values between layers are (steps, batch, units). A layer in both directions has twice
+    as many units: first the forward units, then the backward units, whose last step is the window's first.
     """
     hidden = graph.add("steps_first", "Transpose", scaled, perm=[1, 0, 2])
     for layer in stack[:-1]:
@@ -160,7 +160,7 @@ def _draw_recurrent_stack(graph: Graph, stack: Sequence[keras.layers.Layer], sca
 
 
 def _draw_recurrence(graph: Graph, layer: keras.layers.Layer, hidden: str, skip: int) -> str:
-    """One layer as one node, of which the output after `skip` others is wanted."""
+    """Draws a layer as one node, and returns the node's output after `skip` others."""
     directions = _directions(layer)
     operator, order = CELLS[type(directions[0])]
     attributes: dict[str, Any] = {"hidden_size": directions[0].units}
@@ -176,16 +176,16 @@ def _draw_recurrence(graph: Graph, layer: keras.layers.Layer, hidden: str, skip:
 
 
 def _directions(layer: keras.layers.Layer) -> tuple[keras.layers.Layer, ...]:
-    """The layers that read forwards and, perhaps, backwards."""
+    """Returns the layer that reads forwards and, in a layer of both directions, the layer that reads backwards."""
     return (layer.forward_layer, layer.backward_layer) if isinstance(layer, layers.Bidirectional) else (layer,)
 
 
 def _onnx_weights(cell: keras.layers.Layer, order: tuple[int, ...]) -> tuple[Constant, Constant, Constant]:
-    """The weights of a cell in ONNX' order of gates.
+    """Returns the weights of a cell in ONNX' order of gates.
 
     Returns:
-        Kernel (gates * units, features), recurrent kernel (gates * units, units), and biases (2 * gates * units,): of
-        the first kernel, then of the recurrent one, which is zero where Keras has none.
+        Kernel (gates * units, features), recurrent kernel (gates * units, units), and biases (2 * gates * units,): the
+        kernel's first, then the recurrent kernel's, which is zero if Keras has none.
     """
 
     def sort(weights: Any) -> Constant:
@@ -199,18 +199,18 @@ def _onnx_weights(cell: keras.layers.Layer, order: tuple[int, ...]) -> tuple[Con
 
 
 def _join_directions(graph: Graph, layer: keras.layers.Layer, states: str, axis: int) -> str:
-    """Takes the directions, which stand before (batch, units), into the units."""
+    """Moves the axis of directions, which stands before (batch, units), into the units."""
     if not isinstance(layer, layers.Bidirectional):
         return graph.add(f"{layer.name}/joined", "Squeeze", states, np.array([axis]))
     leading = list(range(axis))
     swapped = graph.add(f"{layer.name}/swapped", "Transpose", states, perm=[*leading, axis + 1, axis, axis + 2])
-    # 0 copies the length of that axis.
+    # A length of 0 copies the length of the input's axis.
     shape = np.array([0] * (axis + 1) + [2 * layer.forward_layer.units])
     return graph.add(f"{layer.name}/joined", "Reshape", swapped, shape)
 
 
 def _draw_paths(graph: Graph, model: keras.Model, scaled: Value) -> str:
-    """The scaled forecast, (batch, horizon * targets): through the recurrent layers, past them, or both."""
+    """Draws the scaled forecast (batch, horizon * targets): through the recurrent layers, past them, or both."""
     named = {layer.name: layer for layer in model.layers}
     paths = []
     if "head" in named:
@@ -222,12 +222,12 @@ def _draw_paths(graph: Graph, model: keras.Model, scaled: Value) -> str:
 
 
 def _draw_dense(graph: Graph, dense: keras.layers.Dense, values: str) -> str:
-    """(batch, units) -> (batch, horizon * targets)."""
+    """Draws a Dense layer: (batch, units) -> (batch, horizon * targets)."""
     return graph.add(dense.name, "Gemm", values, np.asarray(dense.kernel), np.asarray(dense.bias))
 
 
 def _draw_restore(graph: Graph, restore: Restore, output: str, centre: Value, spread: Value) -> None:
-    """The forecast in raw units; centre and spread (batch or 1, 1, features) are those of the last step."""
+    """Draws the forecast in raw units, from the centre and the spread (batch or 1, 1, features) of the last step."""
     selected = graph.combine("forecast/selected_spread", "MatMul", spread, restore.selection)
     complete = graph.combine("forecast/complete_spread", "Add", selected, restore.fixed_spread)
     spread = graph.combine("forecast/spread", "Mul", complete, restore.ratio)
@@ -237,14 +237,14 @@ def _draw_restore(graph: Graph, restore: Restore, output: str, centre: Value, sp
 
 
 def _at_last_step(graph: Graph, layer: Centre | Spread, value: Value, steps: int) -> Value:
-    """The last row of a centre or spread that has one row a step."""
+    """Draws the last step of a centre or a spread that has a value for each step."""
     if layer.kind not in ("running", "own"):
         return value
     return graph.add(f"{layer.name}/last", "Gather", value, np.array([steps - 1]), axis=1)
 
 
-def _refuse_unknown(model: keras.Model) -> None:
-    """Refuses a model that is put together otherwise than `training.network.model` does it."""
+def _check_drawable(model: keras.Model) -> None:
+    """Raises `NotFusable` unless the model is put together as `training.network.model` does it."""
     for operation in model.operations:
         matching = (kinds for pattern, kinds in KNOWN_LAYERS.items() if re.fullmatch(pattern, operation.name))
         if not isinstance(operation, next(matching, ())):
@@ -255,30 +255,30 @@ def _refuse_unknown(model: keras.Model) -> None:
     if missing:
         raise NotFusable(f"it holds no layer {min(missing)}")
     for dense in sorted({"head", "skip"} & names):
-        _require(model.get_layer(dense), activation="linear", use_bias=True)
+        _check_options(model.get_layer(dense), activation="linear", use_bias=True)
     stack = _recurrent_layers(model)
     for layer in stack:
-        _refuse_recurrent(layer)
+        _check_recurrent(layer)
     if stack and isinstance(stack[-1], layers.Bidirectional) and stack[-1].return_sequences:
         raise NotFusable(f"{stack[-1].name} hands on every step of both directions, which do not end on the same one")
 
 
 def _recurrent_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The stack, first to last."""
+    """Returns the recurrent layers, first to last."""
     return [layer for layer in model.layers if layer.name.startswith("recurrent_")]
 
 
-def _refuse_recurrent(layer: keras.layers.Layer) -> None:
-    """Refuses a layer with options that `training.network.model` leaves alone."""
+def _check_recurrent(layer: keras.layers.Layer) -> None:
+    """Raises `NotFusable` if a layer has options that `training.network.model` does not set."""
     if isinstance(layer, layers.Bidirectional):
-        _require(layer, merge_mode="concat")
+        _check_options(layer, merge_mode="concat")
     directions = _directions(layer)
     for direction, backwards in zip(directions, (False, True), strict=False):
         if type(direction) not in CELLS:
             raise NotFusable(f"{layer.name} is a {type(direction).__name__}, which cannot be drawn")
         if direction.get_config()["activation"] != "relu":
-            _require(direction, activation="tanh")
-        _require(
+            _check_options(direction, activation="tanh")
+        _check_options(
             direction,
             activation=directions[0].get_config()["activation"],
             recurrent_activation="sigmoid",
@@ -289,8 +289,8 @@ def _refuse_recurrent(layer: keras.layers.Layer) -> None:
         )
 
 
-def _require(layer: keras.layers.Layer, **options: object) -> None:
-    """Refuses a layer that has one of the options, but not with this value."""
+def _check_options(layer: keras.layers.Layer, **options: object) -> None:
+    """Raises `NotFusable` if a layer has one of the options with another value."""
     config = layer.get_config()
     for option, value in options.items():
         if config.get(option, value) != value:

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.version.manifest import Manifest
+from training.fitting.symptoms import INCIDENT
 from training.reporting import canvas
 from training.reporting.run import Run
 from training.reporting.sections import sections
@@ -45,14 +46,13 @@ def write_report(version_dir: Path, manifest: Manifest, run: Run) -> None:
     drawn = tuple(sections(run))
     for drawing in (drawing for section in drawn for drawing in section.drawings):
         (folder / f"{drawing.name}.png").write_bytes(canvas.png(drawing.figure))
-    incidents = [incident.sentence for incident in run.history.incidents]
     page = _PAGES.get_template("report.html").render(
         manifest=manifest,
         verdict=run.evaluation.verdict,
         facts=tuple(facts(manifest, run)),
         settings=settings_table(run.config),
-        incidents=incidents,
-        notices=[notice for notice in manifest.data.notices if notice not in incidents],
+        findings=[finding for finding in manifest.data.findings if finding.kind != INCIDENT],
+        incidents=run.history.incidents,
         sections=drawn,
         scores=score_table(manifest.scores),
         contract=manifest.contract,

@@ -1,5 +1,6 @@
 """`python -m training`: what a user types, what comes back, and with which exit code."""
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import keras
 import onnx
 import pytest
+from httpx import ASGITransport, AsyncClient
 from onnx import numpy_helper
 
+from app.main import create_app
+from app.settings import Settings
 from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Manifest, digest_files
-from tests.servers import running
 from tests.training.commands import run
 from tests.training.tiny import write_csv
 from training.config import TrainingConfig
@@ -22,7 +25,7 @@ ROWS = 120
 WAVE = [round(50 + 0.1 * row + 5 * ((row % 12) - 6) ** 2 / 36, 3) for row in range(ROWS)]
 """12 steps long, with a drift."""
 
-QUICK = ("--target", "load", "--window", 12, "--units", 4, "--epochs", 2)
+QUICK = ("--target", "load", "--window", 12, "--units", 4, "--epochs", 2, "--no-xla")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_the_best_baseline_is_published_and_served_where_the_network_loses(workp
     assert "by the engines tensorflow and onnx" in verified.stdout
     assert manifest.verdict in run("inspect", version_dir, cwd=workplace).stdout
 
-    described, forecast = ask_server(workplace, "best", [[value] for value in WAVE[-14:-2]])
+    described, forecast = ask_service(workplace, "best", [[value] for value in WAVE[-14:-2]])
     assert described["engine"] == "onnx"
     assert described["verdict"] == manifest.verdict
     assert described["scores"][0] == manifest.scores[0].model_dump(mode="json")
@@ -84,20 +87,25 @@ def test_a_network_with_a_linear_path_is_published_with_a_twin_and_served(workpl
     verified = run("verify", "models/skip/1", cwd=workplace)
     assert verified.code == 0, verified.stderr
 
-    described, forecast = ask_server(workplace, "skip", [[value] for value in WAVE[-13:-1]])
+    described, forecast = ask_service(workplace, "skip", [[value] for value in WAVE[-13:-1]])
 
     assert described["engine"] == "onnx"
     assert described["scores"][0]["mae"] < 0.3
     assert forecast == pytest.approx(WAVE[-1:], abs=0.5)
 
 
-def ask_server(folder: Path, model: str, window: list[list[float]]) -> tuple[dict[str, Any], list[float]]:
-    """What a server in the folder says of a model, and the model's forecast, of the only target."""
-    with running(folder, model=model) as server, server.client() as client:
-        server.wait_for("/readyz")
-        described = client.get(f"/models/{model}").json()
-        answer = client.post("/predict", json={"window": window}).json()
-        return described, [row[0] for row in answer["prediction"]]
+def ask_service(folder: Path, model: str, window: list[list[float]]) -> tuple[dict[str, Any], list[float]]:
+    """What the service says of a model in the folder, and the model's forecast, of the only target."""
+
+    async def ask() -> tuple[dict[str, Any], list[float]]:
+        app = create_app(Settings(models_dir=folder / "models", model=model))
+        async with app.running(), AsyncClient(transport=ASGITransport(app), base_url="http://service") as client:
+            await app.service.wait_until_ready()
+            described = (await client.get(f"/models/{model}")).json()
+            answer = await client.post("/predict", json={"window": window})
+            return described, [row[0] for row in answer.json()["prediction"]]
+
+    return asyncio.run(ask())
 
 
 def test_progress_is_plain_lines_where_no_terminal_is(workplace: Path) -> None:

@@ -44,10 +44,10 @@ def working_days(start: str, end: str) -> Times:
         (np.arange(0, 50, 10), "10 steps"),
     ],
 )
-def test_regular_rows_have_a_frequency_and_no_notice(times: Times, words: str) -> None:
+def test_regular_rows_have_a_frequency_and_no_finding(times: Times, words: str) -> None:
     guessed = guess(times)
 
-    assert (words_of(guessed), guessed.notice) == (words, None)
+    assert (words_of(guessed), guessed.finding) == (words, None)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,16 @@ def test_absent_rows_are_counted_and_the_first_is_located(times: Times, words: s
 
     assert words_of(guessed) == words
     for fact in facts:
-        assert fact in (guessed.notice or "")
+        assert guessed.finding is not None
+        assert fact in guessed.finding.sentence
 
 
 def test_irregular_rows_have_no_frequency() -> None:
     guessed = guess(days("2024-01-01T00:00", "2024-01-01T00:10", "2024-01-01T00:23", "2024-01-01T02:23"))
 
     assert guessed.frequency is None
-    assert "irregularly spaced, from 10 minutes to 2 hours apart" in (guessed.notice or "")
+    assert guessed.finding is not None
+    assert "irregularly spaced, from 10 minutes to 2 hours apart" in guessed.finding.sentence
 
 
 def test_two_rows_have_no_frequency() -> None:
@@ -114,7 +116,7 @@ def test_rows_that_lie_a_frequency_apart_have_it(count: int, unit: FrequencyUnit
     guessed = guess(times)
 
     assert guessed.frequency is not None
-    assert guessed.notice is None
+    assert guessed.finding is None
     np.testing.assert_array_equal(rows_apart(guessed.frequency), times)
     assert guessed.frequency.count <= frequency.count
 

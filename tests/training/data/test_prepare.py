@@ -87,7 +87,7 @@ def test_later_rows_never_change_a_training_window(csv: Write, missing: Missing,
         np.testing.assert_array_equal(before, after)
 
 
-def test_shuffled_rows_give_the_same_numbers_and_a_notice(csv: Write) -> None:
+def test_shuffled_rows_give_the_same_numbers_and_a_finding(csv: Write) -> None:
     header, *lines = days_csv(range(40)).splitlines(keepends=True)
     shuffled = [lines[row] for row in np.random.default_rng(0).permutation(40)]
 

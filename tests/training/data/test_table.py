@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.version.manifest import Frequency
 from training.config import Missing
 from training.data.frequency import Times
-from training.data.table import Table, check_targets_change, fill, note_constant_features, settle
+from training.data.table import Table, check_targets_change, constant_feature, fill, note_constant_features, settle
 from training.errors import DataError
 
 nan = float("nan")
@@ -65,14 +65,14 @@ def test_a_strange_column_name_is_told_on_one_line() -> None:
     assert len(message_of(error)) < 200
 
 
-def test_rows_out_of_order_are_sorted_with_a_notice() -> None:
+def test_rows_out_of_order_are_sorted_with_a_finding() -> None:
     table = settle(table_of([1, 3, 2, 4], times=days(0, 2, 1, 3)), "error")
 
     np.testing.assert_array_equal(table.values[:, 0], [1, 2, 3, 4])
     np.testing.assert_array_equal(table.places, [2, 4, 3, 5])
     assert table.frequency == Frequency(count=1, unit="day")
-    assert len(table.notices) == 1
-    assert "have been sorted; the first out of place is line 4 (2024-01-02)" in table.notices[0]
+    assert len(table.findings) == 1
+    assert "have been sorted; the first out of place is line 4 (2024-01-02)" in table.findings[0].sentence
 
 
 def test_rows_without_times_stay_as_they_are() -> None:
@@ -85,7 +85,7 @@ def test_rows_without_times_stay_as_they_are() -> None:
 def test_gaps_in_the_grid_are_noticed() -> None:
     table = settle(table_of([1, 2, 3, 4], times=days(0, 1, 2, 5)), "error")
 
-    assert "2 rows are absent from the grid of 1 day, the first after 2024-01-03" in table.notices[0]
+    assert "2 rows are absent from the grid of 1 day, the first after 2024-01-03" in table.findings[0].sentence
 
 
 def test_duplicate_times_are_refused_with_both_lines() -> None:
@@ -119,12 +119,12 @@ def test_an_empty_column_is_refused(missing: Missing) -> None:
         settle(table_of([1, 2], [nan, nan]), missing)
 
 
-def test_rows_with_missing_values_are_dropped_with_a_notice() -> None:
+def test_rows_with_missing_values_are_dropped_with_a_finding() -> None:
     table = settle(table_of([1, nan, 3, 4], [1, 2, 3, nan], times=days(0, 1, 2, 3)), "drop")
 
     np.testing.assert_array_equal(table.values, [[1, 1], [3, 3]])
     np.testing.assert_array_equal(table.places, [2, 4])
-    assert "2 rows of 4 with a missing value left out, the first on line 3 (2024-01-02)" in table.notices
+    assert "2 rows of 4 with a missing value left out, the first on line 3 (2024-01-02)" in table.findings[0].sentence
 
 
 def test_nothing_left_after_dropping_is_refused() -> None:
@@ -136,7 +136,9 @@ def test_forward_takes_the_last_value_before() -> None:
     table = fill(table_of([1, nan, nan, 4, nan, 6]), "forward", (0, 3, 5, 6))
 
     np.testing.assert_array_equal(table.values[:, 0], [1, 1, 1, 4, 4, 6])
-    assert table.notices[0].startswith("3 missing values filled by --missing forward: 2 in training, 1 in validation;")
+    assert table.findings[0].sentence.startswith(
+        "3 missing values filled by --missing forward: 2 in training, 1 in validation;"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,9 +162,9 @@ def test_filling_in_a_judged_part_is_said_to_flatter(missing: Missing) -> None:
     flattered = fill(table_of([0, 1, 2, 3, nan, 5, 6, nan, 8]), missing, (0, 3, 6, 9))
     plain = fill(table_of([0, nan, 2, 3, 4, 5, 6, 7, 8]), missing, (0, 3, 6, 9))
 
-    assert "2 rows of validation and test hold filled values" in flattered.notices[0]
-    assert "too low by an unknown amount" in flattered.notices[0]
-    assert "errors" not in plain.notices[0]
+    assert "2 rows of validation and test hold filled values" in flattered.findings[0].sentence
+    assert "too low by an unknown amount" in flattered.findings[0].sentence
+    assert "errors" not in plain.findings[0].sentence
 
 
 @pytest.mark.parametrize("missing", ["forward", "interpolate"])
@@ -216,4 +218,6 @@ def test_a_constant_feature_is_noticed() -> None:
     check_targets_change(table, targets=["a"], training_rows=3)
     table = note_constant_features(table, training_rows=3)
 
-    assert table.notices == ("feature 'b' never changes in the training part, so it carries nothing",)
+    assert table.findings == (constant_feature("b"),)
+    assert table.findings[0].column == "b"
+    assert table.findings[0].sentence == "feature 'b' never changes in the training part, so it carries nothing"

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.version.manifest import Finding
 from tests.training.fitting.fits import SOUND, STEPS, fitted, with_value
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.data.provenance import Provenance
 from training.data.windows import Part
 from training.errors import ConfigError, DataError, TrainingError
 from training.fitting.examine import examine, examine_fitted
-from training.fitting.symptoms import Finding
 from training.network.model import Forecaster, build_model
 
 
-def causes(findings: tuple[Finding, ...]) -> list[str]:
-    return [finding.cause for finding in findings]
+def kinds(findings: tuple[Finding, ...]) -> list[str]:
+    return [finding.kind for finding in findings]
 
 
 def test_sound_data_and_settings_are_not_talked_about() -> None:
@@ -64,9 +64,9 @@ def test_a_constant_column_is_noted_once() -> None:
 
     [finding] = examine(config_of(), dataset)
 
-    assert finding.cause == "constant column"
+    assert finding.kind == "constant_column"
     assert "feature 'b' never changes" in finding.sentence
-    assert examine(config_of(), dataset.with_notices(finding.sentence)) == ()
+    assert examine(config_of(), dataset.with_findings(finding)) == ()
 
 
 def test_columns_that_nothing_scales_are_noted() -> None:
@@ -89,7 +89,7 @@ def test_an_extreme_value_is_noted_with_its_place(part: str) -> None:
     [finding] = examine(config_of(), dataset)
 
     row = 40 if part == "train" else 90 - STEPS + 40
-    assert finding.cause == "extreme value"
+    assert finding.kind == "extreme_value"
     assert f"column 'b' is -4e+05 at row {row} (" in finding.sentence
 
 
@@ -133,9 +133,9 @@ def test_such_a_loss_learns_where_it_can_be_taken(loss: Any) -> None:
 def test_relu_over_many_steps_and_a_high_rate_are_noted() -> None:
     long = dataset_of(part_of(waves(120), steps=40))
 
-    assert causes(examine(config_of(activation="relu"), SOUND)) == []
-    assert causes(examine(config_of(activation="relu"), long)) == ["unsafe activation"]
-    assert causes(examine(config_of(learning_rate=0.2), SOUND)) == ["high rate"]
+    assert kinds(examine(config_of(activation="relu"), SOUND)) == []
+    assert kinds(examine(config_of(activation="relu"), long)) == ["unsafe_activation"]
+    assert kinds(examine(config_of(learning_rate=0.2), SOUND)) == ["high_rate"]
 
 
 def test_a_sound_model_is_not_talked_about() -> None:
@@ -159,13 +159,13 @@ def test_cells_that_have_died_are_told() -> None:
     )
     model, _ = fitted(config)
 
-    assert "dead network" in causes(examine_fitted(Forecaster(model), SOUND))
+    assert "dead_network" in kinds(examine_fitted(Forecaster(model), SOUND))
 
 
 def test_weights_that_ran_away_are_told() -> None:
     model, _ = fitted(config_of(learning_rate=1e12, epochs=1))
 
-    assert "runaway weights" in causes(examine_fitted(Forecaster(model), SOUND))
+    assert "runaway_weights" in kinds(examine_fitted(Forecaster(model), SOUND))
 
 
 def test_weights_that_are_not_finite_are_told() -> None:

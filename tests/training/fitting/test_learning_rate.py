@@ -198,9 +198,11 @@ def test_incidents_are_recorded_in_the_version(tmp_path: Path) -> None:
     outcome = train(config, dataset_of(part_of(rows)), Console(file=io.StringIO()))
 
     assert outcome.history.incidents
-    notices = Manifest.read(outcome.version_dir).data.notices
-    assert "--learning-rate 1 moves every weight" in notices[0]
-    assert notices[1] == outcome.history.incidents[0].sentence
+    data = Manifest.read(outcome.version_dir).data
+    assert "--learning-rate 1 moves every weight" in data.findings[0].sentence
+    assert data.findings[1] == outcome.history.incidents[0].finding
+    assert [finding.kind for finding in data.findings[:2]] == ["high_rate", "incident"]
+    assert data.notices == tuple(finding.sentence for finding in data.findings)
 
 
 def test_the_plot_is_a_png_with_a_logarithmic_axis_and_the_choice() -> None:

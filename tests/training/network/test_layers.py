@@ -1,5 +1,7 @@
 """Scaling inside the graph: what the layers do, and that only the training part decides how."""
 
+import doctest
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.training.tiny import dataset_of, part_of, waves
 from training.config import Output, Scale
+from training.network import layers
 from training.network.layers import SPREAD_FLOOR, Centre, CentreKind, Restore, Scaling, Spread, Standardise, fit_scaling
 
 WINDOWS = np.array([[[1, 10], [2, 10], [6, 10]]], np.float32)  # (batch 1, steps 3, features 2)
@@ -22,6 +25,13 @@ def restore_of(scaling: Scaling) -> Restore:
         ratio=scaling.ratio,
         yardstick=scaling.yardstick,
     )
+
+
+def test_the_examples_in_docstrings_come_out_as_written() -> None:
+    outcome = doctest.testmod(layers)
+
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
 
 
 @pytest.mark.parametrize(

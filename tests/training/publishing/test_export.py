@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app.engines.choice import replay
 from app.engines.onnx import OnnxEngine
+from app.engines.proof import check_golden_rows
 from app.engines.tensorflow import TensorFlowEngine
 from app.version.golden import Golden, deviation
-from app.version.manifest import TWIN_FILE, VERSION_PATTERN, Frequency, Manifest, Score
+from app.version.manifest import TWIN_FILE, VERSION_PATTERN, DataFingerprint, Frequency, Manifest, Score
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.windows import Dataset
@@ -94,7 +94,7 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
     assert TrainingConfig.model_validate(manifest.config) == config.model_copy(
         update={"models_dir": version_dir.parent.parent}
     )
-    assert manifest.data.model_dump() == asdict(dataset.provenance)
+    assert manifest.data == DataFingerprint(**asdict(dataset.provenance), notices=dataset.provenance.notices)
     assert (manifest.contract.frequency, manifest.contract.spacing) == ("1 step", Frequency(count=1, unit="step"))
     assert (manifest.scores, manifest.verdict) == (SCORES, "It ties.")
     releases = {"python", "tensorflow", "keras", "numpy", "onnx", "onnxruntime", "windowcast"}
@@ -137,7 +137,7 @@ def test_a_version_has_a_twin_that_computes_its_golden_rows(publish: Publish) ->
     assert manifest.has_twin
     assert manifest.no_twin is None
     engine = OnnxEngine((version_dir / TWIN_FILE).read_bytes(), manifest.contract, 64, threads=1)
-    replay(engine, golden, manifest.contract, version_dir)
+    check_golden_rows(engine, golden, manifest.contract, version_dir)
 
 
 def test_a_model_that_cannot_be_fused_is_published_without_a_twin_and_the_manifest_says_why(

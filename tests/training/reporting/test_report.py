@@ -16,7 +16,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from app.version.manifest import DataFingerprint, Manifest
+from app.version.manifest import DataFingerprint, Finding, Manifest
 from tests.servers import running
 from tests.training.reporting.made import evaluation_of
 from tests.training.tiny import config_of, waves
@@ -304,7 +304,7 @@ def report(tmp_path: Path) -> Report:
             created=datetime(2026, 1, 2, tzinfo=UTC),
             contract=make_contract(dataset),
             config={},
-            data=DataFingerprint(source="load.csv", notices=more.pop("notices", ())),
+            data=DataFingerprint(source="load.csv", findings=more.pop("findings", ())),
             versions={},
             scores=evaluation.scores,
             verdict=evaluation.verdict.sentence,
@@ -380,11 +380,12 @@ def test_what_is_no_number_becomes_null(report: Report) -> None:
     assert second["loss"] == 0.5
 
 
-def test_incidents_and_notices_are_told_once_each(report: Report) -> None:
+def test_incidents_and_findings_are_told_once_each(report: Report) -> None:
     incident = Incident(1, 7, "windows 3 to 9", "the rate is too high", "went on with half the rate")
-    notices = ("a gap of 2 rows after row 7", incident.sentence)
+    gap = Finding(kind="absent_rows", sentence="a gap of 2 rows after row 7")
+    findings = (gap, incident.finding)
 
-    version_dir = report(evaluation_of(), replace(ONE_EPOCH, incidents=(incident,)), notices=notices)
+    version_dir = report(evaluation_of(), replace(ONE_EPOCH, incidents=(incident,)), findings=findings)
 
     text = Page.read(version_dir).text
     assert text.count("a gap of 2 rows after row 7") == 1

@@ -18,7 +18,7 @@ from training.data import series
 from training.data.windows import Dataset
 from training.errors import ConfigError, DataError
 from training.studies import reference
-from training.studies.figures import Figures, Result, score, verdict_of, write_figures
+from training.studies.figures import Figures, Result, score, verdict_of
 from training.studies.tasks import TASKS, Bar, Network, ReferenceTask, Task, redraw
 
 
@@ -203,11 +203,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Result], str, An
     """Results of a task with two seeds and of two with one, what was told, and what was written."""
     folder = tmp_path_factory.mktemp("reference")
     told = console()
-    results = reference.run([quick_task("lesson")], 2, told)
+    one, two = folder / "one.json", folder / "two.json"
+    results = reference.run([quick_task("lesson")], 2, told, output=one)
     others = [quick_task("multiplication"), quick_task("sunspots")]
-    results.extend(reference.run(others, 1, told, sunspots_file(folder)))
-    write_figures(results, folder / "figures.json")
-    return results, text_of(told), json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    results.extend(reference.run(others, 1, told, sunspots_file(folder), two))
+    written = [figures for file in (one, two) for figures in json.loads(file.read_text(encoding="utf-8"))]
+    return results, text_of(told), written
 
 
 def test_run_shows_every_figure_and_how_the_network_was_chosen(ran: tuple[list[Result], str, Any]) -> None:
