@@ -35,6 +35,19 @@ FOREIGN = re.compile(
 LINK = re.compile(r"\[[^]]+\]\(([^)#\s]*)(?:#([^)\s]+))?\)")
 GENERATED = ["settings", "commands", "http", "errors", "exit-codes", "metrics", "manifest"]
 COMMANDS = typer.main.get_command(training_commands).commands  # type: ignore[attr-defined]
+NATIVE_BODIES = (
+    *(
+        "WindowRequest",
+        "BatchRequest",
+        "ForecastResponse",
+        "BatchResponse",
+        "Problem",
+        "ProblemError",
+        "Status",
+        "Health",
+    ),
+    *("ModelDescription", "ModelList", "ModelState", "VersionState", "Policy", "Contract", "Score", "DataFingerprint"),
+)
 MAKEFILE = text_of(ROOT / "Makefile")
 OTHER_OPTIONS = {
     "--config",
@@ -83,9 +96,11 @@ def reference(site: Path, name: str) -> str:
     return " ".join(html.unescape(text).split())
 
 
-def rows_of(site: Path, name: str) -> list[list[str]]:
-    """The rows of the tables on a reference page, cell by cell."""
+def rows_of(site: Path, name: str, section: str = "") -> list[list[str]]:
+    """The rows of the tables on a reference page, or in one section of it, cell by cell."""
     page = page_of(site, DOCS / f"reference/{name}.md")
+    if section:
+        page = re.split(r"<h[23]", page.partition(f'id="{section.lower()}"')[2])[0]
     rows = re.findall(r"<tr>(.*?)</tr>", page, flags=re.DOTALL)
     cells = (re.findall(r"<td[^>]*>(.*?)</td>", row, flags=re.DOTALL) for row in rows)
     return [[html.unescape(re.sub(r"<[^>]+>", "", cell)).strip() for cell in row] for row in cells if row]
@@ -279,6 +294,15 @@ def test_every_field_of_a_manifest_is_in_the_reference_with_its_meaning(site: Pa
 def test_every_kind_of_route_is_in_the_reference_with_what_it_does(route: str, site: Path) -> None:
     [text] = [row[1] for row in rows_of(site, "http") if row[0] == route]
     assert len(text) > 10
+
+
+@pytest.mark.parametrize("body", NATIVE_BODIES)
+def test_every_field_of_a_native_body_is_in_the_reference_with_its_meaning(body: str, site: Path) -> None:
+    rows = rows_of(site, "http", body)
+    assert rows
+    for row in rows:
+        assert row[-1] not in {"", "yes"}, row
+        assert described(rows, row[0])
 
 
 def test_no_variable_is_named_that_is_no_setting() -> None:

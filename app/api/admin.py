@@ -48,21 +48,28 @@ class LabelTarget(BaseModel):
     version: VersionNumber
 
 
-class VersionState(BaseModel):
+class VersionState(BaseModel, use_attribute_docstrings=True):
     """Where a version stands, and why it does not serve although it should."""
 
     version: int
+    """Its number."""
     state: State
+    """Where it stands."""
     reason: str
+    """Why it does not serve; empty where it serves."""
 
 
-class ModelState(BaseModel):
+class ModelState(BaseModel, use_attribute_docstrings=True):
     """What a model should serve, and what it serves."""
 
     name: str
+    """Its name."""
     policy: Policy
+    """What should serve."""
     labels: dict[str, int]
+    """The version that each label stands for now."""
     versions: list[VersionState]
+    """What the service knows of each version."""
 
 
 Body = TypeVar("Body", bound=BaseModel)

@@ -14,19 +14,24 @@ from app.telemetry.metrics import exposition
 router = APIRouter(tags=["health"])
 
 
-class Status(BaseModel):
+class Status(BaseModel, use_attribute_docstrings=True):
     """Where the service stands."""
 
     status: str
+    """`loading`, `ready`, `draining` or `failed`; `alive` for `/livez`."""
 
 
-class Health(BaseModel):
+class Health(BaseModel, use_attribute_docstrings=True):
     """Where the service stands, and which versions serve."""
 
     status: str
+    """`loading`, `ready`, `draining` or `failed`."""
     models: dict[str, int]
+    """The latest version that serves, by model."""
     failures: dict[str, str]
+    """Why versions do not serve, by `model/version`."""
     trouble: list[str]
+    """What else an operator should know, such as folders that are gone."""
 
 
 @router.get("/livez")

@@ -24,11 +24,13 @@ class TensorDescription(BaseModel):
     shape: Annotated[tuple[int, ...], Field(description="Its sizes; -1 in front is the batch.", examples=[(-1, 8, 2)])]
 
 
-class SignatureDescription(BaseModel):
+class SignatureDescription(BaseModel, use_attribute_docstrings=True):
     """What a model takes and gives under `/v1` and `/v2`."""
 
     inputs: list[TensorDescription]
+    """What the model takes."""
     outputs: list[TensorDescription]
+    """What the model gives."""
 
     @classmethod
     def of(cls, signature: Signature) -> Self:
@@ -40,21 +42,31 @@ def _tensors(layout: Layout) -> list[TensorDescription]:
     return [TensorDescription(name=tensor.name, shape=(-1, *tensor.shape)) for tensor in layout.tensors]
 
 
-class ModelDescription(BaseModel):
+class ModelDescription(BaseModel, use_attribute_docstrings=True):
     """The description of a model that serves."""
 
     name: str
+    """Its name."""
     version: int
+    """The version that is described."""
     versions: Annotated[list[int], Field(description="All that serve, ascending.")]
     labels: Annotated[dict[str, int], Field(description="The version that each label stands for.")]
     tensors: SignatureDescription
+    """Its tensors under `/v1` and `/v2`."""
     engine: str
+    """What computes it: `onnx` or `tensorflow`."""
     engine_remark: str
+    """How the engine computes, and why that engine."""
     created: datetime
+    """When it was exported."""
     contract: Contract
+    """What goes in and what comes out."""
     scores: tuple[Score, ...]
+    """Errors on the test part: the model's and the baselines'."""
     verdict: str
+    """How the model compares with the best baseline, in a sentence."""
     data: DataFingerprint
+    """What it was trained on."""
 
     @classmethod
     def of(cls, served: ServedVersion, model: ServedModel) -> Self:
@@ -77,11 +89,13 @@ class ModelDescription(BaseModel):
         )
 
 
-class ModelList(BaseModel):
+class ModelList(BaseModel, use_attribute_docstrings=True):
     """The models that serve, the default model first, and the failures of versions."""
 
     models: list[ModelDescription]
+    """Each described by the latest version that serves."""
     failures: dict[str, str]
+    """Why versions do not serve, by `model/version`."""
 
 
 @router.get("/models")

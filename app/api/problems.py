@@ -30,24 +30,32 @@ MAX_ERROR_CHARACTERS = 600
 """Longest text of a plain error. JSON may make six bytes of a character, and the answer has less than 4 KiB."""
 
 
-class ProblemError(BaseModel):
+class ProblemError(BaseModel, use_attribute_docstrings=True):
     """One mistake in a request."""
 
     pointer: str
+    """A JSON pointer (RFC 6901) into the body, or `?name` for a query parameter."""
     message: str
+    """What was expected there, and what came."""
 
 
-class Problem(BaseModel):
+class Problem(BaseModel, use_attribute_docstrings=True):
     """An answer that is not a forecast (RFC 9457)."""
 
     type: Annotated[str, Field(examples=["urn:windowcast:invalid-request"])]
+    """The error's name, for programs."""
     title: Annotated[str, Field(examples=["Invalid request"])]
+    """The error in a few words."""
     status: Annotated[int, Field(examples=[422])]
+    """The HTTP status."""
     detail: Annotated[
         str | None, Field(examples=["The request does not fit the model's contract; `errors` says where."])
     ]
+    """One sentence for people."""
     errors: list[ProblemError] | None = None
+    """The first mistakes in the request."""
     request_id: str | None = None
+    """Where the service failed: the id under which its log says why."""
 
 
 def problem_answer(error: ServiceError, request_id: str) -> Answer:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.engines.engine import Engine, EngineName
+from app.engines.proof import check_golden_rows
 from app.errors import ArtifactError, EngineNotInstalled
-from app.version.golden import Golden, deviation
+from app.version.golden import Golden
 from app.version.manifest import TWIN_FILE, Contract, Manifest
 
 if TYPE_CHECKING:
@@ -93,35 +94,11 @@ def load_foreign(choice: EngineName, version_dir: Path, max_windows: int) -> tup
     engine = TensorFlowEngine(version_dir, None, max_windows)
     golden = engine.record_golden()
     engine.warm_up()
-    replay(engine, golden, engine.contract, version_dir)
+    check_golden_rows(engine, golden, engine.contract, version_dir)
     return engine, golden
 
 
 def _proved(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> Engine:
     engine.warm_up()
-    replay(engine, golden, contract, version_dir)
+    check_golden_rows(engine, golden, contract, version_dir)
     return engine
-
-
-def replay(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> None:
-    """Forecasts the golden windows, together and one by one, and compares the forecasts with the recorded ones.
-
-    Raises:
-        ArtifactError: A forecast fails, or differs from the recorded forecast by more than the tolerance.
-    """
-    count = len(golden.forecasts)
-    shapes = (count, *contract.window_shape), (count, *contract.forecast_shape)
-    if count == 0 or (golden.windows.shape, golden.forecasts.shape) != shapes:
-        raise ArtifactError(version_dir, "the golden rows do not have the shapes of the contract")
-    try:
-        together = engine.predict(golden.windows)
-        alone = [engine.predict(window[None])[0] for window in golden.windows]
-    except Exception as error:
-        problem = f"the {engine.name} engine fails on the golden rows ({type(error).__name__})"
-        raise ArtifactError(version_dir, problem) from error
-    worst = deviation(together, golden.forecasts, contract.target_scales)
-    for forecast, recorded in zip(alone, golden.forecasts, strict=True):
-        worst = max(worst, deviation(forecast, recorded, contract.target_scales))
-    if worst > 1:
-        problem = f"the {engine.name} engine does not reproduce the golden rows ({worst:.3g} times the tolerance)"
-        raise ArtifactError(version_dir, problem)

@@ -31,10 +31,12 @@ TAKES_WINDOWS = "windows; a single window goes to POST /predict"
 class WindowRequest(BaseModel):
     """One window, as lists of numbers or as records by feature name."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     window: Window | None = None
+    """A row per step with a number per feature; plain numbers where the model has one feature."""
     records: RecordsWindow | None = None
+    """A record per step, with the features by name in any order."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -52,27 +54,36 @@ class WindowRequest(BaseModel):
 class BatchRequest(BaseModel):
     """Several windows."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     windows: Windows
+    """Each as in a request for one window."""
 
 
-class ForecastResponse(BaseModel):
+class ForecastResponse(BaseModel, use_attribute_docstrings=True):
     """The forecast for one window, in the targets' units."""
 
     model: str
+    """The model that answered."""
     version: int
+    """The version that answered."""
     targets: tuple[str, ...]
+    """Names of the targets, in the order of the last axis."""
     prediction: Annotated[NDArray[Any], Tensor("horizon", "targets")]
+    """The rows directly after the window."""
 
 
-class BatchResponse(BaseModel):
+class BatchResponse(BaseModel, use_attribute_docstrings=True):
     """The forecasts for several windows, in their order and in the targets' units."""
 
     model: str
+    """The model that answered."""
     version: int
+    """The version that answered."""
     targets: tuple[str, ...]
+    """Names of the targets, in the order of the last axis."""
     predictions: Annotated[NDArray[Any], Tensor("batch", "horizon", "targets")]
+    """A forecast for each window."""
 
 
 def read_window(body: bytes, contract: Contract) -> Array:

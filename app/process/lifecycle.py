@@ -1,16 +1,26 @@
-"""Where the service stands between start and stop.
+"""Where the service stands between start and stop, and what a signal does to it.
 
 loading ──> ready ──> draining ──> the server closes its listener, finishes what is in flight, and exits
    └────> failed: the default model could not be loaded, or batching ended; a process of ours exits
+
+The first SIGTERM starts the drain: readiness turns away new traffic while requests are still answered, each with
+`Connection: close`, so that load balancers and keep-alive clients leave in peace. A second signal, or Ctrl-C, skips the
+rest of the drain. While the service loads it answers nothing but probes, so a signal ends the process at once.
 """
 
+import asyncio
 import os
+import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
+from app.telemetry.logs import get_logger
 from app.telemetry.metrics import READY
+
+log = get_logger()
 
 STARTUP_FAILURE = 3
 """Exit code of a start that failed. Process managers, and uvicorn's own, know that a retry is of no use."""
@@ -46,6 +56,40 @@ class Lifecycle:
         """A stop was asked for. Requests are still answered, each with `Connection: close`."""
         self.phase = Phase.DRAINING
         READY.set(0)
+
+
+class Application(Protocol):
+    """What a signal needs of the application."""
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Where the service stands."""
+
+    def flush(self) -> None:
+        """Writes down what happened last."""
+
+
+def obey(number: int, application: Application, drain_seconds: float, stop: Callable[[int], None]) -> None:
+    """Does what a signal asks for. Must be called on the event loop.
+
+    Args:
+        number: The signal.
+        application: The application that the process serves.
+        drain_seconds: Time between SIGTERM and the stop.
+        stop: Stops the server, given the signal.
+    """
+    lifecycle = application.lifecycle
+    if lifecycle.phase is Phase.LOADING:
+        # The thread that loads a model cannot be interrupted, and waiting for it would look like a hang.
+        application.flush()
+        exit_now(0)
+    is_first = lifecycle.phase is Phase.READY
+    lifecycle.drain()
+    if is_first and number == signal.SIGTERM and drain_seconds:
+        log.info("draining", seconds=drain_seconds)
+        asyncio.get_running_loop().call_later(drain_seconds, stop, number)
+    else:
+        stop(number)
 
 
 def exit_now(code: int) -> NoReturn:

@@ -1,9 +1,4 @@
-"""uvicorn's server with a drain before its stop, and a stop that loses no connection.
-
-The first SIGTERM starts the drain: readiness turns away new traffic while requests are still answered, each with
-`Connection: close`, so that load balancers and keep-alive clients leave in peace. A second signal, or Ctrl-C, skips the
-rest of the drain. While the service loads it answers nothing but probes, so a signal ends the process at once.
-"""
+"""uvicorn's server with a drain before its stop, and a stop that loses no connection."""
 
 import asyncio
 import signal
@@ -12,16 +7,13 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import uvicorn
 from uvicorn.supervisors.multiprocess import Process
 
 from app.process.backlog import HANDSHAKE_SECONDS, close_when_empty, ignore_new_clients
-from app.process.lifecycle import Lifecycle, Phase, exit_now
-from app.telemetry.logs import get_logger
-
-log = get_logger()
+from app.process.lifecycle import exit_now, obey
 
 
 class Config(uvicorn.Config):
@@ -37,15 +29,6 @@ class Config(uvicorn.Config):
         super().__init__(**options)
         self.drain_seconds = drain_seconds
         self.receive_timeout_seconds = receive_timeout_seconds
-
-
-class Application(Protocol):
-    """What the server needs of its application, besides ASGI."""
-
-    lifecycle: Lifecycle
-
-    def flush(self) -> None:
-        """Writes down what happened last."""
 
 
 class Server(uvicorn.Server):
@@ -65,30 +48,18 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts as uvicorn does, then takes over the signals."""
         await super().startup(sockets)
-        loop = asyncio.get_running_loop()
+        loop, config = asyncio.get_running_loop(), self.config
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
+            loop.add_signal_handler(number, obey, number, config.loaded_app, config.drain_seconds, self._stop)
+
+    def _stop(self, number: int) -> None:
+        self.handle_exit(number, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ends a process that does not serve yet at once: it imports or loads."""
         if not self.started:
             exit_now(0)
         super().handle_exit(sig, frame)
-
-    def _on_signal(self, number: int) -> None:
-        application: Application = self.config.loaded_app
-        lifecycle = application.lifecycle
-        if lifecycle.phase is Phase.LOADING:
-            # The thread that loads a model cannot be interrupted, and waiting for it would look like a hang.
-            application.flush()
-            exit_now(0)
-        is_first = lifecycle.phase is Phase.READY
-        lifecycle.drain()
-        if is_first and number == signal.SIGTERM and self.config.drain_seconds:
-            log.info("draining", seconds=self.config.drain_seconds)
-            asyncio.get_running_loop().call_later(self.config.drain_seconds, self.handle_exit, number, None)
-        else:
-            self.handle_exit(number, None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Turns new clients away, accepts all that wait, closes the listener, then lets uvicorn end the connections."""

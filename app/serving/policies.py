@@ -48,7 +48,7 @@ VersionList = Annotated[list[VersionNumber], Field(max_length=MAX_VERSIONS)]
 class Policy(BaseModel):
     """Which versions of one model serve."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     latest: LatestCount | None = None
     """How many of the highest versions serve."""

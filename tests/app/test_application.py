@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from app.exchange import Exchange
 from app.main import create_app
 from app.settings import Settings
 from tests.app.fakes import loader, version_folders
+from tests.servers import ROOT
 from tests.versions import contract_of
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -222,3 +224,28 @@ def test_an_application_that_is_gone_is_freed(settings: Settings) -> None:
     gc.unfreeze()
     gc.collect()
     assert not [engine for engine in gc.get_objects() if type(engine).__name__ == "MeanEngine"]
+
+
+def test_the_code_of_the_page_on_embedding_works(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs/how-to/embed-the-service.md").read_text(encoding="utf-8")
+    mount, refuse, tell = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("app.serving.service.loader_of", lambda _: loader())
+
+    async def ask() -> None:
+        names: dict[str, Any] = {}
+        exec(mount, names)  # noqa: S102
+        host, app = names["host"], names["forecasts"]
+        async with host.router.lifespan_context(host), asking(host, "/forecasts") as client:
+            await ready(app)
+            assert await forecast(client) == FORECAST
+        exec(refuse, names)  # noqa: S102
+        names["in_a_minute"].extend(["one"] * 1000)
+        async with names["forecasts"].running(), asking(names["forecasts"]) as client:
+            await ready(names["forecasts"])
+            assert (await client.post("/predict", json={"window": WINDOW})).headers["Retry-After"] == "60"
+
+    asyncio.run(ask())
+    exec(tell, {})  # noqa: S102

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.arrays import Array
-from app.engines.choice import replay
+from app.engines.proof import check_golden_rows
 from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, TensorFlowEngine
 from app.version.golden import PARITY_BATCHES, Golden, probe_windows, with_scales
 from app.version.manifest import (
@@ -112,7 +112,7 @@ def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
 
     with building_dir(model_dir) as building:
         engine = save_model(model, contract, building)
-        replay(engine, golden, contract, building)
+        check_golden_rows(engine, golden, contract, building)
         golden.save(building)
         write_twin(twin, building)
         made_with, files = releases(), digest_files(building)

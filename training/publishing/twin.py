@@ -24,7 +24,7 @@ from app.engines.onnx import INPUT, OUTPUT
 from app.version.manifest import TWIN_FILE, Contract
 from training.errors import NotFusable
 from training.network.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
-from training.publishing.graph import Constant, Graph, Value
+from training.publishing.nodes import Constant, Graph, Value
 
 CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
     layers.LSTM: ("LSTM", (0, 3, 1, 2)),  # Keras: input, forget, cell, output; ONNX: input, output, forget, cell

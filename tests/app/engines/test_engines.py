@@ -9,8 +9,9 @@ import pytest
 
 import app.engines
 from app.arrays import Array
-from app.engines.choice import load_engine, replay
+from app.engines.choice import load_engine
 from app.engines.engine import Engine, EngineName
+from app.engines.proof import check_golden_rows
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.golden import Golden
 from app.version.manifest import TWIN_FILE, Contract, Manifest
@@ -43,14 +44,14 @@ def golden_of(contract: Contract, rows: int = 3) -> Golden:
 
 
 def test_an_engine_that_answers_as_recorded_is_believed(contract: Contract) -> None:
-    replay(Calculator(contract), golden_of(contract), contract, Path("v"))
+    check_golden_rows(Calculator(contract), golden_of(contract), contract, Path("v"))
 
 
 @pytest.mark.parametrize("error", [1e-4, -1.0, np.nan, np.inf])
 @pytest.mark.parametrize("alone", [False, True])
 def test_an_engine_that_answers_otherwise_is_not_believed(error: float, alone: bool, contract: Contract) -> None:
     with pytest.raises(ArtifactError, match=r"^v: the calculator engine does not reproduce the golden rows"):
-        replay(Calculator(contract, error, alone=alone), golden_of(contract), contract, Path("v"))
+        check_golden_rows(Calculator(contract, error, alone=alone), golden_of(contract), contract, Path("v"))
 
 
 def test_golden_rows_must_have_the_shapes_of_the_contract(contract: Contract) -> None:
@@ -64,13 +65,13 @@ def test_golden_rows_must_have_the_shapes_of_the_contract(contract: Contract) ->
         Golden(sound.windows[0], sound.forecasts),
     ):
         with pytest.raises(ArtifactError, match="the golden rows do not have the shapes of the contract"):
-            replay(Calculator(contract), odd, contract, Path("v"))
+            check_golden_rows(Calculator(contract), odd, contract, Path("v"))
 
 
 def test_golden_rows_that_are_not_finite_prove_nothing(contract: Contract) -> None:
     sound = golden_of(contract)
     with pytest.raises(ArtifactError, match="does not reproduce the golden rows"):
-        replay(Calculator(contract), Golden(sound.windows, sound.forecasts * np.nan), contract, Path("v"))
+        check_golden_rows(Calculator(contract), Golden(sound.windows, sound.forecasts * np.nan), contract, Path("v"))
 
 
 def load(choice: EngineName, version_dir: Path) -> Engine:

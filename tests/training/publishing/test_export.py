@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app.engines.choice import replay
 from app.engines.onnx import OnnxEngine
+from app.engines.proof import check_golden_rows
 from app.engines.tensorflow import TensorFlowEngine
 from app.version.golden import Golden, deviation
 from app.version.manifest import TWIN_FILE, DataFingerprint, Frequency, Manifest, Score
@@ -131,7 +131,7 @@ def test_a_version_has_a_twin_that_computes_its_golden_rows(version_dir: Path) -
     assert manifest.has_twin
     assert manifest.no_twin is None
     engine = OnnxEngine((version_dir / TWIN_FILE).read_bytes(), manifest.contract, 64, threads=1)
-    replay(engine, golden, manifest.contract, version_dir)
+    check_golden_rows(engine, golden, manifest.contract, version_dir)
 
 
 def test_a_model_that_cannot_be_fused_is_published_without_a_twin_and_the_manifest_says_why(
