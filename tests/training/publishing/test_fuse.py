@@ -248,7 +248,7 @@ REFUSED = {
     ),
     "every step": (
         lambda: sequential(layers.LSTM(4, return_sequences=True), layers.Dense(1)),
-        "a forecast after every one of its .* take return_sequences=True from its last recurrent layer",
+        "it forecasts after every one of its .* take return_sequences=True from its last recurrent layer",
     ),
     "any steps": (
         lambda: sequential(layers.LSTM(4), layers.Dense(1), steps=None),
