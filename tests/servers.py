@@ -3,34 +3,36 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 
-from app.telemetry.journal import DELAY_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
-PATIENCE_SECONDS = 30
-CONNECT_SECONDS = 0.2
-"""How long a busy machine may take for anything, before it counts as hanging."""
+CONNECT_SECONDS = 1.0
+"""How long the kernel may take for a connection on this machine, which it makes at once or not at all."""
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that speak plain HTTP, so that they need not read the certificates of half the world first."""
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with closing(socket.socket()) as sock:
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nothing listens on, and that the kernel gives to nobody who does not ask for it by its number."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((HOST, 0))
-        port: int = sock.getsockname()[1]
-        return port
+        yield sock.getsockname()[1]
 
 
 def environment(**settings: object) -> dict[str, str]:
@@ -63,18 +65,36 @@ class Server:
 
     def client(self) -> httpx.Client:
         """A client that keeps its connection alive."""
-        return httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=PATIENCE_SECONDS, verify=NO_TLS, trust_env=False)
+
+    def async_client(self, max_connections: int = 100) -> httpx.AsyncClient:
+        """The same for many requests at once."""
+        limits = httpx.Limits(max_connections=max_connections)
+        timeout = PATIENCE_SECONDS
+        return httpx.AsyncClient(base_url=self.url, timeout=timeout, limits=limits, verify=NO_TLS, trust_env=False)
+
+    def get(self, path: str) -> httpx.Response:
+        """The answer to a GET on a connection of its own."""
+        with self.client() as client:
+            return client.get(path)
+
+    def post(self, path: str, **content: Any) -> httpx.Response:
+        """The answer to a POST on a connection of its own."""
+        with self.client() as client:
+            return client.post(path, **content)
 
     def connect(self) -> socket.socket:
         """A bare connection, for what no decent client would send."""
-        return socket.create_connection((HOST, self.port), timeout=PATIENCE_SECONDS)
+        return connect(self.port)
 
     def status_of(self, path: str) -> int | None:
-        """Status of one GET on a new connection; None if nobody takes the connection, which the kernel does at once."""
-        timeout = httpx.Timeout(PATIENCE_SECONDS, connect=CONNECT_SECONDS)
+        """Status of one GET on a new connection; None if nobody takes the connection."""
         try:
-            return httpx.get(f"{self.url}{path}", timeout=timeout, trust_env=False).status_code
-        except httpx.TransportError:
+            with socket.create_connection((HOST, self.port), timeout=CONNECT_SECONDS) as sock:
+                sock.settimeout(PATIENCE_SECONDS)
+                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+                return read_answer(sock).status
+        except (OSError, HTTPException):
             return None
 
     def wait_for(self, path: str, status: int | None = 200) -> None:
@@ -90,41 +110,47 @@ class Server:
         return self.process.wait(PATIENCE_SECONDS)
 
     def log(self, event: str | None = None) -> list[dict[str, Any]]:
-        """Its log lines, of one event or of all."""
-        time.sleep(10 * DELAY_SECONDS)
-        lines: list[dict[str, Any]] = [orjson.loads(line) for line in self.output.read_bytes().splitlines()]
+        """Its log lines, of one event or of all, with those of every request that was answered before."""
+        self.status_of("/metrics")  # which writes down what is held back
+        whole, _, _ = self.output.read_bytes().rpartition(b"\n")
+        lines: list[dict[str, Any]] = [orjson.loads(line) for line in whole.splitlines()]
         return lines if event is None else [line for line in lines if line["event"] == event]
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, **settings: object) -> Iterator[Server]:
+def running(folder: Path, *arguments: str, stdout: int | None = None, **settings: object) -> Iterator[Server]:
     """Starts the service in a folder, where it looks for `.env` and `models`; it does not outlive the block.
 
     Args:
         folder: Where it runs.
         arguments: For Python, in place of `-m app`.
+        stdout: Where its log goes, as `subprocess` has it; by default into the server's `output`.
         settings: Of the service, and other environment variables.
     """
-    port = free_port()
-    output = folder / f"output-{port}.txt"
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *(arguments or ("-m", "app"))],
-            cwd=folder,
-            env=environment(**{"port": port, "max_batch_windows": 8, "drain_seconds": 0, **settings}),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    server = Server(process, port, output)
-    try:
-        yield server
-    finally:
-        process.terminate()
+    with reserved_port() as port:
+        output = folder / f"output-{port}.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, *(arguments or ("-m", "app"))],
+                cwd=folder,
+                env=environment(**{"port": port, "max_batch_windows": 8, "drain_seconds": 0, **settings}),
+                stdout=file if stdout is None else stdout,
+                stderr=file,
+            )
         try:
-            process.wait(PATIENCE_SECONDS)
+            yield Server(process, port, output)
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()
+            try:
+                process.wait(PATIENCE_SECONDS)
+            finally:
+                process.kill()
+                process.wait()
+
+
+def serving(folder: Path, *, stdout: int | None = None, **settings: object) -> AbstractContextManager[Server]:
+    """Starts the service with what tests need: folders settle at once, and loads and forecasts can be held."""
+    return running(folder, "-m", "tests.service", stdout=stdout, **settings)
 
 
 def run(folder: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -140,12 +166,9 @@ def run(folder: Path, *arguments: str, **settings: object) -> subprocess.Complet
     )
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
-    """Returns once the condition holds; fails where it does not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+def connect(port: int) -> socket.socket:
+    """A bare connection."""
+    return socket.create_connection((HOST, port), timeout=PATIENCE_SECONDS)
 
 
 def read_answer(sock: socket.socket) -> HTTPResponse:

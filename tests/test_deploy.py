@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from app.serving.states import State
 from app.telemetry.metrics import Outcome
 from tests.app.telemetry.test_metrics import samples_of
+from tests.holding import held_loading
 from tests.promql import BadQuery, Labels, check
-from tests.servers import ROOT, Server, running, wait_until
+from tests.servers import ROOT, Server, serving
 from tests.versions import contract_of, make_fused_version
+from tests.waiting import wait_until
 
 DEPLOY = ROOT / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/windowcast.json").read_text(encoding="utf-8"))
@@ -46,9 +47,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     make_fused_version(folder / "models", contract_of())
     broken = make_fused_version(folder / "models", contract_of(), version=2)
     (broken / "variables" / "variables.index").write_bytes(b"")
-    with running(folder, watch_seconds=0.2) as server, server.client() as client:
+    with held_loading(folder) as loading, serving(folder, watch_seconds=0.2) as server, server.client() as client:
         server.wait_for("/livez")
         assert client.post("/predict", json={"window": WINDOW}).status_code == 503
+        loading.release()
         server.wait_for("/readyz")
         assert client.post("/predict", json={"window": WINDOW}).status_code == 200
         assert client.post("/predict", json={"window": []}).status_code == 422
@@ -60,7 +62,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def metrics(server: Server) -> dict[str, Labels]:
     """The names of all samples in the service's own answer, with their labels."""
     [scrape] = PROMETHEUS["scrape_configs"]
-    samples = samples_of(httpx.get(f"{server.url}{scrape['metrics_path']}", trust_env=False).text)
+    samples = samples_of(server.get(scrape["metrics_path"]).text)
     return {name: frozenset[str]().union(*(labels for labels, _ in found)) for name, found in samples.items()} | UP
 
 

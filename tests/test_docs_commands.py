@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,8 @@ import tensorflow as tf
 from app.version.golden import deviation
 from app.version.manifest import Manifest
 from tests.pages import PAGES, README, Block, Command, blocks_of, commands_of, name_of
-from tests.servers import PATIENCE_SECONDS, ROOT, Server, environment, free_port
+from tests.servers import ROOT, Server, environment, reserved_port
+from tests.waiting import PATIENCE_SECONDS
 from training.config import TrainingConfig
 
 pytestmark = pytest.mark.xdist_group("docs")  # they share one checkout
@@ -43,10 +45,12 @@ class Checkout:
     Attributes:
         folder: Where it is.
         trained: What came of the commands that train, by their text: pages repeat them, and once is enough.
+        ports: Reserves the ports of its services.
     """
 
     folder: Path
     trained: dict[str, str] = field(default_factory=dict)
+    ports: ExitStack = field(default_factory=ExitStack)
 
     def type(self, commands: list[Command], port: int | None = None) -> list[tuple[str, int]]:
         """Runs commands in one shell; returns what each wrote and its exit code."""
@@ -77,7 +81,7 @@ class Checkout:
 
     def serve(self, command: str) -> Server:
         """Starts a service and waits until it is ready."""
-        port = free_port()
+        port = self.ports.enter_context(reserved_port())
         output = self.folder / f"output-{port}.txt"
         with output.open("wb") as file:
             process = subprocess.Popen(

@@ -9,7 +9,9 @@ import pytest
 
 from app.version import folders
 from app.version.manifest import Contract
-from tests.servers import Server, running
+from tests.app.in_process import Application, application, listening
+from tests.loops import LIMIT_SECONDS
+from tests.servers import Server, serving
 from tests.versions import add_twin, contract_of, make_fused_version, make_version
 
 
@@ -55,30 +57,66 @@ def twin_dir(version_dir: Path, contract: Contract) -> Path:
 
 
 @pytest.fixture(scope="session")
+def service(models_dir: Path) -> Iterator[Application]:
+    """The service with all models in this process, ready."""
+    with application(models_dir.parent) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(service: Application) -> Iterator[httpx.Client]:
+    """A client of the service in this process."""
+    with service.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def port(service: Application) -> Iterator[int]:
+    """Where the service in this process listens."""
+    with listening(service.front, service.loop) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def strict_service(models_dir: Path) -> Iterator[Application]:
+    """The service in this process, with limits that a test can reach; those of time by the clock of its loop."""
+    with application(
+        models_dir.parent,
+        max_body_bytes=4096,
+        max_queue_windows=4,
+        request_timeout_seconds=LIMIT_SECONDS,
+        receive_timeout_seconds=LIMIT_SECONDS,
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def strict_port(strict_service: Application) -> Iterator[int]:
+    """Where the service with these limits listens."""
+    with listening(strict_service.front, strict_service.loop) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
 def server(models_dir: Path) -> Iterator[Server]:
-    """The service with all models, ready; what `slow` computes may be held."""
-    with running(models_dir.parent, "-m", "tests.held") as server:
+    """The service with all models in a process of its own, ready."""
+    with serving(models_dir.parent) as server:
         server.wait_for("/readyz")
         yield server
 
 
 @pytest.fixture(scope="session")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as client:
-        yield client
+def strict_server(models_dir: Path) -> Iterator[Server]:
+    """The service in a process of its own, with limits of time that a test can wait for."""
+    with serving(models_dir.parent, request_timeout_seconds=0.5, receive_timeout_seconds=0.5) as server:
+        server.wait_for("/readyz")
+        yield server
 
 
 @pytest.fixture(scope="session")
-def strict_server(models_dir: Path) -> Iterator[Server]:
-    """The service with limits that a test can reach."""
-    limits = {
-        "max_body_bytes": 4096,
-        "max_queue_windows": 4,
-        "request_timeout_seconds": 0.5,
-        "receive_timeout_seconds": 0.5,
-        "root_path": "/forecast",
-    }
-    with running(models_dir.parent, "-m", "tests.held", **limits) as server:
+def proxied_server(models_dir: Path) -> Iterator[Server]:
+    """The service in a process of its own, as behind a proxy that publishes it under `/forecast`."""
+    with serving(models_dir.parent, root_path="/forecast") as server:
         server.wait_for("/readyz")
         yield server
 

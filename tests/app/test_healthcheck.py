@@ -4,14 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import Server, environment, free_port
+from tests.servers import Server, environment, reserved_port
+from tests.waiting import PATIENCE_SECONDS
 
 
 def healthcheck(port: int, folder: Path) -> int:
     # A proxy in the environment, as Docker puts there, must not come between.
     settings = environment(port=port, HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9")
     command = [sys.executable, "-m", "app.healthcheck"]
-    return subprocess.run(command, cwd=folder, env=settings, timeout=30, check=False).returncode
+    return subprocess.run(command, cwd=folder, env=settings, timeout=PATIENCE_SECONDS, check=False).returncode
 
 
 def test_a_ready_service_is_healthy(server: Server, tmp_path: Path) -> None:
@@ -19,4 +20,5 @@ def test_a_ready_service_is_healthy(server: Server, tmp_path: Path) -> None:
 
 
 def test_no_service_is_not(tmp_path: Path) -> None:
-    assert healthcheck(free_port(), tmp_path) == 1
+    with reserved_port() as port:
+        assert healthcheck(port, tmp_path) == 1

@@ -15,7 +15,8 @@ from tests.app.version.test_folders import (
     record_wrong_golden_rows,
     remove_manifest,
 )
-from tests.servers import PATIENCE_SECONDS, Server, environment, run
+from tests.servers import Server, environment, run
+from tests.waiting import PATIENCE_SECONDS
 
 WITHOUT_TENSORFLOW = """
 import runpy, sys
@@ -92,11 +93,11 @@ def test_a_missing_model_ends_the_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [remove_manifest, cut_short, flip, record_wrong_golden_rows, promise_other_shapes])
-def test_a_damaged_model_ends_the_start(damage: Callable[[Path], Path], version_dir: Path, tmp_path: Path) -> None:
-    at_fault = damage(version_dir).relative_to(tmp_path)
-    stopped = run(tmp_path, port=0, max_batch_windows=1)
+def test_a_damaged_model_ends_the_start(damage: Callable[[Path], Path], twin_dir: Path, tmp_path: Path) -> None:
+    at_fault = damage(twin_dir).relative_to(tmp_path)
+    stopped = run(tmp_path, port=0, engine="onnx")
     assert stopped.returncode == 3
-    assert f'"reason":"{at_fault}: ' in last_words(stopped)
+    assert f'"reason":"{at_fault}' in last_words(stopped)
 
 
 def test_a_port_in_use_ends_the_start(server: Server, version_dir: Path, tmp_path: Path) -> None:

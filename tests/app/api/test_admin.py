@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Self
 import httpx
 import pytest
 
-from app.version.folders import SETTLING_SECONDS
-from app.version.manifest import Contract
+from tests.app.in_process import Application, application
 from tests.app.version.test_folders import record_wrong_golden_rows
-from tests.servers import PATIENCE_SECONDS, Server, running, wait_until
-from tests.versions import make_fused_version
+from tests.servers import Server, serving
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 KEY = "a key of the operator's"
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -23,26 +21,27 @@ FORECAST = [[3.0], [4.0]]
 WATCH_SECONDS = 0.2
 
 
+pytestmark = pytest.mark.usefixtures("settled_folders")
+
+
 @pytest.fixture
-def models(tmp_path: Path, contract: Contract) -> Path:
+def models(twin_dir: Path) -> Path:
     """Model `default` with versions 1, 2 and 3, all of which have twins."""
-    models = tmp_path / "models"
-    make_fused_version(models, contract)
     for version in ("2", "3"):
-        shutil.copytree(models / "default" / "1", models / "default" / version)
-    return models
+        shutil.copytree(twin_dir, twin_dir.with_name(version))
+    return twin_dir.parents[1]
 
 
 @pytest.fixture
-def roller(models: Path) -> Iterator[Server]:
-    with running(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS) as server:
-        server.wait_for("/readyz")
-        yield server
+def administered(models: Path) -> Iterator[Application]:
+    """The service with this model, which looks for changes all the time."""
+    with application(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS) as service:
+        yield service
 
 
 @pytest.fixture
-def admin(roller: Server) -> Iterator[httpx.Client]:
-    with roller.client() as client:
+def admin(administered: Application) -> Iterator[httpx.Client]:
+    with administered.client() as client:
         client.headers["Authorization"] = f"Bearer {KEY}"
         yield client
 
@@ -70,7 +69,7 @@ def test_without_a_key_there_is_no_such_path(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X": KEY}])
-def test_without_the_key_every_path_is_closed(headers: dict[str, str], roller: Server) -> None:
+def test_without_the_key_every_path_is_closed(headers: dict[str, str], administered: Application) -> None:
     paths = [
         ("GET", "/admin/models"),
         ("GET", "/admin/models/default/state"),
@@ -79,7 +78,7 @@ def test_without_the_key_every_path_is_closed(headers: dict[str, str], roller: S
         ("DELETE", "/admin/models/default/labels/stable"),
         ("POST", "/admin/refresh"),
     ]
-    with roller.client() as client:
+    with administered.client() as client:
         for method, path in paths:
             answer = client.request(method, path, headers=headers, content=b"{}")
             assert answer.status_code == 401, path
@@ -100,14 +99,10 @@ def test_versions_go_forward_and_back_by_policy(admin: httpx.Client) -> None:
     assert [entry["latest"] for entry in [admin.get("/admin/models/default/state").json()["policy"]]] == [2]
 
 
-def test_a_change_outlives_the_service(admin: httpx.Client, roller: Server, models: Path) -> None:
+def test_a_change_outlives_the_service(admin: httpx.Client, models: Path) -> None:
     put_policy(admin, versions=[2])
-    roller.process.terminate()
-    assert roller.wait() == 0
-    with running(models.parent) as again:
-        again.wait_for("/readyz")
-        with again.client() as client:
-            assert version_of(client) == 2
+    with application(models.parent) as again, again.client() as client:
+        assert version_of(client) == 2
 
 
 def test_a_label_stands_for_a_version_that_serves(admin: httpx.Client) -> None:
@@ -163,7 +158,6 @@ def test_a_choice_with_which_the_service_could_not_start_again_is_refused(
 def test_a_choice_that_turns_out_not_to_serve_is_taken_back(admin: httpx.Client, models: Path) -> None:
     put_policy(admin, versions=[2])
     (models / "default" / "1" / "saved_model.pb").write_bytes(b"")
-    time.sleep(SETTLING_SECONDS)
     answer = admin.put("/admin/models/default/policy", json={"versions": [1]})
     assert answer.status_code == 409
     assert answer.json()["detail"].startswith("The policy stays as it was, for none of these versions can serve: ")
@@ -216,24 +210,22 @@ def test_a_file_that_an_operator_edits_is_followed(admin: httpx.Client, models: 
 
 
 def test_without_a_watch_a_look_can_be_asked_for(models: Path) -> None:
-    with running(models.parent, admin_key=KEY, watch_seconds=0) as server:
-        server.wait_for("/readyz")
-        with server.client() as client:
-            client.headers["Authorization"] = f"Bearer {KEY}"
-            shutil.copytree(models / "default" / "3", models / ".new")
-            (models / ".new").rename(models / "default" / "4")
-            wait_until(lambda: client.post("/admin/refresh").json()[0]["versions"][-1]["state"] == "available")
-            assert version_of(client) == 4
+    with application(models.parent, admin_key=KEY, watch_seconds=0) as service, service.client() as client:
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        shutil.copytree(models / "default" / "3", models / ".new")
+        (models / ".new").rename(models / "default" / "4")
+        assert client.post("/admin/refresh").json()[0]["versions"][-1]["state"] == "available"
+        assert version_of(client) == 4
 
 
 def test_every_worker_follows_a_change(models: Path) -> None:
-    with running(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS, workers=2) as server:
+    with serving(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS, workers=2) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         with server.client() as client:
             client.headers["Authorization"] = f"Bearer {KEY}"
             put_policy(client, versions=[1])
             wait_until(lambda: len([line for line in server.log("version released") if line["version"] == 3]) == 2)
-        asked = [httpx.post(f"{server.url}/predict", json={"window": WINDOW}, trust_env=False) for _ in range(20)]
+        asked = [server.post("/predict", json={"window": WINDOW}) for _ in range(20)]
         assert {answer.json()["version"] for answer in asked} == {1}
 
 
@@ -269,11 +261,20 @@ class Callers:
             thread.join(PATIENCE_SECONDS)
 
 
-def test_callers_lose_nothing_while_versions_come_and_go(roller: Server, admin: httpx.Client, models: Path) -> None:
+@pytest.fixture
+def roller(models: Path) -> Iterator[Server]:
+    """The same service in a process of its own."""
+    with serving(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS) as server:
+        server.wait_for("/readyz")
+        yield server
+
+
+def test_callers_lose_nothing_while_versions_come_and_go(roller: Server, models: Path) -> None:
     broken = models / ".broken"
     shutil.copytree(models / "default" / "1", broken)
     record_wrong_golden_rows(broken)
-    with Callers(roller) as callers:
+    with roller.client() as admin, Callers(roller) as callers:
+        admin.headers["Authorization"] = f"Bearer {KEY}"
         for _ in range(3):
             put_policy(admin, versions=[1])
             put_policy(admin, latest=1)
@@ -289,8 +290,8 @@ def test_a_failed_version_is_told_everywhere_and_disturbs_nothing(admin: httpx.C
     shutil.copytree(models / "default" / "1", broken)
     (broken / "saved_model.pb").write_bytes(b"")
     broken.rename(models / "default" / "4")
-    wait_until(lambda: "default/4" in admin.get("/healthz").json()["failures"], seconds=10)
-    wait_until(lambda: "has changed since" in admin.get("/healthz").json()["failures"]["default/4"], seconds=10)
+    wait_until(lambda: "default/4" in admin.get("/healthz").json()["failures"])
+    wait_until(lambda: "has changed since" in admin.get("/healthz").json()["failures"]["default/4"])
     assert admin.get("/readyz").status_code == 200
     assert version_of(admin) == 3
     assert "has changed since" in admin.get("/models").json()["failures"]["default/4"]

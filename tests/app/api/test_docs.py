@@ -17,8 +17,8 @@ from app.api.schemas import ErrorAnswer, InferAnswer, PredictAnswer
 from app.api.tfserving import TFServing
 from app.serving.service import Service
 from app.settings import Settings
-from tests.held import held_loading
-from tests.servers import Server, running
+from tests.app.in_process import application
+from tests.holding import held_loading
 
 PREFIXES = {"/v1", "/v2"}
 
@@ -52,8 +52,8 @@ def test_the_root_leads_to_the_page(client: httpx.Client) -> None:
     assert client.get("/", follow_redirects=True).url.path == "/docs"
 
 
-def test_behind_a_proxy_the_page_refers_to_the_published_path(strict_server: Server) -> None:
-    with strict_server.client() as client:
+def test_behind_a_proxy_the_page_refers_to_the_published_path(models_dir: Path) -> None:
+    with application(models_dir.parent, root_path="/forecast") as service, service.client() as client:
         page = client.get("/docs").text
         assert set(re.findall(r"(?:src|href)=[\"']([^\"']+)/", page)) == {"/forecast/docs"}
         assert "'/forecast/openapi.json'" in page
@@ -221,8 +221,7 @@ def test_a_model_of_several_tensors_has_examples_that_name_them(tmp_path: Path) 
     state = keras.layers.Concatenate()([keras.layers.Flatten()(recent), calendar])
     outputs = {name: keras.layers.Dense(2)(state) for name in ("load", "total")}
     keras.Model({"recent": recent, "calendar": calendar}, outputs).export(tmp_path / "models/pair/7", verbose=False)
-    with running(tmp_path, model="pair") as server, server.client() as client:
-        server.wait_for("/readyz")
+    with application(tmp_path, model="pair") as service, service.client() as client:
         document = client.get("/openapi.json").json()
         schemas = document["components"]["schemas"]
         rows, tensors = schemas["PredictRequest"]["example"], schemas["InferRequest"]["example"]
@@ -257,10 +256,10 @@ def test_only_what_may_be_left_out_is_optional(document: dict[str, Any]) -> None
     assert [part["name"] for part in infer["parameters"]] == ["model", "Inference-Header-Content-Length"]
 
 
-def test_a_service_that_loads_describes_its_routes_already(twin_dir: Path) -> None:
+def test_a_service_that_loads_describes_its_routes_already(twin_dir: Path, settled_folders: None) -> None:
     folder = twin_dir.parents[2]
-    with held_loading(folder), running(folder, "-m", "tests.held") as server, server.client() as client:
-        server.wait_for("/livez")
+    with held_loading(folder) as loading, application(folder, is_ready=False) as service, service.client() as client:
+        loading.wait_until_reached()
         schema = client.get("/openapi.json").json()["components"]["schemas"]["PredictRequest"]
         assert [option["$ref"].rpartition("/")[2] for option in schema["anyOf"]] == ["Rows", "Columns"]
         assert "example" not in schema

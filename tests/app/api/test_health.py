@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.held import held_window
+from tests.holding import held_window
 from tests.servers import Server
 
 

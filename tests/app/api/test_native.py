@@ -1,6 +1,5 @@
 """The native routes of a running service, asked as its users ask it."""
 
-import asyncio
 import gzip
 import io
 import json
@@ -17,7 +16,7 @@ from numpy.testing import assert_allclose
 from app.api.problems import MAX_BYTES, MEDIA_TYPE
 from app.payloads import npy
 from app.version.manifest import Contract
-from tests.servers import Server
+from tests.app.in_process import Application
 from tests.versions import expected_forecasts, some_windows
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -78,16 +77,11 @@ def test_a_batch_answers_as_its_windows_alone_and_as_the_saved_model(
     assert_allclose(together, saved(windows=tf.constant(windows))["forecast"], rtol=0, atol=1e-6 * 1000)
 
 
-def test_answers_do_not_depend_on_who_shares_the_call(server: Server, contract: Contract) -> None:
+def test_answers_do_not_depend_on_who_shares_the_call(service: Application, contract: Contract) -> None:
     windows = some_windows(48, contract, seed=2)
-
-    async def ask_all() -> list[Any]:
-        limits = httpx.Limits(max_connections=16)
-        async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=limits, trust_env=False) as client:
-            answers = [client.post("/predict", json={"window": window.tolist()}) for window in windows]
-            return [answer.json()["prediction"] for answer in await asyncio.gather(*answers)]
-
-    assert_allclose(asyncio.run(ask_all()), expected_forecasts(windows, contract), rtol=0, atol=1e-6)
+    answers = [service.post("/predict", json={"window": window.tolist()}) for window in windows]
+    forecasts = [answer.result().json()["prediction"] for answer in answers]
+    assert_allclose(forecasts, expected_forecasts(windows, contract), rtol=0, atol=1e-6)
 
 
 def test_another_model_and_its_version_can_be_named(client: httpx.Client) -> None:
@@ -250,11 +244,8 @@ def test_a_model_tells_its_contract_scores_and_engine(client: httpx.Client, cont
     assert Contract.model_validate(described["contract"]) == contract
     assert described["scores"] == [{"forecaster": "model", "mae": 1.0, "rmse": 2.0}]
     assert described["verdict"] == "It answers with the mean."
-    assert described["engine"] == "tensorflow"
-    assert (
-        described["engine_remark"]
-        == "XLA, compiled for batches of 1, 2, 4, 8; not by a twin: the version has no fused twin"
-    )
+    assert described["engine"] == "onnx"
+    assert described["engine_remark"].startswith("fused operators, ")
     assert described["tensors"] == {
         "inputs": [{"name": "windows", "shape": [-1, 4, 2]}],
         "outputs": [{"name": "forecast", "shape": [-1, 2, 1]}],

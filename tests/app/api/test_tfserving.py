@@ -1,10 +1,9 @@
 """TensorFlow Serving's REST API on a running service, asked as its clients ask it."""
 
-import asyncio
 import gzip
 import json
 import re
-import time
+import shutil
 import zlib
 from collections.abc import Iterator
 from decimal import Decimal
@@ -32,17 +31,18 @@ from app.api.problems import plain_answer
 from app.errors import InvalidArgument
 from app.telemetry.metrics import REQUESTS
 from app.version.manifest import Contract
-from tests.held import held_loading
-from tests.servers import HOST, Server, running, wait_until
+from tests.app.in_process import Application, application
+from tests.holding import held_loading, held_window
+from tests.servers import connect, read_answer
 from tests.versions import contract_of, expected_forecasts, make_fused_version, signatures_of, some_windows
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 FORECAST = [[3.0], [4.0]]
 PREDICT = "/v1/models/default:predict"
 PAIR = "/v1/models/pair:predict"
+SLOW = "/v1/models/slow:predict"
 MAX_BYTES = 4096
-LONG_ROUNDS = 200_000
-"""Keeps the model `slow` busy for about a second."""
 
 MARK = "hunter2"
 """Put into hostile payloads; must not come back."""
@@ -114,16 +114,9 @@ def many_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def many_server(many_dir: Path) -> Iterator[Server]:
-    """The service with those models, which takes and gives NaN."""
-    with running(many_dir.parent, allow_nan=True, watch_seconds=0.2) as server:
-        server.wait_for("/readyz")
-        yield server
-
-
-@pytest.fixture(scope="module")
-def many(many_server: Server) -> Iterator[httpx.Client]:
-    with many_server.client() as client:
+def many(many_dir: Path) -> Iterator[httpx.Client]:
+    """A client of the service with those models, which takes and gives NaN."""
+    with application(many_dir.parent, allow_nan=True, watch_seconds=0.2) as service, service.client() as client:
         yield client
 
 
@@ -265,8 +258,8 @@ def test_another_encoding_is_refused(client: httpx.Client) -> None:
     assert error_of(answer) == "Send the body as it is, or with Content-Encoding: gzip or deflate."
 
 
-def test_a_body_may_not_grow_beyond_the_limit(strict_server: Server) -> None:
-    with strict_server.client() as client:
+def test_a_body_may_not_grow_beyond_the_limit(strict_service: Application) -> None:
+    with strict_service.client() as client:
         inflated = orjson.dumps({"instances": [WINDOW], "more": "0" * 5000})
         for body, headers, what in (
             (gzip.compress(inflated), {"Content-Encoding": "gzip"}, "inflated body"),
@@ -461,14 +454,14 @@ def test_a_model_that_cannot_be_loaded_says_why(many: httpx.Client, many_dir: Pa
     assert (answer.status_code, error_of(answer)) == (404, "Servable not found for request: Latest(spoilt)")
 
 
-def test_a_model_that_is_gone_has_no_versions(many: httpx.Client, many_dir: Path) -> None:
+def test_a_model_that_is_gone_has_no_versions(many: httpx.Client, many_dir: Path, settled_folders: None) -> None:
     assert many.get("/v1/models/gone").json() == {"model_version_status": [version_status(5, "START")]}
     (many_dir / "gone" / "5").rmdir()
     wait_until(lambda: many.get("/v1/models/gone").status_code == 404)
     assert error_of(many.get("/v1/models/gone")) == "Could not find any versions of model gone"
 
 
-def test_a_version_that_ended_says_so(many: httpx.Client, many_dir: Path) -> None:
+def test_a_version_that_ended_says_so(many: httpx.Client, many_dir: Path, settled_folders: None) -> None:
     def indexed() -> list[tuple[str, str]]:
         index = many.post("/v2/repository/index").json()
         return [(entry["state"], entry["reason"]) for entry in index if entry["name"] == "retired"]
@@ -507,86 +500,76 @@ def test_metadata_is_what_tensorflow_serving_prints_of_the_file(
     }
 
 
-def test_a_deadline_is_an_error_504(strict_server: Server) -> None:
-    path = "/v1/models/slow:predict"
-    with strict_server.client() as client:
-        answer = post(client, {"instances": [[[LONG_ROUNDS, 0]] * 4]}, path)
-        assert (answer.status_code, error_of(answer)) == (504, "The forecast was not ready within 0.5 seconds.")
+def test_a_deadline_is_an_error_504(strict_service: Application) -> None:
+    with held_window(strict_service.folder) as held, strict_service.client() as client:
+        asked = strict_service.post(SLOW, json={"instances": [held.window]})
+        held.wait_until_reached()
+        strict_service.loop.advance()
+        answer = asked.result(PATIENCE_SECONDS)
+        assert (answer.status_code, error_of(answer)) == (504, "The forecast was not ready within 10000 seconds.")
         assert answer.headers["X-Windowcast-Model"] == "slow"
-        wait_until(lambda: post(client, {"instances": [WINDOW]}, path).status_code == 200)
+        held.release()
+        assert post(client, {"instances": [WINDOW]}, SLOW).status_code == 200
 
 
-def test_a_full_queue_is_an_error_503(strict_server: Server) -> None:
-    path = "/v1/models/slow:predict"
-
-    async def ask_all() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=strict_server.url, timeout=30, trust_env=False) as client:
-            first = asyncio.create_task(client.post(path, json={"instances": [[[LONG_ROUNDS, 0]] * 4]}))
-            await asyncio.sleep(0.1)
-            others = [asyncio.create_task(client.post(path, json={"inputs": [WINDOW] * 3})) for _ in range(3)]
-            return await asyncio.gather(first, *others)
-
-    _, *others = asyncio.run(ask_all())
-    refused = [answer for answer in others if answer.status_code == 503]
-    assert len(refused) == 2
-    for answer in refused:
-        assert answer.headers["Retry-After"] == "1"
-        assert error_of(answer) == "The queue is full: 4 windows may wait. Try again later."
-    with strict_server.client() as client:
-        wait_until(lambda: post(client, {"instances": [WINDOW]}, path).status_code == 200)
+def test_a_full_queue_is_an_error_503(strict_service: Application) -> None:
+    with held_window(strict_service.folder) as held:
+        first = strict_service.post(SLOW, json={"instances": [held.window]})
+        held.wait_until_reached()
+        waiting, *others = [strict_service.post(SLOW, json={"inputs": [WINDOW] * 3}) for _ in range(3)]
+        for answer in (other.result(PATIENCE_SECONDS) for other in others):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert error_of(answer) == "The queue is full: 4 windows may wait. Try again later."
+        assert not waiting.done()
+        held.release()
+        for asked in (first, waiting):
+            assert asked.result(PATIENCE_SECONDS).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/models/slow:predict", "/v2/models/slow/infer"])
-def test_a_full_queue_is_told_before_the_body_is_sent(path: str, strict_server: Server) -> None:
-    busy = "/v1/models/slow:predict"
-
-    async def fill_and_ask() -> tuple[bytes, float]:
-        async with httpx.AsyncClient(base_url=strict_server.url, timeout=30, trust_env=False) as client:
-            first = asyncio.create_task(client.post(busy, json={"instances": [[[LONG_ROUNDS, 0]] * 4]}))
-            await asyncio.sleep(0.1)
-            second = asyncio.create_task(client.post(busy, json={"instances": [WINDOW] * 4}))
-            await asyncio.sleep(0.1)
-            started = time.monotonic()
-            reader, writer = await asyncio.open_connection(HOST, strict_server.port)
-            writer.write(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n" % path.encode())
-            head = await reader.readuntil(b"\r\n")
-            seconds = time.monotonic() - started
-            writer.close()
-            await asyncio.gather(first, second)
-            return head, seconds
-
-    head, seconds = asyncio.run(fill_and_ask())
-    assert head.startswith(b"HTTP/1.1 503"), "not 408, which a body that does not come would be"
-    assert seconds < 0.4
-    with strict_server.client() as client:
-        wait_until(lambda: post(client, {"instances": [WINDOW]}, busy).status_code == 200)
+@pytest.mark.parametrize("path", [SLOW, "/v2/models/slow/infer"])
+def test_a_full_queue_is_told_before_the_body_is_sent(path: str, strict_service: Application, strict_port: int) -> None:
+    with held_window(strict_service.folder) as held:
+        first = strict_service.post(SLOW, json={"instances": [held.window]})
+        held.wait_until_reached()
+        waiting, refused = [strict_service.post(SLOW, json={"instances": [WINDOW] * 4}) for _ in range(2)]
+        assert refused.result(PATIENCE_SECONDS).status_code == 503, "the queue is full by now"
+        with connect(strict_port) as sock:
+            sock.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n" % path.encode())
+            assert read_answer(sock).status == 503
+        held.release()
+        for asked in (first, waiting):
+            assert asked.result(PATIENCE_SECONDS).status_code == 200
 
 
-def test_a_model_that_is_being_loaded_is_not_ready(many_dir: Path) -> None:
-    with held_loading(many_dir.parent) as loading, running(many_dir.parent, "-m", "tests.held") as server:
+def test_a_model_that_is_being_loaded_is_not_ready(many_dir: Path, tmp_path: Path, settled_folders: None) -> None:
+    shutil.copytree(many_dir / "default", tmp_path / "models" / "default")
+    (tmp_path / "models" / "policies.toml").write_text(POLICIES)
+    with (
+        held_loading(tmp_path) as loading,
+        application(tmp_path, is_ready=False) as service,
+        service.client() as client,
+    ):
         loading.wait_until_reached()
-        with server.client() as client:
-            for answer in (
-                post(client, {"instances": [WINDOW]}),
-                client.get("/v1/models"),
-                client.get("/v1/models/half"),
-                client.get("/v1/models/default/metadata"),
-                client.get("/v1/models/default/labels/stable"),
-            ):
-                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-                assert error_of(answer) == "Not ready: the models are being loaded."
+        for answer in (
+            post(client, {"instances": [WINDOW]}),
+            client.get("/v1/models"),
+            client.get("/v1/models/half"),
+            client.get("/v1/models/default/metadata"),
+            client.get("/v1/models/default/labels/stable"),
+        ):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert error_of(answer) == "Not ready: the models are being loaded."
 
-            def states() -> list[str]:
-                return [
-                    each["state"] for each in client.get("/v1/models/default").json().get("model_version_status", [])
-                ]
+        def states() -> list[str]:
+            return [status["state"] for status in client.get("/v1/models/default").json()["model_version_status"]]
 
-            assert "LOADING" in states()
-            loading.release()
-            wait_until(lambda: states() == ["AVAILABLE", "AVAILABLE"])
+        assert "LOADING" in states()
+        loading.release()
+        service.wait_until_ready()
+        assert states() == ["AVAILABLE", "AVAILABLE"]
 
 
-def test_paths_are_counted_by_their_route(server: Server, client: httpx.Client) -> None:
+def test_paths_are_counted_by_their_route(client: httpx.Client) -> None:
     for path in ("/v1/models/default:predict", "/V1/models/none/versions/5:predict", "/v1/models/x/labels/y:regress"):
         post(client, {"instances": [WINDOW]}, path)
     for path in ("/v1/models", "/v1/models/x", "/v1/models/x/versions/1/metadata", "/v1/unknown"):
@@ -616,9 +599,9 @@ def test_paths_are_counted_by_their_route(server: Server, client: httpx.Client) 
     ),
     method=st.sampled_from(["GET", "POST", "PUT", "HEAD"]),
 )
-def test_any_path_gets_a_bounded_answer(server: Server, segments: list[str], method: str) -> None:
+def test_any_path_gets_a_bounded_answer(port: int, segments: list[str], method: str) -> None:
     path = "/v1/" + "/".join(segments)
-    with server.connect() as sock:
+    with connect(port) as sock:
         sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")

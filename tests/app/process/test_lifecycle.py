@@ -1,16 +1,15 @@
 """From start to stop, as process managers and load balancers see it."""
 
-import asyncio
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
 
@@ -18,18 +17,19 @@ import httpx
 import orjson
 import pytest
 
+from app.process import protocol
 from app.serving.service import try_this
 from app.settings import Settings
-from app.telemetry.journal import DELAY_SECONDS
-from tests.servers import HOST, Server, environment, free_port, is_closed, read_answer, running, wait_until
+from tests.app.in_process import Application, ServerInThread, application, config_of, has_come
+from tests.holding import held_loading, held_window
+from tests.loops import LIMIT_SECONDS
+from tests.servers import CONNECT_SECONDS, HOST, Server, connect, is_closed, read_answer, running, serving
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
+WINDOW = [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [6.0, 0.0]]
 FORECAST = [[3.0], [4.0]]
-LONG_ROUNDS = 200_000
-"""Keeps the model `slow` busy for about a second."""
 CLIENTS = 8
 
-JSON = {"Content-Type": "application/json"}
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
@@ -46,7 +46,7 @@ def in_background(work: Callable[[], None]) -> threading.Thread:
 
 
 def test_while_loading_it_lives_but_is_not_ready_and_a_signal_ends_it_at_once(folder: Path) -> None:
-    with running(folder) as server:
+    with held_loading(folder), serving(folder) as server:
         server.wait_for("/livez")
         with server.client() as client:
             readiness = client.get("/readyz")
@@ -59,10 +59,8 @@ def test_while_loading_it_lives_but_is_not_ready_and_a_signal_ends_it_at_once(fo
             assert client.get("/models").status_code == 503
             assert client.get("/openapi.json").status_code == 200
             assert client.get("/metrics").status_code == 200
-        started = time.monotonic()
         server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-        assert time.monotonic() - started < 2
+        assert server.wait() == 0, "though it still loads"
 
 
 def test_no_request_is_lost_in_a_drain(folder: Path) -> None:
@@ -77,7 +75,7 @@ def test_no_request_is_lost_in_a_drain(folder: Path) -> None:
                 except httpx.HTTPError as error:
                     failures.append(repr(error))
 
-    with running(folder, drain_seconds=2, max_batch_windows=1) as server:
+    with serving(folder, drain_seconds=600) as server:
         server.wait_for("/readyz")
         enough = threading.Event()
         clients = [in_background(keep_asking) for _ in range(CLIENTS)]
@@ -97,6 +95,7 @@ def test_no_request_is_lost_in_a_drain(folder: Path) -> None:
         assert failures == []
         assert {answer.status_code for answer in answers} == {200}
         assert all(answer.json()["prediction"] == FORECAST for answer in answers)
+        server.signal(signal.SIGTERM)
         assert server.wait() == 0
         assert server.status_of("/livez") is None
 
@@ -119,7 +118,7 @@ def test_no_client_that_asks_until_it_is_refused_loses_a_request(workers: int, f
                 except (OSError, HTTPException) as error:
                     failures.append(repr(error))
 
-    with running(folder, workers=workers, drain_seconds=0.5, max_batch_windows=1) as server:
+    with serving(folder, workers=workers, drain_seconds=0.5) as server:
         wait_until(lambda: len(server.log("ready")) == workers)
         clients = [in_background(ask_until_refused) for _ in range(CLIENTS)]
         wait_until(lambda: len(answers) > 10 * CLIENTS)
@@ -131,133 +130,122 @@ def test_no_client_that_asks_until_it_is_refused_loses_a_request(workers: int, f
     assert set(answers) == {200}
 
 
-def test_a_connection_that_has_not_asked_yet_may_still_do_so_when_the_listener_closes(folder: Path) -> None:
-    with running(folder, drain_seconds=0, max_batch_windows=1) as server:
-        server.wait_for("/readyz")
-        with server.connect() as sock, server.connect() as silent:
-            server.signal(signal.SIGTERM)
-            server.wait_for("/livez", None)
+def test_a_connection_that_has_not_asked_yet_may_still_do_so_when_the_listener_closes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_shut() -> bool:
+        try:
+            socket.create_connection((HOST, port), timeout=CONNECT_SECONDS).close()
+        except OSError:
+            return True
+        return False
+
+    monkeypatch.setattr(protocol, "LAST_REQUEST_SECONDS", LIMIT_SECONDS)
+    with application(folder) as service, socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        server = ServerInThread(config_of(service.front, receive_timeout_seconds=10 * LIMIT_SECONDS))
+        stopped = service.loop.start(server.serve([listener]))
+        wait_until(lambda: server.started)
+        with connect(port) as sock, connect(port) as silent:
+            server.should_exit = True
+            wait_until(is_shut)
             sock.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = read_answer(sock)
             assert (answer.status, answer.headers["Connection"]) == (200, "close")
             answer.read()
             assert is_closed(sock)
+            assert not has_come(silent)
+            service.loop.advance()
             assert is_closed(silent)
-        assert server.wait() == 0
+        stopped.result(PATIENCE_SECONDS)
 
 
-def test_what_is_in_flight_when_the_listener_closes_is_finished(models_dir: Path, tmp_path: Path) -> None:
-    answers: list[httpx.Response] = []
-
-    def ask() -> None:
-        with server.client() as client:
-            answers.append(client.post("/predict", json={"window": [[LONG_ROUNDS, 0]] * 4}))
-
-    shutil.copytree(models_dir / "slow", tmp_path / "models" / "slow")
-    with running(tmp_path, model="slow", drain_seconds=0, max_batch_windows=1) as server:
+def test_what_is_in_flight_when_the_listener_closes_is_finished(folder: Path) -> None:
+    with held_window(folder) as held, serving(folder) as server:
         server.wait_for("/readyz")
-        with server.connect() as idle:
+        with server.connect() as idle, ThreadPoolExecutor() as executor:
             idle.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             read_answer(idle).read()
-            asking = in_background(ask)
-            time.sleep(0.2)
+            asking = executor.submit(lambda: server.post("/predict", json={"window": held.window}))
+            held.wait_until_reached()
             server.signal(signal.SIGTERM)
             server.wait_for("/livez", None)
-            assert not answers
             assert is_closed(idle)
-        asking.join()
-        assert [answer.status_code for answer in answers] == [200]
+            assert not asking.done()
+            held.release()
+            assert asking.result().json()["prediction"] == held.forecast
         assert server.wait() == 0
 
 
 def test_a_second_signal_ends_the_drain(folder: Path) -> None:
-    with running(folder, drain_seconds=600, max_batch_windows=1) as server:
+    with serving(folder, drain_seconds=600) as server:
         server.wait_for("/readyz")
         server.signal(signal.SIGTERM)
         server.wait_for("/readyz", 503)
-        started = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-        assert time.monotonic() - started < 5
 
 
 def test_a_closed_log_keeps_it_neither_from_serving_nor_from_stopping(folder: Path) -> None:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"],
-        cwd=folder,
-        env=environment(port=port, max_batch_windows=1, drain_seconds=0),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    server = Server(process, port, Path())
-    try:
-        assert process.stdout is not None
+    with held_loading(folder) as loading, serving(folder, stdout=subprocess.PIPE) as server:
         server.wait_for("/livez")
-        process.stdout.close()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
+        loading.release()
         server.wait_for("/readyz")
         with server.client() as client:
             for _ in range(3):
                 assert client.post("/predict", json={"window": WINDOW}).status_code == 200
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_deadline_is_answered_in_time(strict_server: Server) -> None:
-    with strict_server.client() as client:
-        started = time.monotonic()
-        answer = client.post("/predict?model=slow", json={"window": [[LONG_ROUNDS, 0]] * 4})
-        assert time.monotonic() - started < 1
+    with held_window(strict_server.folder) as held, strict_server.client() as client:
+        answer = client.post("/predict?model=slow", json={"window": held.window})
         assert answer.status_code == 504
         assert answer.json()["detail"] == "The forecast was not ready within 0.5 seconds."
         assert answer.headers["X-Windowcast-Model"] == "slow"
+        held.release()
         wait_until(lambda: client.post("/predict?model=slow", json={"window": WINDOW}).status_code == 200)
 
 
-def test_a_full_queue_is_told_at_once(strict_server: Server) -> None:
-    async def ask_all() -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=strict_server.url, timeout=30, trust_env=False) as client:
-            first = asyncio.create_task(client.post("/predict?model=slow", json={"window": [[LONG_ROUNDS, 0]] * 4}))
-            await asyncio.sleep(0.1)
-            batch = {"windows": [WINDOW] * 3}
-            others = [asyncio.create_task(client.post("/predict/batch?model=slow", json=batch)) for _ in range(3)]
-            return await asyncio.gather(first, *others)
-
-    first, *others = asyncio.run(ask_all())
-    refused = [answer for answer in others if answer.status_code == 503]
-    assert len(refused) == 2
-    for answer in refused:
-        assert answer.headers["Retry-After"] == "1"
-        assert answer.json()["detail"] == "The queue is full: 4 windows may wait. Try again later."
-        assert answer.elapsed < first.elapsed / 2
-    with strict_server.client() as client:
-        wait_until(lambda: client.post("/predict?model=slow", json={"window": WINDOW}).status_code == 200)
+def test_a_full_queue_is_told_at_once(strict_service: Application) -> None:
+    with held_window(strict_service.folder) as held:
+        first = strict_service.post("/predict?model=slow", json={"window": held.window})
+        held.wait_until_reached()
+        batch = {"windows": [WINDOW] * 3}
+        waiting, *others = [strict_service.post("/predict/batch?model=slow", json=batch) for _ in range(3)]
+        for answer in (other.result(PATIENCE_SECONDS) for other in others):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+            assert answer.json()["detail"] == "The queue is full: 4 windows may wait. Try again later."
+        assert [asked.done() for asked in (first, waiting)] == [False, False]
+        held.release()
+        for asked in (first, waiting):
+            assert asked.result(PATIENCE_SECONDS).status_code == 200
 
 
-def test_what_a_client_that_left_asked_for_is_not_computed(models_dir: Path, tmp_path: Path) -> None:
-    def body_of(rounds: int) -> bytes:
-        return orjson.dumps({"window": [[rounds, 0]] * 4})
-
-    def send(sock: socket.socket, body: bytes) -> None:
+def test_what_a_client_that_left_asked_for_is_not_computed(folder: Path) -> None:
+    def send(sock: socket.socket, window: list[list[float]]) -> None:
+        body = orjson.dumps({"window": window})
         sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
 
-    shutil.copytree(models_dir / "slow", tmp_path / "models" / "slow")
-    with running(tmp_path, model="slow", max_batch_windows=1) as server:
+    def queued() -> float:
+        return samples(client.get("/metrics").text, "windowcast_queue_windows")
+
+    with held_window(folder) as held, serving(folder) as server, server.client() as client:
         server.wait_for("/readyz")
         with server.connect() as staying:
-            send(staying, body_of(LONG_ROUNDS))
-            time.sleep(0.2)
+            send(staying, held.window)
+            held.wait_until_reached()
             with server.connect() as leaving:
-                send(leaving, body_of(LONG_ROUNDS))
-                time.sleep(0.2)
+                send(leaving, WINDOW)
+                wait_until(lambda: queued() == 1)
+            wait_until(lambda: queued() == 0)
+            held.release()
             assert read_answer(staying).status == 200
-        with server.client() as client:
-            assert client.post("/predict", content=body_of(1), headers=JSON).status_code == 200
-            text = client.get("/metrics").text
-        assert samples(text, "windowcast_batch_windows_sum") == 2
+        assert client.post("/predict", json={"window": WINDOW}).status_code == 200
+        assert samples(client.get("/metrics").text, "windowcast_batch_windows_sum") == 2
         assert [line["status"] for line in server.log("request") if line["path"] == "/predict"] == [499, 200, 200]
 
 
@@ -279,15 +267,12 @@ def samples(text: str, name: str) -> float:
 
 def test_two_workers_serve_count_together_and_stop(folder: Path) -> None:
     requests = 40
-    with running(folder, workers=2, drain_seconds=0.5, max_batch_windows=1) as server:
+    with serving(folder, workers=2, drain_seconds=0.5) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         for _ in range(requests):
-            answer = httpx.post(f"{server.url}/predict", json={"window": WINDOW}, timeout=30, trust_env=False)
-            assert answer.json()["prediction"] == FORECAST
-        time.sleep(10 * DELAY_SECONDS)
-        text = httpx.get(f"{server.url}/metrics", timeout=30, trust_env=False).text
-        assert samples(text, "windowcast_batch_windows_sum") == requests
-        assert samples(text, "windowcast_ready") == 2
+            assert server.post("/predict", json={"window": WINDOW}).json()["prediction"] == FORECAST
+        wait_until(lambda: samples(server.get("/metrics").text, "windowcast_batch_windows_sum") == requests)
+        assert samples(server.get("/metrics").text, "windowcast_ready") == 2
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
 
@@ -295,29 +280,28 @@ def test_two_workers_serve_count_together_and_stop(folder: Path) -> None:
 def workers_of(server: Server) -> list[int]:
     """Process ids of its workers."""
     listed = subprocess.run(
-        ["pgrep", "-P", str(server.process.pid), "-f", "spawn_main"], capture_output=True, text=True, check=True
+        ["pgrep", "-P", str(server.process.pid), "-f", "spawn_main"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in listed.stdout.split()]
 
 
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
 def test_a_worker_that_replaces_a_dead_one_takes_no_request_before_it_is_ready(folder: Path) -> None:
-    with running(folder, workers=2, max_batch_windows=1) as server:
+    with serving(folder, workers=2) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         os.kill(workers_of(server)[0], signal.SIGKILL)
         statuses = set()
         while len(server.log("ready")) < 3:
-            statuses.add(httpx.post(f"{server.url}/predict", json={"window": WINDOW}, trust_env=False).status_code)
+            statuses.add(server.post("/predict", json={"window": WINDOW}).status_code)
         assert statuses == {200}
-        text = httpx.get(f"{server.url}/metrics", timeout=30, trust_env=False).text
-        assert samples(text, "windowcast_ready") == 2
+        assert samples(server.get("/metrics").text, "windowcast_ready") == 2
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
 
 
 @pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
 def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced(folder: Path) -> None:
-    with running(folder, workers=2, max_batch_windows=1) as server:
+    with serving(folder, workers=2) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         worker = workers_of(server)[0]
         os.kill(worker, signal.SIGSTOP)
@@ -326,25 +310,40 @@ def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced(folder:
         wait_until(lambda: len(server.log("ready")) == 3)
 
 
-@pytest.mark.parametrize("seconds", [1.5, 2.5, 4])
-def test_two_workers_that_load_end_at_once_on_a_signal(seconds: float, folder: Path) -> None:
-    with running(folder, workers=2, max_batch_windows=256) as server:
-        time.sleep(seconds)
-        started = time.monotonic()
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
+def test_two_workers_that_start_end_at_once_on_a_signal(folder: Path) -> None:
+    with held_loading(folder), serving(folder, workers=2) as server:
+        wait_until(lambda: len(workers_of(server)) == 2)
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-        assert time.monotonic() - started < 3
+
+
+def test_two_workers_that_load_end_at_once_on_a_signal(folder: Path) -> None:
+    with held_loading(folder) as loading, serving(folder, workers=2) as server:
+        loading.wait_until_reached(processes=2)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0, "though they still load"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists() or shutil.which("pgrep") is None, reason="needs Linux")
+def test_two_workers_that_import_tensorflow_end_before_it_is_there(version_dir: Path) -> None:
+    def import_tensorflow() -> bool:
+        return any("tensorflow" in Path(f"/proc/{worker}/maps").read_text() for worker in workers_of(server))
+
+    with running(version_dir.parents[2], workers=2) as server:
+        wait_until(import_tensorflow)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert "model loaded" not in server.output.read_text()
 
 
 def test_a_second_signal_ends_the_drain_of_two_workers(folder: Path) -> None:
-    with running(folder, workers=2, drain_seconds=600, max_batch_windows=1) as server:
+    with serving(folder, workers=2, drain_seconds=600) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         server.signal(signal.SIGTERM)
         wait_until(lambda: len(server.log("draining")) == 2)
-        started = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
-        assert time.monotonic() - started < 5
 
 
 def test_two_workers_without_a_model_stop_with_the_same_exit_code(tmp_path: Path) -> None:

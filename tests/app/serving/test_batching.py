@@ -15,9 +15,8 @@ from app.arrays import Array
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
 from app.serving.batching import Batcher, Limits
 from app.telemetry.metrics import Batch
-
-SOON_SECONDS = 30
-"""Nothing here takes as long; only a hang does."""
+from tests.loops import LIMIT_SECONDS, HeldLoop, run_in_held_loop
+from tests.waiting import PATIENCE_SECONDS
 
 POISON = 666.0
 
@@ -33,7 +32,7 @@ class GatedEngine:
 
     def predict(self, windows: Array) -> Array:
         self.calls.append(len(windows))
-        assert self.gate.wait(SOON_SECONDS)
+        assert self.gate.wait(PATIENCE_SECONDS)
         if (windows == POISON).any():
             raise RuntimeError("poisoned")
         return windows + 1
@@ -45,7 +44,7 @@ def batcher_of(
     max_call_windows: int = 256,
     max_inline_windows: int = 0,
     max_queue_windows: int = 100,
-    timeout_seconds: float = SOON_SECONDS,
+    timeout_seconds: float = LIMIT_SECONDS,
     on_batch: Callable[[Batch], None] = lambda _: None,
     executor: ThreadPoolExecutor | None = None,
 ) -> Batcher:
@@ -64,9 +63,10 @@ def windows_of(*rows: float) -> Array:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON_SECONDS):
-        while not condition():  # noqa: ASYNC110 (the condition is set by another thread)
-            await asyncio.sleep(0.001)
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.001)
 
 
 async def submitted(batcher: Batcher, *windows: Array) -> list[asyncio.Task[Array]]:
@@ -85,13 +85,20 @@ async def outcome(task: Awaitable[Array]) -> list[float] | type[BaseException]:
 
 
 def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Runs a test in an event loop of its own."""
+    """Runs a test in an event loop of its own, whose clock it can `skip`."""
 
     def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), SOON_SECONDS))
+        run_in_held_loop(lambda _: test())
 
     run.__name__ = test.__name__
     return run
+
+
+async def skip(seconds: float) -> None:
+    """Lets time pass on the clock of the running loop."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, HeldLoop)
+    await loop.skip(seconds)
 
 
 @in_loop
@@ -154,48 +161,62 @@ async def test_an_empty_queue_takes_a_request_of_any_size() -> None:
 @in_loop
 async def test_a_request_that_expires_in_the_queue_is_never_computed() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine.predict, timeout_seconds=0.05)
+    batcher = batcher_of(engine.predict)
     engine.gate.clear()
     tasks = await submitted(batcher, windows_of(1))
     await until(lambda: engine.calls == [1])
     tasks += await submitted(batcher, windows_of(2), windows_of(3))
+    await skip(LIMIT_SECONDS)
     assert [await outcome(task) for task in tasks] == [DeadlinePassed] * 3
     engine.gate.set()
     assert await outcome(batcher.submit(windows_of(4, 5))) == [5, 6]
     assert engine.calls == [1, 2]
 
 
-@in_loop
-async def test_a_request_that_expires_while_the_loop_is_busy_is_never_computed() -> None:
+def test_a_request_that_expires_while_the_loop_is_busy_is_never_computed() -> None:
+    async def ask(loop: HeldLoop) -> None:
+        [task] = await submitted(batcher_of(engine.predict), windows_of(1))
+        loop.jump(LIMIT_SECONDS)
+        assert await outcome(task) is DeadlinePassed
+
     engine = GatedEngine()
-    [task] = await submitted(batcher_of(engine.predict, timeout_seconds=0.05), windows_of(1))
-    time.sleep(0.1)  # noqa: ASYNC251 (the point: nothing else may turn)
-    assert await outcome(task) is DeadlinePassed
+    run_in_held_loop(ask)
     assert engine.calls == []
 
 
 @in_loop
 async def test_a_request_that_expires_behind_another_models_call_is_never_computed() -> None:
     engine = GatedEngine()
-    reports: list[tuple[int, float]] = []
+    batches: list[Batch] = []
     with ThreadPoolExecutor(max_workers=1) as executor:
-        batcher = batcher_of(
-            engine.predict,
-            executor=executor,
-            timeout_seconds=0.2,
-            on_batch=lambda batch: reports.append((batch.windows, batch.seconds)),
-        )
-        executor.submit(time.sleep, 0.4)
-        with pytest.raises(DeadlinePassed):
-            await batcher.submit(windows_of(1))
-        executor.submit(time.sleep, 0.1)
+        batcher = batcher_of(engine.predict, executor=executor, on_batch=batches.append)
+        other_call = threading.Event()
+        executor.submit(other_call.wait, PATIENCE_SECONDS)
+        [expiring] = await submitted(batcher, windows_of(1))
+        await skip(LIMIT_SECONDS)
+        assert await outcome(expiring) is DeadlinePassed
+        other_call.set()
         assert_array_equal(await batcher_of(engine.predict, executor=executor).submit(windows_of(2)), windows_of(3))
-        assert (engine.calls, reports) == ([1], [])
-        executor.submit(time.sleep, 0.1)
-        await batcher.submit(windows_of(4))
-    [(rows, seconds)] = reports
-    assert rows == 1
-    assert seconds < 0.1
+        assert (engine.calls, batches) == ([1], [])
+
+
+@in_loop
+async def test_the_time_behind_another_models_call_counts_as_a_wait() -> None:
+    batches: list[Batch] = []
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        batcher = batcher_of(GatedEngine().predict, executor=executor, on_batch=batches.append)
+        other_call = threading.Event()
+        executor.submit(other_call.wait, PATIENCE_SECONDS)
+        [task] = await submitted(batcher, windows_of(4))
+        await asyncio.sleep(0.05)
+        released = time.perf_counter()
+        other_call.set()
+        await task
+        answered = time.perf_counter()
+    [batch] = batches
+    assert batch.windows == 1
+    assert batch.seconds < answered - released
+    assert batch.waits[0] >= 0.05
 
 
 @in_loop
@@ -255,10 +276,11 @@ async def test_an_engine_that_loses_rows_is_not_believed() -> None:
 async def test_every_call_is_reported_with_its_rows_and_seconds() -> None:
     calls: list[tuple[int, float]] = []
     batcher = batcher_of(GatedEngine().predict, on_batch=lambda batch: calls.append((batch.windows, batch.seconds)))
+    started = time.perf_counter()
     await batcher.submit(windows_of(1, 2))
     [(rows, seconds)] = calls
     assert rows == 2
-    assert 0 <= seconds < SOON_SECONDS
+    assert 0 <= seconds <= time.perf_counter() - started
 
 
 @in_loop
@@ -267,10 +289,8 @@ async def test_the_event_loop_turns_during_a_call() -> None:
     engine.gate.clear()
     [task] = await submitted(batcher_of(engine.predict), windows_of(1))
     await until(lambda: engine.calls == [1])
-    started = time.perf_counter()
     for _ in range(100):
         await asyncio.sleep(0)
-    assert time.perf_counter() - started < 1
     assert not task.done()
     engine.gate.set()
     assert await outcome(task) == [2]
@@ -324,7 +344,7 @@ async def test_the_event_loop_turns_between_short_calls() -> None:
 @in_loop
 async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine.predict, max_queue_windows=2, timeout_seconds=0.2)
+    batcher = batcher_of(engine.predict, max_queue_windows=2)
     engine.gate.clear()
     await submitted(batcher, windows_of(0))
     await until(lambda: engine.calls == [1])
@@ -335,6 +355,7 @@ async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
     await asyncio.sleep(0)
     assert batcher.queued_windows == 1
     batcher.check_room()
+    await skip(LIMIT_SECONDS)
     assert await outcome(expired) is DeadlinePassed
     assert batcher.queued_windows == 0
     engine.gate.set()
@@ -343,20 +364,19 @@ async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
 @in_loop
 async def test_every_request_has_a_deadline_of_its_own() -> None:
     engine = GatedEngine()
-    batcher = batcher_of(engine.predict, timeout_seconds=0.2)
+    batcher = batcher_of(engine.predict)
     engine.gate.clear()
-    waits: list[float] = []
-
-    async def ask() -> None:
-        asked = time.monotonic()
-        assert await outcome(batcher.submit(windows_of(1))) is DeadlinePassed
-        waits.append(time.monotonic() - asked)
-
-    first = asyncio.create_task(ask())
-    await asyncio.sleep(0.1)
-    await asyncio.gather(first, ask())
+    [first] = await submitted(batcher, windows_of(1))
+    await skip(0.5 * LIMIT_SECONDS)
+    [second] = await submitted(batcher, windows_of(1))
+    await skip(0.4 * LIMIT_SECONDS)
+    assert not first.done()
+    await skip(0.2 * LIMIT_SECONDS)
+    assert await outcome(first) is DeadlinePassed
+    assert not second.done()
+    await skip(0.5 * LIMIT_SECONDS)
+    assert await outcome(second) is DeadlinePassed
     engine.gate.set()
-    assert all(0.2 <= wait < 0.3 for wait in waits), waits
 
 
 @in_loop

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from numpy.testing import assert_allclose
 
@@ -32,7 +31,7 @@ def test_a_twin_answers_the_same_alone_in_a_batch_and_in_any_company(twin_server
     windows = some_windows(64, contract, seed=5)
 
     async def ask_all() -> tuple[list[Any], Any]:
-        async with httpx.AsyncClient(base_url=twin_server.url, timeout=60, trust_env=False) as client:
+        async with twin_server.async_client() as client:
             singles = [client.post("/predict", json={"window": window.tolist()}) for window in windows]
             batch = client.post("/predict/batch", json={"windows": windows.tolist()})
             *alone, together = await asyncio.gather(*singles, batch)

@@ -1,8 +1,19 @@
 """The log of a running service: JSON lines, one a request, without payloads."""
 
+from collections.abc import Iterator
+
 import httpx
+import pytest
 
 from tests.servers import Server
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    """A client of the process whose log is read."""
+    with server.client() as client:
+        yield client
+
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0.123456789]]
 
@@ -43,8 +54,8 @@ def test_a_failed_forecast_is_logged_with_its_request(server: Server, client: ht
     assert server.log("forecast is not finite")
 
 
-def test_probes_are_quiet_behind_a_proxy_too(server: Server, strict_server: Server) -> None:
-    for each in (server, strict_server):
+def test_probes_are_quiet_behind_a_proxy_too(server: Server, proxied_server: Server) -> None:
+    for each in (server, proxied_server):
         lines = len(each.log())
         assert all(each.status_of(path) == 200 for path in ("/livez", "/readyz", "/healthz", "/metrics"))
         assert len(each.log()) == lines

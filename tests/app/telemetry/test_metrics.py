@@ -25,10 +25,8 @@ from app.api import tfserving
 from app.errors import ServiceError
 from app.serving.repository import LOAD_ATTEMPTS
 from app.serving.states import State
-from app.telemetry.journal import DELAY_SECONDS
 from app.telemetry.metrics import (
     CLIENT_LEFT,
-    QUEUES_SECONDS,
     SECONDS,
     Outcome,
     _observe,
@@ -39,11 +37,19 @@ from app.telemetry.metrics import (
 )
 from tests.app.api.test_problems import concrete_errors
 from tests.app.process.test_lifecycle import workers_of
-from tests.servers import Server, running, wait_until
+from tests.holding import held_loading, held_window
+from tests.servers import Server, serving
+from tests.waiting import wait_until
 
-WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
-LONG_ROUNDS = 200_000
-"""Keeps the model `slow` busy for about a second."""
+WINDOW = [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [6.0, 0.0]]
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    """A client of a process that counts nothing else."""
+    with server.client() as client:
+        yield client
+
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 
@@ -214,7 +220,7 @@ def test_loads_and_failures_are_counted_by_model(twin_dir: Path) -> None:
     broken = twin_dir.with_name("2")
     shutil.copytree(twin_dir, broken)
     (broken / "variables" / "variables.index").write_bytes(b"")
-    with running(twin_dir.parents[2], max_batch_windows=1, watch_seconds=0.2) as server, server.client() as client:
+    with serving(twin_dir.parents[2], watch_seconds=0.2) as server, server.client() as client:
         server.wait_for("/readyz")
         wait_until(lambda: total(client, "windowcast_load_failures_total", model="default") == LOAD_ATTEMPTS)
         assert total(client, "windowcast_loads_total", model="default") == LOAD_ATTEMPTS + 1
@@ -372,19 +378,9 @@ def test_the_metrics_know_of_every_answer_that_was_given_before(client: httpx.Cl
         assert total(client, "windowcast_requests_total", route="/livez", status="200") == before + 1
 
 
-def body_of(rounds: int, rows: int = 1) -> dict[str, object]:
-    """A batch whose first window keeps the model `slow` busy."""
-    return {"windows": [[[rounds, 0], *WINDOW[1:]], *[WINDOW] * (rows - 1)]}
-
-
-def in_background(server: Server, body: dict[str, object]) -> Future[httpx.Response]:
+def in_background(server: Server, windows: list[list[list[float]]]) -> Future[httpx.Response]:
     """What the model `slow` answers, to be waited for; on a connection of its own."""
-
-    def ask() -> httpx.Response:
-        with server.client() as client:
-            return client.post("/predict/batch?model=slow", json=body)
-
-    return executor.submit(ask)
+    return executor.submit(lambda: server.post("/predict/batch?model=slow", json={"windows": windows}))
 
 
 executor = ThreadPoolExecutor(32)
@@ -392,12 +388,13 @@ executor = ThreadPoolExecutor(32)
 
 def test_rows_that_wait_are_told_as_they_are_at_that_moment(server: Server, client: httpx.Client) -> None:
     assert total(client, "windowcast_queue_windows", **SLOW) == 0
-    computed = in_background(server, body_of(3 * LONG_ROUNDS))
-    time.sleep(0.3)
-    waiting = in_background(server, body_of(1, rows=5))
-    wait_until(lambda: total(client, "windowcast_queue_windows", **SLOW) == 5)
-    assert total(client, "windowcast_queue_windows", **VERSION) == 0
-    assert not computed.done()
+    with held_window(server.folder) as held:
+        computed = in_background(server, [held.window])
+        held.wait_until_reached()
+        waiting = in_background(server, [WINDOW] * 5)
+        wait_until(lambda: total(client, "windowcast_queue_windows", **SLOW) == 5)
+        assert total(client, "windowcast_queue_windows", **VERSION) == 0
+        assert not computed.done()
     assert (computed.result().status_code, waiting.result().status_code) == (200, 200)
     assert total(client, "windowcast_queue_windows", **SLOW) == 0
 
@@ -439,7 +436,7 @@ def two_workers(models_dir: Path, tmp_path: Path) -> Iterator[Server]:
     """The service in two processes, with the models `default` and `slow`."""
     for model in ("default/2", "slow/1"):
         shutil.copytree(models_dir / model, tmp_path / "models" / model)
-    with running(tmp_path, workers=2, watch_seconds=0) as server:
+    with serving(tmp_path, workers=2, watch_seconds=0) as server:
         wait_until(lambda: len(server.log("ready")) == 2)
         yield server
 
@@ -455,7 +452,7 @@ def ask_all(
         return Counts(task.result() for task in tasks)
 
     async def ask_one(number: int) -> int:
-        async with slots, httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as client:
+        async with slots, server.async_client() as client:
             return (await ask(client, number)).status_code
 
     slots = asyncio.Semaphore(16)
@@ -464,7 +461,7 @@ def ask_all(
 
 def scraped(server: Server) -> Samples:
     """The metrics as any of the workers tells them."""
-    return samples_of(httpx.get(f"{server.url}/metrics", timeout=30, trust_env=False).text)
+    return samples_of(server.get("/metrics").text)
 
 
 def summed(samples: Samples, name: str, **labels: str) -> float:
@@ -477,10 +474,10 @@ def test_two_workers_count_exactly_together_and_what_lives_goes_with_its_worker(
     started = time.time()
     statuses = ask_all(server, 300, lambda client, number: client.post("/predict", json=bodies[number % 3]))
     assert statuses == {200: 200, 422: 100}
-    time.sleep(10 * DELAY_SECONDS)
+    predict = {**DEFAULT, "route": "/predict"}
+    wait_until(lambda: summed(scraped(server), "windowcast_requests_total", **predict) == 300)
     for _ in range(6):  # whichever worker answers
         samples = scraped(server)
-        predict = {**DEFAULT, "route": "/predict"}
         assert summed(samples, "windowcast_requests_total", **predict, status="200", outcome="ok") == 200
         assert summed(samples, "windowcast_requests_total", **predict, status="422", outcome="invalid") == 100
         assert summed(samples, "windowcast_request_seconds_count", **predict) == 300
@@ -497,11 +494,12 @@ def test_two_workers_count_exactly_together_and_what_lives_goes_with_its_worker(
         assert (labels["version"], value) == (__version__, 1)
         assert not any("pid" in labels for name in samples for labels, _ in samples[name])
 
-    os.kill(workers_of(server)[0], signal.SIGKILL)
-    wait_until(lambda: summed(scraped(server), "windowcast_ready") == 1)
-    samples = scraped(server)
-    assert summed(samples, "windowcast_version_state", **VERSION, state="available") == 1
-    assert summed(samples, "windowcast_requests_total", **predict, status="200") == 200
+    with held_loading(server.folder):
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        wait_until(lambda: summed(scraped(server), "windowcast_ready") == 1)
+        samples = scraped(server)
+        assert summed(samples, "windowcast_version_state", **VERSION, state="available") == 1
+        assert summed(samples, "windowcast_requests_total", **predict, status="200") == 200
     wait_until(lambda: summed(scraped(server), "windowcast_ready") == 2)
     assert summed(scraped(server), "windowcast_requests_total", **predict, status="200") == 200
 
@@ -513,19 +511,19 @@ def test_a_worker_knows_of_the_rows_that_wait_in_another_and_they_go_with_it(two
         return {summed(scraped(server), "windowcast_queue_windows", **SLOW) for _ in range(8)}
 
     assert told() == {0}
-    computed = in_background(server, body_of(12 * LONG_ROUNDS))
-    time.sleep(0.3)
-    while True:  # some connection leads to the worker that is busy
-        waiting = in_background(server, body_of(1, rows=5))
-        time.sleep(0.3)
-        if not waiting.done():
-            break
-    time.sleep(QUEUES_SECONDS)
-    assert told() == {5}
-    assert not computed.done()
+    with held_window(server.folder) as held:
+        computed = in_background(server, [held.window])
+        held.wait_until_reached()
+        while True:  # some connection leads to the worker that is busy
+            waiting = in_background(server, [WINDOW] * 5)
+            wait_until(lambda: waiting.done() or 5 in told())  # noqa: B023 (it is waited for here)
+            if not waiting.done():
+                break
+        wait_until(lambda: told() == {5})
+        assert not computed.done()
 
-    for worker in workers_of(server):
-        os.kill(worker, signal.SIGKILL)
-    assert isinstance(waiting.exception(), httpx.TransportError)
+        for worker in workers_of(server):
+            os.kill(worker, signal.SIGKILL)
+        assert isinstance(waiting.exception(), httpx.TransportError)
     wait_until(lambda: len(server.log("ready")) == 4)
-    assert told() == {0}
+    wait_until(lambda: told() == {0})

@@ -193,15 +193,24 @@ def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
 def test_a_folder_settles_when_nothing_in_it_changes_any_more(
     version_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not is_still(stamp_of(version_dir))
-    monkeypatch.setattr(folders, "SETTLING_SECONDS", 0.05)
-    time.sleep(0.06)
+    class Clock:
+        ahead_seconds = 0
+
+        def time(self) -> float:
+            return time.time() + self.ahead_seconds
+
+    clock = Clock()
+    monkeypatch.setattr(folders, "time", clock)
+    monkeypatch.setattr(folders, "SETTLING_SECONDS", 10_000)
     before = stamp_of(version_dir)
+    assert not is_still(before)
+    clock.ahead_seconds = 10_000
     assert is_still(before)
     assert stamp_of(version_dir) == before
     (version_dir / "variables" / "variables.index").touch()
     after = stamp_of(version_dir)
     assert after != before
+    clock.ahead_seconds = 0
     assert not is_still(after)
     assert is_still(stamp_of(version_dir / "nowhere"))
 
