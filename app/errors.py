@@ -117,7 +117,9 @@ class NotFound(ServiceError):
     title = "Not found"
 
     def __init__(
-        self, what: str = "path", remedy: str = "GET /docs lists the paths, and so does docs/reference/http.md."
+        self,
+        what: str = "path",
+        remedy: str = "GET /docs lists the paths, where it is on.",
     ) -> None:
         super().__init__(f"No such {what}. {remedy}")
 
@@ -276,10 +278,10 @@ class ModelNotReady(ServiceError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Not ready"
-    headers = RETRY_SOON
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, may_pass: bool = True) -> None:
         super().__init__(f"Not ready: {reason}.")
+        self.headers = RETRY_SOON if may_pass else {}
 
 
 class QueueFull(ServiceError):

@@ -13,10 +13,11 @@ import logging
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -31,6 +32,9 @@ NO_ROUTE = "none"
 
 MAX_PATH_CHARACTERS = 200
 """Longest part of a path that is logged."""
+
+
+NO_METADATA: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 class Stage(StrEnum):
@@ -59,6 +63,8 @@ class Exchange:
             underscores. A request without an id gets a new one.
         method: The request's method, for the log.
         path: The request's path, for the log.
+        metadata: Headers in HTTP, metadata in gRPC: values by lower-case name.
+        peer: The address that the request comes from, if it is known.
 
     Attributes:
         route: The path of the route, of which there are few.
@@ -77,8 +83,10 @@ class Exchange:
         "ended",
         "error",
         "is_quiet",
+        "metadata",
         "method",
         "path",
+        "peer",
         "protocol",
         "request_id",
         "route",
@@ -87,12 +95,23 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, protocol: str, *, request_id: str | None = None, method: str = "", path: str = "") -> None:
+    def __init__(
+        self,
+        protocol: str,
+        *,
+        request_id: str | None = None,
+        method: str = "",
+        path: str = "",
+        metadata: Mapping[bytes, bytes] = NO_METADATA,
+        peer: str | None = None,
+    ) -> None:
         self._started = time.perf_counter()
         self.protocol = protocol
         self.request_id = _sane_or_new(request_id)
         self.method = method
         self.path = path
+        self.metadata = metadata
+        self.peer = peer
         self.route = NO_ROUTE
         self.answered_by: tuple[str, int] | None = None
         self.stages: Stages = {}

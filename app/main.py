@@ -1,7 +1,8 @@
 """The one module that wires: settings in, an ASGI application out."""
 
+import gc
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,13 +12,14 @@ from app import __version__
 from app.api import admin, docs, health, models, native, open_inference, tfserving
 from app.api.direct import Front
 from app.api.forecasting import Forecasting, Gate
-from app.api.middleware import FrameworkExchanges, direct
+from app.api.middleware import FrameworkMiddleware, wrap_route
 from app.api.problems import add_problem_handlers, plain_answer
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
 from app.serving.loading import LoadVersion
 from app.serving.service import OnFatal, Service, stay
 from app.settings import Settings
 from app.telemetry.logs import configure_logs
+from app.telemetry.metrics import leave_out_times_of_creation
 
 DESCRIPTION = "Forecasts from a stacked LSTM: a window of rows in, the rows that follow out, both in raw units."
 
@@ -32,6 +34,7 @@ def create_app(
     gates: Sequence[Gate] = (),
     on_fatal: OnFatal = stay,
     load_version: LoadVersion | None = None,
+    free_memory: Callable[[], object] = gc.collect,
 ) -> Front:
     """Builds the application. It has no effect on the process: not on its logging, its signals or its exit.
 
@@ -42,22 +45,23 @@ def create_app(
         settings: The service's settings; read from the environment unless given.
         gates: What every request for forecasts passes first. A gate raises a `ServiceError` to refuse a request.
         on_fatal: Told of an error after which the service cannot go on. By default the service stays, not ready.
-        load_version: Makes of a version's folder something that can forecast; by default as the settings say.
+        load_version: Turns a version's folder into a version that can forecast; by default as the settings say.
+        free_memory: Frees the memory of objects that refer to each other. Called after loads and releases.
 
     Raises:
         SettingsError: The environment holds a setting that cannot be used.
     """
     settings = settings or Settings.read()
-    service = Service(settings, on_fatal, load_version)
+    service = Service(settings, on_fatal, load_version, free_memory)
     forecasting = Forecasting(service, gates)
     predictions = [route(forecasting, settings.max_batch_windows) for route in (native.Predict, native.PredictBatch)]
     v1 = tfserving.TFServing(service, forecasting)
     v2 = open_inference.OpenInference(service, forecasting)
     app = _framework(service)
     app.openapi = partial(docs.describe, app, service, predictions, (v1, v2))  # type: ignore[method-assign]
-    for_v1 = direct(v1.answer, service, plain_answer, "tfserving")
-    for_v2 = direct(v2.answer, service, plain_answer, "inference")
-    routes = {route.path: direct(route.answer, service) for route in predictions}
+    for_v1 = wrap_route(v1.answer, service, plain_answer, "tfserving")
+    for_v2 = wrap_route(v2.answer, service, plain_answer, "inference")
+    routes = {route.path: wrap_route(route.answer, service) for route in predictions}
     return Front(service, app, {**routes, "/v2": for_v2}, {"/v1/": for_v1, "/v2/": for_v2})
 
 
@@ -68,11 +72,13 @@ def _framework(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
-        if settings.workers > 1:
-            # The workers share a port: a worker that accepts while it loads would answer 503 in place of a ready one.
-            await service.wait_until_ready()
-        yield
-        service.stop()
+        try:
+            if settings.workers > 1:
+                # The workers share a port: a worker that accepts while it loads would answer 503, and a ready one not.
+                await service.wait_until_loaded()
+            yield
+        finally:
+            service.stop()
 
     app = FastAPI(
         title="Windowcast",
@@ -93,7 +99,7 @@ def _framework(service: Service) -> FastAPI:
     if settings.docs:
         app.include_router(docs.router)
     add_problem_handlers(app)
-    app.add_middleware(FrameworkExchanges, service=service)
+    app.add_middleware(FrameworkMiddleware, service=service)
     return app
 
 
@@ -105,5 +111,17 @@ def own_process() -> Front:
     """
     settings = Settings.read()
     configure_logs(settings.log_level)
+    leave_out_times_of_creation()
     sys.setswitchinterval(SWITCH_SECONDS)
-    return create_app(settings, on_fatal=lambda _: exit_now(STARTUP_FAILURE))
+    return create_app(settings, on_fatal=lambda _: exit_now(STARTUP_FAILURE), free_memory=_collect_and_freeze)
+
+
+def _collect_and_freeze() -> None:
+    """Frees the memory of versions that are gone, and sets aside what stays.
+
+    Models of TensorFlow form circles that only the collector finds. The collector stops everything meanwhile, so its
+    later runs skip the objects that are there now.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

@@ -191,7 +191,7 @@ async def _change(service: Service, name: str, edit: Callable[[Policy], Policy])
 
 def _check_known(service: Service, name: str) -> None:
     service.check_ready()
-    if name not in service.repository.statuses.all():
+    if not service.repository.statuses.of(name):
         raise NotFound("model", "GET /admin/models lists them.")
 
 

@@ -1,4 +1,4 @@
-"""What the framework's routes ask for: the running service, and names as they stand in paths."""
+"""What routes ask for: the running service, names as they stand in paths, and the version that answers."""
 
 from typing import Annotated
 

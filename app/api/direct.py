@@ -7,8 +7,9 @@ to the framework. A caller sees the same either way: the same headers, log lines
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -64,7 +65,7 @@ class Request:
             self.receive,
             max_bytes=self._settings.max_body_bytes,
             timeout_seconds=self._settings.receive_timeout_seconds,
-            is_here=BODY_IS_HERE in self.scope.get("extensions", ()),
+            is_here=BODY_IS_HERE in (self.scope.get("extensions") or ()),
         )
 
 
@@ -79,7 +80,7 @@ class Answer:
     """
 
     body: bytes
-    headers: list[Header] = field(default_factory=list)
+    headers: Sequence[Header] = ()
     status: int = HTTPStatus.OK.value
 
     async def send(self, send: Send) -> None:
@@ -93,6 +94,14 @@ def route_path(scope: Scope) -> str:
     """Returns the path below the place that the application is published under, or mounted at."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
+
+
+def raw_route_path(scope: Scope) -> str:
+    """Returns the same with the percent signs of the request, for a protocol in whose names a slash may stand."""
+    raw = scope.get("raw_path")
+    path: str = quote(scope["path"]) if raw is None else raw.decode("ascii")
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(quote(root)) if path.startswith(quote(root)) else path.removeprefix(root)
 
 
 class Front:
@@ -135,6 +144,9 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection."""
+        root_path = self.service.settings.root_path
+        if root_path and not scope.get("root_path"):  # a server that was not told where a proxy publishes us
+            scope = {**scope, "root_path": root_path}
         await self._handler_of(scope)(scope, receive, send)
 
     def _handler_of(self, scope: Scope) -> ASGIApp:

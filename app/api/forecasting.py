@@ -1,6 +1,6 @@
 """The pipeline of the product, once for all protocols: from a request to its forecasts.
 
-    gates ──> select ──> read ──> decode ──> submit ──> encode
+    gates ──> select ──> check ──> read ──> decode ──> submit ──> encode
 
 A protocol brings a `Dialect`, which knows its names, bodies and errors. The pipeline knows the order, the limits and
 the times. Nothing here knows HTTP: a gRPC servicer or a test uses the pipeline with a request of its own.
@@ -20,7 +20,7 @@ from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.service import Service
 
 Gate: TypeAlias = Callable[[Exchange], None]
-"""Raises a `ServiceError` where a request may not pass: before a model is looked up, and before the body is read."""
+"""Raises a `ServiceError` where a request for forecasts may not pass: before its model is looked up."""
 
 
 class Asked(Protocol):
@@ -63,6 +63,9 @@ class Dialect(ABC, Generic[AskedT, ContextT, AnswerT]):
     def select(self, asked: AskedT, catalogue: Catalogue) -> ServedVersion:
         """Finds the version that answers, by what is known before the body is read."""
 
+    def check(self, asked: AskedT, served: ServedVersion) -> None:
+        """Checks what the head of the request says of its body. By default there is nothing to check."""
+
     @abstractmethod
     def decode(self, asked: AskedT, served: ServedVersion) -> Decoded[ContextT]:
         """Reads the windows out of the request."""
@@ -96,6 +99,7 @@ class Forecasting:
             gate(exchange)
         served = dialect.select(asked, self._service.catalogue)
         exchange.answered_by = served.name, served.version
+        dialect.check(asked, served)
         served.batcher.check_room()
         await asked.read()
         started = time.perf_counter()

@@ -36,7 +36,7 @@ AnswerError: TypeAlias = Callable[[ServiceError, str], Answer]
 Handle: TypeAlias = Callable[[Request, Send], Awaitable[None]]
 
 
-class Exchanges:
+class ExchangeMiddleware:
     """Makes an exchange of every HTTP request, and answers whatever goes wrong in it.
 
     Args:
@@ -63,7 +63,15 @@ class Exchanges:
         headers = by_name(scope["headers"])
         given = headers.get(b"x-request-id")
         request_id = None if given is None else given.decode("latin-1")
-        exchange = Exchange(self._protocol, request_id=request_id, method=scope["method"], path=scope["path"])
+        client = scope.get("client")
+        exchange = Exchange(
+            self._protocol,
+            request_id=request_id,
+            method=scope["method"],
+            path=scope["path"],
+            metadata=headers,
+            peer=client[0] if client else None,
+        )
         request = Request(scope, receive, exchange, headers, self._service.settings)
         dispatch = _Dispatch(exchange, send, self._service).send
         try:
@@ -75,12 +83,15 @@ class Exchanges:
         except asyncio.CancelledError as stop:
             if stop.args == (CLIENT_HAS_LEFT,):
                 exchange.status = CLIENT_LEFT
+            elif self._service.lifecycle.phase is not Phase.DRAINING:  # it is not for us: a host's limit on the time
+                exchange.status = exchange.status or CLIENT_LEFT
+                raise
             elif not exchange.status:  # the time for the stop is over
                 await self._answer(ModelNotReady("the service stops"), exchange, dispatch)
         except Exception:
             log.exception("unexpected error", request_id=exchange.request_id)
             if exchange.status:  # the head is out: all that is left is to break the connection
-                exchange.error = InternalError
+                exchange.fail(InternalError())
                 raise
             await self._answer(InternalError(), exchange, dispatch)
         finally:
@@ -89,7 +100,7 @@ class Exchanges:
             self._service.exchanges.add(exchange)
 
     async def _answer(self, error: ServiceError, exchange: Exchange, send: Send) -> None:
-        exchange.error = type(error)
+        exchange.fail(error)
         await self._answer_error(error, exchange.request_id).send(send)
 
 
@@ -119,21 +130,21 @@ class _Dispatch:
         await self._send(message)
 
 
-def direct(
+def wrap_route(
     answer: Callable[[Request], Awaitable[Answer]],
     service: Service,
     answer_error: AnswerError = problem_answer,
     protocol: str = "native",
-) -> Exchanges:
+) -> ExchangeMiddleware:
     """Wraps a direct route."""
 
     async def handle(request: Request, send: Send) -> None:
         await (await answer(request)).send(send)
 
-    return Exchanges(handle, service, answer_error, protocol)
+    return ExchangeMiddleware(handle, service, answer_error, protocol)
 
 
-class FrameworkExchanges:
+class FrameworkMiddleware:
     """The same as a middleware of the framework, inside its handler of errors.
 
     Args:
@@ -143,7 +154,7 @@ class FrameworkExchanges:
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
-        self._exchanges = Exchanges(self._handle, service)
+        self._exchanges = ExchangeMiddleware(self._handle, service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one ASGI connection. Passes on what is not HTTP."""
@@ -151,10 +162,11 @@ class FrameworkExchanges:
 
     async def _handle(self, request: Request, send: Send) -> None:
         scope = request.scope
+        of_host = scope.get("route")
         try:
             await self._app(scope, request.receive, send)
         finally:  # the framework leaves the route that it found
-            if (route := scope.get("route")) is not None:
+            if (route := scope.get("route")) is not of_host and route is not None:
                 request.exchange.route = route.path
 
 

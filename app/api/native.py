@@ -70,12 +70,17 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         return await self._forecasting.answer(request, self)
 
     def select(self, asked: Request, catalogue: Catalogue) -> ServedVersion:
-        """Finds the version that the query names. Refuses a body that is declared to be of another type."""
+        """Finds the version that the query names."""
         query = asked.scope["query_string"]
-        selection = _read_query(query) if query else DEFAULT_MODEL
-        served = find(catalogue, selection.model, selection.version, selection.label)
+        selection = _selection(_parameters(query)) if query else DEFAULT_MODEL
+        return find(catalogue, selection.model, selection.version, selection.label)
+
+    def check(self, asked: Request, served: ServedVersion) -> None:  # noqa: ARG002
+        """Checks that the query has no other parameters, and that the declared type of the body is known."""
+        query = asked.scope["query_string"]
+        if query and _parameters(query).keys() - Selection.model_fields.keys():
+            raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
         declared_type(asked.headers)
-        return served
 
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[MediaType]:
         """Reads the windows out of a JSON or npy body."""
@@ -144,11 +149,12 @@ class PredictBatch(PredictionRoute):
         return forecasts
 
 
-def _read_query(query: bytes) -> Selection:
-    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    if given.keys() - Selection.model_fields.keys():
-        raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
+def _parameters(query: bytes) -> dict[str, str]:
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+
+
+def _selection(parameters: dict[str, str]) -> Selection:
     try:
-        return Selection.model_validate(given)
+        return Selection.model_validate(parameters)
     except ValidationError as error:
         raise invalid_query(error) from None

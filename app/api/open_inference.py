@@ -217,7 +217,7 @@ class OpenInference:
         try:
             self._resolve(model, version)
         except NotFound:
-            known = self._service.repository.statuses.all().get(model, {})
+            known = self._service.repository.statuses.of(model)
             if known and (version is None or _number(version) in known):
                 raise ModelNotReady("it does not serve; POST /v2/repository/index says why") from None
             raise

@@ -28,7 +28,7 @@ from urllib.parse import unquote
 import orjson
 
 from app.api.body import inflatable_bytes, inflate
-from app.api.direct import Answer, Header, Request
+from app.api.direct import Answer, Header, Request, raw_route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.arrays import Array
@@ -43,7 +43,7 @@ from app.serving.service import Service
 from app.serving.states import State, Status
 from app.settings import Settings
 
-CONTENT_TYPE: list[Header] = [(b"content-type", b"application/json")]
+CONTENT_TYPE: tuple[Header, ...] = ((b"content-type", b"application/json"),)
 
 MAX_PATH_CHARACTERS = 200
 """Longest part of a caller's path that an error repeats."""
@@ -213,7 +213,7 @@ class TFServing:
             ServiceError: The request gets no answer but an error.
         """
         scope = request.scope
-        path = scope["raw_path"].decode("ascii").removeprefix(scope.get("root_path", ""))
+        path = raw_route_path(scope)
         if scope["method"] == "GET" and path.lower() == MODELS_PATH:
             request.exchange.route = MODELS_PATH
             return self._list_models()

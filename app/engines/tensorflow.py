@@ -51,7 +51,7 @@ class TensorFlowEngine:
     Attributes:
         contract: Shapes that the signature has.
         signature: The names of the tensors, and their place in windows and forecasts.
-        function: The signature as TensorFlow loaded it.
+        function: The signature as TensorFlow loaded it; it works as long as the engine lives.
 
     Raises:
         ArtifactError: The SavedModel cannot be loaded, or its signature breaks the contract or cannot be served.

@@ -60,7 +60,7 @@ def window_axes(contract: Contract) -> tuple[Axis, Axis]:
 def problems_in_lists(
     value: object, axes: Sequence[Axis], sizes: Sequence[int | None] | None = None
 ) -> Iterator[Problem]:
-    """Walks nested lists in order and yields every problem. Lists without a problem are passed over at C speed.
+    """Walks nested lists in order and yields every problem. Lists without a problem are skipped at C speed.
 
     Args:
         value: The lists.

@@ -41,13 +41,15 @@ class CollectorPaused:
     JSON has no cycles, and the collector would go through millions of lists again and again.
     """
 
-    __slots__ = ()
+    __slots__ = ("_was_on",)
 
     def __enter__(self) -> None:
+        self._was_on = gc.isenabled()
         gc.disable()
 
     def __exit__(self, *_: object) -> None:
-        gc.enable()
+        if self._was_on:
+            gc.enable()
 
 
 def invalid_body(error: ValidationError, takes: str, contract: str = "the model's contract") -> InvalidRequest:

@@ -121,7 +121,7 @@ def _is_flat(value: object, depth: int) -> bool:
 
 
 def _check_shape(value: object, contract: Contract, *, batched: bool) -> None:
-    """Checks the shape of nested lists of numbers. Ragged lists have none, and pass."""
+    """Checks the shape of nested lists of numbers. Ragged lists have no shape, and pass."""
     shape = regular_shape(value)
     if shape is not None and shape[1 if batched else 0 :] not in forms_of(contract.window_shape):
         raise _error(wrong_shape(shape, contract, batched=batched))

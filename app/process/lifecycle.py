@@ -3,6 +3,8 @@
 loading ──> ready ──> draining ──> the server closes its listener, finishes what is in flight, and exits
    └────> failed: the default model could not be loaded, or batching ended; a process of ours exits
 
+A service inside another application is `stopped` when its lifespan has ended.
+
 The first SIGTERM starts the drain: readiness turns away new traffic while requests are still answered, each with
 `Connection: close`, so that load balancers and keep-alive clients leave in peace. A second signal, or Ctrl-C, skips the
 rest of the drain. While the service loads it answers nothing but probes, so a signal ends the process at once.
@@ -33,6 +35,7 @@ class Phase(StrEnum):
     READY = "ready"
     DRAINING = "draining"
     FAILED = "failed"
+    STOPPED = "stopped"
 
 
 class Lifecycle:
@@ -41,21 +44,30 @@ class Lifecycle:
     def __init__(self) -> None:
         self.phase = Phase.LOADING
 
+    def start(self) -> None:
+        """The models are being loaded."""
+        self._enter(Phase.LOADING)
+
     def become_ready(self) -> None:
         """Everything is loaded and warm."""
         if self.phase is Phase.LOADING:
-            self.phase = Phase.READY
-            READY.set(1)
+            self._enter(Phase.READY)
 
     def fail(self) -> None:
         """The service cannot start, or go on."""
-        self.phase = Phase.FAILED
-        READY.set(0)
+        self._enter(Phase.FAILED)
 
     def drain(self) -> None:
         """A stop was asked for. Requests are still answered, each with `Connection: close`."""
-        self.phase = Phase.DRAINING
-        READY.set(0)
+        self._enter(Phase.DRAINING)
+
+    def stop(self) -> None:
+        """Nothing is answered any more."""
+        self._enter(Phase.STOPPED)
+
+    def _enter(self, phase: Phase) -> None:
+        READY.inc((phase is Phase.READY) - (self.phase is Phase.READY))
+        self.phase = phase
 
 
 class Application(Protocol):
@@ -81,7 +93,8 @@ def obey(number: int, application: Application, drain_seconds: float, stop: Call
     lifecycle = application.lifecycle
     if lifecycle.phase is Phase.LOADING:
         # The thread that loads a model cannot be interrupted, and waiting for it would look like a hang.
-        application.flush()
+        with suppress(Exception):  # the disk for the metrics may be full
+            application.flush()
         exit_now(0)
     is_first = lifecycle.phase is Phase.READY
     lifecycle.drain()

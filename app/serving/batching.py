@@ -63,6 +63,29 @@ class Job:
         return not self.forecasts.done()
 
 
+@dataclass(slots=True)
+class Computed:
+    """A call of the engine that has succeeded.
+
+    Attributes:
+        jobs: The jobs that the call computed.
+        forecasts: Their forecasts one after another.
+        started: When the call began, by `time.perf_counter`.
+        ended: When the call ended.
+    """
+
+    jobs: list[Job]
+    forecasts: Array
+    started: float
+    ended: float
+
+    @property
+    def facts(self) -> Batch:
+        """What the metrics count of the call."""
+        waits = [self.started - job.submitted for job in self.jobs]
+        return Batch(len(self.forecasts), self.ended - self.started, waits)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a batcher may do.
@@ -195,48 +218,41 @@ class Batcher:
                 await self._compute_one_by_one(job)
         else:
             if computed is not None:
-                jobs, forecasts, facts = computed
-                self._on_batch(facts)
-                _share_out(jobs, forecasts)
+                self._on_batch(computed.facts)
+                _share_out(computed)
 
     async def _compute_one_by_one(self, job: Job) -> None:
         try:
             loop = asyncio.get_running_loop()
-            forecasts = await loop.run_in_executor(self._executor, self._predict_one_by_one, job)
+            computed = await loop.run_in_executor(self._executor, self._predict_one_by_one, job)
         except Exception:
             log.exception("prediction failed", windows=job.size)
             _fail(job)
         else:
-            _share_out([job], forecasts)
+            if computed is not None:
+                _share_out(computed)
 
-    def _predict_one_by_one(self, job: Job) -> Array:
+    def _predict_one_by_one(self, job: Job) -> Computed | None:
         if not job.is_wanted:
-            return np.empty(0, np.float32)
-        return np.concatenate([self._predict_all(job.windows[place : place + 1]) for place in range(job.size)])
+            return None
+        started = time.perf_counter()
+        forecasts = [self._predict_all(job.windows[place : place + 1]) for place in range(job.size)]
+        return Computed([job], np.concatenate(forecasts), started, time.perf_counter())
 
-    async def _call(self, batch: list[Job]) -> tuple[list[Job], Array, Batch] | None:
+    async def _call(self, batch: list[Job]) -> Computed | None:
         if sum(job.size for job in batch) <= self._limits.inline_windows:
             return self._predict_wanted(batch)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict_wanted, batch)
 
-    def _predict_wanted(self, batch: list[Job]) -> tuple[list[Job], Array, Batch] | None:
-        """Computes the jobs that are still wanted: callers may have left while the engine's thread was busy.
-
-        Returns:
-            The jobs, their forecasts one after another, and the facts of the batch; None if no job is wanted.
-        """
+    def _predict_wanted(self, batch: list[Job]) -> Computed | None:
+        """Computes the jobs that are still wanted: callers may have left while the engine's thread was busy."""
         wanted = [job for job in batch if job.is_wanted]
         if not wanted:
             return None
         windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
         started = time.perf_counter()
         forecasts = self._predict_all(windows)
-        ended = time.perf_counter()
-        for job in wanted:
-            if job.stages is not None:
-                job.stages[Stage.QUEUE] = job.submitted, started
-                job.stages[Stage.COMPUTE] = started, ended
-        return wanted, forecasts, Batch(len(windows), ended - started, [started - job.submitted for job in wanted])
+        return Computed(wanted, forecasts, started, time.perf_counter())
 
     def _predict_all(self, windows: Array) -> Array:
         forecasts = self._predict(windows)
@@ -274,16 +290,19 @@ def _expire(batcher: weakref.ref[Batcher]) -> None:
         alive.expire()
 
 
-def _share_out(jobs: list[Job], forecasts: Array) -> None:
-    is_sound = np.isfinite(forecasts).all()
+def _share_out(computed: Computed) -> None:
+    is_sound = np.isfinite(computed.forecasts).all()
     start = 0
-    for job in jobs:
-        own = forecasts[start : start + job.size]
+    for job in computed.jobs:
+        own = computed.forecasts[start : start + job.size]
         start += job.size
         if not (is_sound or job.allow_nan or np.isfinite(own).all()):
             log.error("forecast is not finite", windows=job.size)
             _fail(job)
         elif job.is_wanted:
+            if job.stages is not None:
+                job.stages[Stage.QUEUE] = job.submitted, computed.started
+                job.stages[Stage.COMPUTE] = computed.started, computed.ended
             job.forecasts.set_result(own)
 
 

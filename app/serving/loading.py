@@ -52,8 +52,12 @@ Raises `VersionError` if the version cannot serve.
 
 def loader_of(settings: Settings) -> LoadVersion:
     """Returns the `load_version` that a service with these settings uses."""
-    engine, max_windows, threads = settings.engine, settings.max_batch_windows, cores_per_worker(settings.workers)
-    return lambda version_dir, manifest: load_version(version_dir, engine, max_windows, threads, manifest)
+
+    def load(version_dir: Path, manifest: Manifest | None) -> LoadedVersion:
+        threads = cores_per_worker(settings.workers)
+        return load_version(version_dir, settings.engine, settings.max_batch_windows, threads, manifest)
+
+    return load
 
 
 def load_version(

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from app.errors import ModelNotReady, VersionError
@@ -46,17 +47,26 @@ class Service:
     Args:
         settings: The service's settings.
         on_fatal: Told of an error after which the service cannot go on. The error is in the log already.
-        load_version: Makes of a version's folder something that can forecast; by default as the settings say.
+        load_version: Turns a version's folder into a version that can forecast; by default as the settings say.
+        free_memory: Frees the memory of objects that refer to each other.
     """
 
-    def __init__(self, settings: Settings, on_fatal: OnFatal = stay, load_version: LoadVersion | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_fatal: OnFatal = stay,
+        load_version: LoadVersion | None = None,
+        free_memory: Callable[[], object] = gc.collect,
+    ) -> None:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.exchanges: Journal[Exchange] = Journal(record)
         self._batches = Journal(count_batches)
         self._on_fatal = on_fatal
+        self._free_memory = free_memory
         self._load_version = load_version or loader_of(settings)
         self._tasks: list[asyncio.Task[None]] = []
+        self._threads: list[ThreadPoolExecutor] = []
         self.repository = self._new_repository()
 
     def _new_repository(self) -> Repository:
@@ -68,20 +78,26 @@ class Service:
         return self.repository.catalogue
 
     def start(self) -> None:
-        """Starts loading the models. Probes are answered meanwhile. May be called again after a stop."""
+        """Starts loading the models. Probes are answered meanwhile. May be called again after a stop.
+
+        Raises:
+            RuntimeError: The service runs already.
+        """
+        if self._tasks:
+            raise RuntimeError("the service runs already")
         # One thread: TensorFlow is not promised to be safe in several, and more would only fight for the cores.
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
-        self.repository = self._new_repository()
-        self.lifecycle.phase = Phase.LOADING
+        self._threads = [self._executor, self._loader]
+        self.lifecycle.start()
         count_build()
         loop = asyncio.get_running_loop()
         self._loading = loop.create_task(self._load())
         self._tasks = [self._loading, loop.create_task(self._keep_house())]
 
-    async def wait_until_ready(self) -> None:
-        """Returns when the models are loaded."""
-        await self._loading
+    async def wait_until_loaded(self) -> None:
+        """Returns when the load has ended, well or not."""
+        await asyncio.shield(self._loading)
 
     async def _load(self) -> None:
         started = time.monotonic()
@@ -95,7 +111,7 @@ class Service:
             log.critical("cannot start", exc_info=True)
             self._give_up(error)
             return
-        _collect_garbage()
+        self._free_memory()
         self.lifecycle.become_ready()
         log.info("ready", seconds=round(time.monotonic() - started, 2), try_this=try_this(self.settings))
         if self.settings.watch_seconds:
@@ -117,7 +133,7 @@ class Service:
             self.repository.note_endings()
             if self.repository.has_garbage and TENSORFLOW in sys.modules:
                 self.repository.has_garbage = False
-                await asyncio.to_thread(_collect_garbage)
+                await asyncio.to_thread(self._free_memory)
 
     async def refresh(self, *, at_once: bool = False) -> None:
         """Looks at policies and folders, and returns when all that is new is loaded; see `Repository.refresh`."""
@@ -163,20 +179,26 @@ class Service:
         """Checks that the models are loaded.
 
         Raises:
-            ModelNotReady: The models are still being loaded, or could not be.
+            ModelNotReady: The models are still being loaded, could not be loaded, or are gone after a stop.
         """
-        if self.lifecycle.phase is Phase.LOADING:
-            raise ModelNotReady("the models are being loaded")
-        if self.lifecycle.phase is Phase.FAILED:
-            raise ModelNotReady("the service could not start, or go on; its log says why")
+        match self.lifecycle.phase:
+            case Phase.LOADING:
+                raise ModelNotReady("the models are being loaded")
+            case Phase.FAILED:
+                raise ModelNotReady("the service could not start, or go on; its log says why", may_pass=False)
+            case Phase.STOPPED:
+                raise ModelNotReady("the service has stopped", may_pass=False)
 
     def stop(self) -> None:
-        """Ends the threads, and writes down what happened last."""
-        self.lifecycle.drain()
+        """Ends the threads, releases the models, and writes down what happened last."""
+        self.lifecycle.stop()
         for task in self._tasks:
             task.cancel()
-        self._loader.shutdown(wait=False, cancel_futures=True)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._tasks = []
+        for thread in self._threads:
+            thread.shutdown(wait=False, cancel_futures=True)
+        self.repository.statuses.clear()
+        self.repository = self._new_repository()
         self.flush()
 
     def flush(self) -> None:
@@ -191,19 +213,9 @@ class Service:
 
     def _give_up(self, error: BaseException) -> None:
         self.lifecycle.fail()
-        self.flush()
+        with suppress(Exception):  # the disk for the metrics may be full, and the process must end all the same
+            self.flush()
         self._on_fatal(error)
-
-
-def _collect_garbage() -> None:
-    """Frees the memory of versions that are gone, and sets aside what stays.
-
-    Models of TensorFlow form circles that only the collector finds. The collector stops everything meanwhile, so its
-    later runs skip the objects that are there now.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def try_this(settings: Settings) -> str:

@@ -91,13 +91,21 @@ class Statuses:
         with self._changing:
             for version, status in self.of(name).items():
                 if version not in known and status.state in {State.FAILED, State.PENDING}:
-                    VERSION_STATE.labels(name, str(version), status.state).set(0)
+                    VERSION_STATE.labels(name, str(version), status.state).dec()
                     self._statuses[name] = {v: s for v, s in self._statuses[name].items() if v != version}
+
+    def clear(self) -> None:
+        """Drops everything: the service stops."""
+        with self._changing:
+            for name, statuses in self._statuses.items():
+                for version, status in statuses.items():
+                    VERSION_STATE.labels(name, str(version), status.state).dec()
+            self._statuses = {}
 
     def _set(self, name: str, version: int, status: Status) -> None:
         statuses = self.of(name)
         before = statuses.get(version)
         self._statuses[name] = {**statuses, version: status}
-        if before is not None and before.state is not status.state:
-            VERSION_STATE.labels(name, str(version), before.state).set(0)
-        VERSION_STATE.labels(name, str(version), status.state).set(1)
+        if before is not None:
+            VERSION_STATE.labels(name, str(version), before.state).dec()
+        VERSION_STATE.labels(name, str(version), status.state).inc()

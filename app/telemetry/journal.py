@@ -20,12 +20,21 @@ class Journal(Generic[Entry]):
     def __init__(self, write: Callable[[list[Entry]], None]) -> None:
         self._write = write
         self._entries: list[Entry] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that will write down the entries."""
 
     def add(self, entry: Entry) -> None:
         """Takes an entry; must be called on an event loop."""
-        if not self._entries:
-            asyncio.get_running_loop().call_later(DELAY_SECONDS, self.flush)
+        loop = asyncio.get_running_loop()
+        if not self._entries or loop is not self._loop:  # a loop that has ended writes down nothing
+            self._loop = loop
+            loop.call_later(DELAY_SECONDS, self.flush)
         self._entries.append(entry)
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are held back."""
+        return len(self._entries)
 
     def flush(self) -> None:
         """Hands on what is held back."""

@@ -23,6 +23,9 @@ REQUEST_LOGGER = "app.requests"
 STDOUT_LOCK = threading.RLock()
 """Held by every thread that writes lines."""
 
+STRUCTLOG_FRAMES = 4
+"""Frames between a call of a logger and the record: the call itself, the processors, the standard library's logger."""
+
 LEVEL_NAMES = {logging.DEBUG: "debug", logging.INFO: "info"}
 
 
@@ -30,11 +33,17 @@ def get_logger() -> structlog.stdlib.BoundLogger:
     """Returns the logger of all modules. Its facts become attributes of the record, beside the event as the message."""
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(LOGGER),
-        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+        processors=[structlog.stdlib.filter_by_level, _name_caller, structlog.stdlib.render_to_log_kwargs],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def _name_caller(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Has the record name the line that logs, past the frames of structlog."""
+    event["stacklevel"] = STRUCTLOG_FRAMES
+    return event
 
 
 def configure_logs(level: str) -> None:

@@ -18,7 +18,6 @@ from app.api.direct import Front
 from app.main import create_app
 from app.process.protocol import BoundedProtocol
 from app.process.server import Config, Server
-from app.serving import service
 from app.serving.loading import LoadVersion, loader_of
 from app.settings import Settings
 from app.version import folders
@@ -58,7 +57,7 @@ class Application:
 
     def wait_until_ready(self) -> None:
         """Returns once the models are loaded."""
-        self.loop.run(self.front.service.wait_until_ready())
+        self.loop.run(self.front.service.wait_until_loaded())
 
 
 class _Transport(httpx.BaseTransport):
@@ -92,7 +91,8 @@ def application(
         settings: Of the service.
     """
     chosen = Settings(**{"models_dir": folder / "models", "max_batch_windows": 8, **settings})
-    front = create_app(chosen, load_version=holdable(load_version or loader_of(chosen), folder))
+    load = holdable(load_version or loader_of(chosen), folder)
+    front = create_app(chosen, load_version=load, free_memory=lambda: None)  # not the garbage of all tests so far
     started, stop = asyncio.Event(), asyncio.Event()
 
     async def serve() -> None:
@@ -108,7 +108,6 @@ def application(
             if is_ready:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr(folders, "SETTLING_SECONDS", 0)  # what is there is written whole
-                    patch.setattr(service, "_collect_garbage", lambda: None)  # the garbage of all tests so far
                     running.wait_until_ready()
             yield running
         finally:

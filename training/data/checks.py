@@ -87,7 +87,7 @@ def check_names(field: str, names: Sequence[str], kind: str, shape: Shape) -> No
     if len(names) == shape[2]:
         return
     if kind == "windows" and len(names) == shape[1]:
-        remedy = "rows and columns are swapped: windows = windows.transpose(0, 2, 1)"
+        remedy = "steps and features are swapped: windows = windows.transpose(0, 2, 1)"
     else:
         remedy = f"name every column in {field}, or take only the named columns: {kind} = {kind}[..., columns]"
     expected = f"{len(names)} in the last axis, one for each of {field} ({', '.join(names)})"
@@ -129,7 +129,7 @@ def check_fit(windows: Shape, targets: Shape, takes: Shape, gives: Shape) -> Non
     """
     if windows[1:] != takes:
         if windows[1:] == takes[::-1]:
-            remedy = "rows and columns are swapped: windows = windows.transpose(0, 2, 1)"
+            remedy = "steps and features are swapped: windows = windows.transpose(0, 2, 1)"
         elif windows[1] == takes[0]:
             remedy = "build the model for these features: model = training.network.model.build_model(config, dataset)"
         else:

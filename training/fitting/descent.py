@@ -56,7 +56,7 @@ class Descent:
         )
         self._optimizer.build(model.trainable_variables)
         self.losses_of = losses_of(config.loss, model.get_layer("forecast").yardstick)
-        self._run = self._compile(xla=config.xla)
+        self._run = self._compile_loop(self._compile_step(xla=config.xla))
 
     def run(self, windows: Array, expected: Array) -> Steps:
         """Takes one step per batch, up to the first step whose loss or gradient is not finite.
@@ -109,8 +109,8 @@ class Descent:
             loss = tf.reduce_mean(self.losses_of(self._model(windows, training=True), expected))
         return loss, tape.gradient(loss, self._model.trainable_variables)
 
-    def _compile(self, *, xla: bool) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
-        """Compiles training steps that follow each other without a return to Python."""
+    def _compile_step(self, *, xla: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """Compiles a training step: windows and targets of a batch -> loss and norm of the gradient."""
         variables = self._model.trainable_variables
 
         # Without autograph, which rewrites Python for nothing here and warns on releases of Python it does not know.
@@ -126,6 +126,10 @@ class Descent:
 
             return loss, tf.cond(_finite(loss, norm), descend, lambda: norm)
 
+        return step  # type: ignore[no-any-return]
+
+    def _compile_loop(self, step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
+        """Compiles training steps that follow each other without a return to Python."""
         # The number of steps stays open, so that the last, shorter call of an epoch needs no compilation of its own.
         window = tf.TensorSpec((None, None, *self._model.input.shape[1:]), tf.float32)
         after = tf.TensorSpec((None, None, *self._model.output.shape[1:]), tf.float32)

@@ -80,28 +80,35 @@ def fit(
         if part is not None:
             check_fit(part.windows.shape, part.targets.shape, model.input.shape[1:], model.output.shape[-2:])
     passes = _Passes(forecaster, config, train, validation, augment)
+    with listener or Listener() as told:
+        epochs, incidents = _run_passes(passes, told)
+    return History(tuple(epochs), time.perf_counter() - started, tuple(incidents))
+
+
+def _run_passes(passes: "_Passes", told: Listener) -> tuple[list[Epoch], list[Incident]]:
+    """Runs passes until patience is lost or there are no more, and puts the best weights back."""
+    config, descent = passes.config, passes.descent
     epochs: list[Epoch] = []
     incidents: list[Incident] = []
-    good = passes.descent.state()
+    good = descent.state()
     resumed = 0
-    with listener or Listener() as told:
-        told.starts(config.epochs, passes.steps)
-        while len(epochs) < config.epochs and not _patience_lost(epochs[resumed:], config.patience):
-            outcome = passes.run(len(epochs) + 1, _lowest(epochs), told)
-            if isinstance(outcome, Trouble):
-                passes.descent.restore(good, next_step=len(epochs) * passes.steps)
-                incidents.append(_treat(outcome, passes, epochs, len(incidents)))
-                told.noticed(incidents[-1].sentence)
-                resumed = len(epochs)
-                continue
-            epochs.append(outcome)
-            if outcome.best:
-                good = passes.descent.state()
-            told.epoch_done(outcome)
-            if _grows(epochs, config.clip) and not _grows(epochs[:-1], config.clip):
-                told.noticed(_growth(epochs))
-    passes.descent.restore(good, next_step=0)
-    return History(tuple(epochs), time.perf_counter() - started, tuple(incidents))
+    told.starts(config.epochs, passes.steps)
+    while len(epochs) < config.epochs and not _patience_lost(epochs[resumed:], config.patience):
+        outcome = passes.run(len(epochs) + 1, _lowest(epochs), told)
+        if isinstance(outcome, Trouble):
+            descent.restore(good, next_step=len(epochs) * passes.steps)
+            incidents.append(_treat(outcome, passes, epochs, len(incidents)))
+            told.noticed(incidents[-1].sentence)
+            resumed = len(epochs)
+            continue
+        epochs.append(outcome)
+        if outcome.best:
+            good = descent.state()
+        told.epoch_done(outcome)
+        if _grows(epochs, config.clip) and not _grows(epochs[:-1], config.clip):
+            told.noticed(_growth(epochs))
+    descent.restore(good, next_step=0)
+    return epochs, incidents
 
 
 class _Batches(NamedTuple):

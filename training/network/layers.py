@@ -12,7 +12,7 @@ sweeps or averages weights can change them.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -21,7 +21,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from training.config import Output, Scale
-from training.data.windows import Dataset, chunks
+from training.data.windows import Dataset, Part, chunks
 
 CentreKind = Literal["constant", "mean", "last", "first", "running", "own"]
 SpreadKind = Literal["constant", "mean", "running"]
@@ -236,30 +236,37 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
     absent = ~selection.any(axis=0)
     centre = _mean(windows)
     fixed_centre = np.where(absent, _mean(targets), 0).astype(np.float32)
-    find_centre, find_target_centre = Centre(kinds.centre, centre), Centre(kinds.target_centre, centre)
+    find_centre = Centre(kinds.centre, centre)
     spread = _guarded(
         _root_mean_square(windows[chunk] - np.asarray(find_centre(windows[chunk])) for chunk in chunks(windows)),
         size=_root_mean_square(windows[chunk] for chunk in chunks(windows)),
     )
-
-    def last_distances() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Yields targets minus the centre of the last step, and the last step's spread: both (windows, ., targets)."""
-        find_spread = Spread(kinds.spread, spread)
-        for chunk in chunks(windows, targets):
-            from_where = np.asarray(find_target_centre(windows[chunk]))[:, -1:] @ selection + fixed_centre
-            own_spread = np.asarray(find_spread(windows[chunk], find_centre(windows[chunk])))[:, -1:]
-            yield targets[chunk] - from_where, own_spread @ selection
-
+    unit = np.ones(targets.shape[2], np.float32)  # until the rest is measured with what is known so far
+    scaling = Scaling(kinds, centre, spread, selection, fixed_centre, 0 * unit, unit, unit)
     yardstick = _guarded(
-        _root_mean_square(distances for distances, _ in last_distances()),
+        _root_mean_square(distances for distances, _ in _last_distances(dataset.train, scaling)),
         size=_root_mean_square(targets[chunk] for chunk in chunks(targets)),
     )
     fixed_spread = np.where(absent, yardstick, 0).astype(np.float32)
     ratio = _guarded(
-        _root_mean_square(distances / (own + fixed_spread) for distances, own in last_distances()),
-        size=np.ones(len(dataset.target_names)),
+        _root_mean_square(
+            distances / (own + fixed_spread) for distances, own in _last_distances(dataset.train, scaling)
+        ),
+        size=unit,
     )
-    return Scaling(kinds, centre, spread, selection, fixed_centre, fixed_spread, ratio, yardstick)
+    return replace(scaling, fixed_spread=fixed_spread, ratio=ratio, yardstick=yardstick)
+
+
+def _last_distances(part: Part, scaling: Scaling) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Yields targets minus the centre of the last step, and the last step's spread: both (windows, ., targets)."""
+    kinds = scaling.kinds
+    find_centre, find_target_centre = Centre(kinds.centre, scaling.centre), Centre(kinds.target_centre, scaling.centre)
+    find_spread = Spread(kinds.spread, scaling.spread)
+    for chunk in chunks(part.windows, part.targets):
+        windows = part.windows[chunk]
+        centre = np.asarray(find_target_centre(windows))[:, -1:] @ scaling.selection + scaling.fixed_centre
+        spread = np.asarray(find_spread(windows, find_centre(windows)))[:, -1:] @ scaling.selection
+        yield part.targets[chunk] - centre, spread
 
 
 def no_scaling(selection: NDArray[np.float32]) -> Scaling:
@@ -319,7 +326,7 @@ def _root_mean_square(pieces: Iterable[NDArray[np.float32]]) -> NDArray[np.float
     return np.asarray(np.sqrt(squares / rows))
 
 
-def _guarded(spread: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float32]:
+def _guarded(spread: NDArray[np.float64], size: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Returns the spread. Where it is only rounding error, returns the column's size instead, or 1 if that is zero."""
     constant = spread <= CONSTANT_SPREAD * size
     return np.where(constant, np.where(size > 0, size, 1), spread).astype(np.float32)

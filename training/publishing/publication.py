@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-import tensorflow as tf
-
 from app.version.manifest import MANIFEST_FILE, VERSION_PATTERN, Manifest
 from training.errors import ExportError
 
@@ -51,8 +49,8 @@ def building_dir(model_dir: Path) -> Iterator[Path]:
         building.mkdir()
         is_made = True
         yield building
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise ExportError(
             f"{model_dir}: the version could not be written ({reason}); nothing was published."
         ) from error

@@ -105,7 +105,7 @@ def rebuild_foreign(contract: Contract, signature: Any) -> keras.Model:
         raise NotFusable(f"it has the layers {', '.join(groups) or '(none)'}; {DRAWABLE}")
     if contract.steps > 1 and contract.forecast_shape == (contract.steps, len(head["bias"])):
         raise NotFusable(
-            f"it gives a forecast after every one of its {contract.steps} steps, and one after the last is expected; "
+            f"it forecasts after every one of its {contract.steps} steps, not after the last step alone; "
             "take return_sequences=True from its last recurrent layer"
         )
     both_directions = any("backward_" in name for name in groups)

@@ -26,6 +26,7 @@ def save_model(model: keras.Model, contract: Contract, folder: Path) -> TensorFl
 
     Raises:
         ExportError: The graph holds an operator that cannot be served.
+        OSError: The SavedModel cannot be written.
     """
 
     def forecast(windows: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -35,7 +36,10 @@ def save_model(model: keras.Model, contract: Contract, folder: Path) -> TensorFl
     archive.track(model)
     windows = tf.TensorSpec((None, *contract.window_shape), tf.float32, name="windows")
     archive.add_endpoint("serve", forecast, input_signature=[windows])
-    archive.write_out(str(folder), verbose=False)
+    try:
+        archive.write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:
+        raise OSError(str(error).partition("\n")[0]) from error
     engine = TensorFlowEngine(folder, contract, max(PARITY_BATCHES))
     _check_operators(engine.function)
     return engine

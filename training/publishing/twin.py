@@ -260,7 +260,7 @@ def _check_drawable(model: keras.Model) -> None:
     for layer in stack:
         _check_recurrent(layer)
     if stack and isinstance(stack[-1], layers.Bidirectional) and stack[-1].return_sequences:
-        raise NotFusable(f"{stack[-1].name} hands on every step of both directions, which do not end on the same one")
+        raise NotFusable(f"{stack[-1].name} hands on every step of both directions, which do not end on the same step")
 
 
 def _recurrent_layers(model: keras.Model) -> list[keras.layers.Layer]:

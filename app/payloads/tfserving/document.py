@@ -36,7 +36,7 @@ class Orientation(Enum):
 
 
 class Token(float):
-    """NaN or Infinity as a body spells it. A number that is too large becomes infinite, but is no token."""
+    """NaN or Infinity as a body spells it. A number that is too large becomes infinite, but is not a token."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ def parse_document(body: bytes) -> dict[str, Any]:
 
 
 def _parse(body: bytes) -> object:
-    """Parses standard JSON quickly, and anything else in the lenient way, which tells what is wrong."""
+    """Parses standard JSON quickly, and anything else leniently, with errors in TensorFlow Serving's words."""
     try:
         return parse_strict_json(body)
     except MalformedBody:
@@ -109,7 +109,7 @@ def orientation_of(content: Mapping[str, Any]) -> Orientation:
 
 
 def is_object(value: object) -> bool:
-    """Returns whether a value is an object. A text in base 64 is written as one, and is none."""
+    """Returns whether a value is an object. A text in base 64 is written as an object, but is a text."""
     return isinstance(value, dict) and not (len(value) == 1 and isinstance(value.get("b64"), str))
 
 

@@ -80,7 +80,7 @@ def _first_sizes(value: object, depth: int) -> tuple[Shape, object]:
 
 
 def _first_problem(value: Any, shape: Shape, place: str, level: int = 0, *, allow_nan: bool) -> str | None:
-    """Finds the first problem in nested lists. Lists without a problem are passed over at C speed."""
+    """Finds the first problem in nested lists. Lists without a problem are skipped at C speed."""
     rank = len(shape)
     if level == rank:
         if isinstance(value, list):

@@ -13,12 +13,13 @@ from numpy.testing import assert_allclose
 from app.api.forecasting import Decoded, Dialect, Forecasting, Gate
 from app.arrays import Array
 from app.errors import DeadlinePassed, InternalError, ModelNotReady, NotFound, ServiceError, TooManyRequests
-from app.exchange import Exchange, Stage
+from app.exchange import Exchange, Stage, record
 from app.serving.catalogue import Catalogue, Miss, ServedVersion
+from app.serving.loading import LoadedVersion
 from app.serving.service import Service
 from app.settings import Settings
 from app.telemetry.metrics import registry
-from tests.app.fakes import loader, version_folders
+from tests.app.fakes import MeanEngine, loader, version_folders
 from tests.logs import captured_logs
 
 WINDOW = [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [6.0, 0.0]]
@@ -84,7 +85,7 @@ def service(tmp_path: Path, settled_folders: None) -> Service:
 def run(service: Service, call: Call, gates: Sequence[Gate] = ()) -> list[tuple[int, float]]:
     async def serve() -> list[tuple[int, float]]:
         service.start()
-        await service.wait_until_ready()
+        await service.wait_until_loaded()
         try:
             return await ask(service, call, gates)
         finally:
@@ -170,19 +171,54 @@ def test_a_service_that_cannot_load_tells_on_fatal_and_says_that_it_failed(tmp_p
 
 
 def test_an_error_counts_as_what_it_is_whatever_the_status_sent_before() -> None:
+    def failed() -> float:
+        labels = {"route": "none", "protocol": "telegraph", "model": "", "version": "", "outcome": "failed"}
+        return registry().get_sample_value("windowcast_requests_total", {**labels, "status": "200"}) or 0
+
+    before = failed()
     exchange = Exchange("telegraph")
     exchange.status = 200
     exchange.fail(InternalError())
-    assert (exchange.status, exchange.error) == (200, InternalError)
+    exchange.end()
+    record([exchange])
+    assert failed() == before + 1
 
 
 def test_windows_that_share_a_batch_get_their_own_forecasts(service: Service) -> None:
-    async def serve() -> list[list[tuple[int, float]]]:
+    async def serve() -> tuple[list[list[tuple[int, float]]], list[int]]:
         service.start()
-        await service.wait_until_ready()
+        await service.wait_until_loaded()
+        engine = service.catalogue.find().loaded.engine
+        assert isinstance(engine, MeanEngine)
+        engine.batches.clear()
         calls = [Call(message(rows=[[value, 0.0]] * 4)) for value in range(5)]
         answers = await asyncio.gather(*(ask(service, call) for call in calls))
         service.stop()
-        return answers
+        return answers, engine.batches
 
-    assert_allclose([answer[0][1] for answer in asyncio.run(serve())], range(5))
+    answers, batches = asyncio.run(serve())
+    assert_allclose([answer[0][1] for answer in answers], range(5))
+    assert batches == [5]
+
+
+def test_stages_are_complete_where_a_batch_had_to_be_computed_window_by_window(tmp_path: Path) -> None:
+    def fail_on_batches(version: LoadedVersion) -> None:
+        def predict(windows: Array) -> Array:
+            if len(windows) > 1:
+                raise RuntimeError("one at most")
+            return compute(windows)
+
+        compute = version.engine.predict
+        version.engine.predict = predict  # type: ignore[method-assign]
+        version.engine.is_steady = False  # type: ignore[misc]
+
+    async def serve() -> list[Call]:
+        service.start()
+        await service.wait_until_loaded()
+        calls = [Call(message()) for _ in range(2)]
+        await asyncio.gather(*(ask(service, call) for call in calls))
+        service.stop()
+        return calls
+
+    service = Service(Settings(models_dir=version_folders(tmp_path)), load_version=loader(made=fail_on_batches))
+    assert [set(call.exchange.stages) for call in asyncio.run(serve())] == [set(Stage)] * 2

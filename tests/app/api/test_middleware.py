@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.api.direct import Request
-from app.api.middleware import Exchanges, FrameworkExchanges
+from app.api.middleware import ExchangeMiddleware, FrameworkMiddleware
 from app.errors import QueueFull
 from app.exchange import Stage
 from app.process.lifecycle import Phase
@@ -68,7 +68,9 @@ def exchange(
 
     async def run() -> None:
         wrapped = (
-            FrameworkExchanges(app, service) if protocol is None else Exchanges(handle, service, protocol=protocol)
+            FrameworkMiddleware(app, service)
+            if protocol is None
+            else ExchangeMiddleware(handle, service, protocol=protocol)
         )
         await wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send)
 
@@ -110,11 +112,11 @@ def test_a_service_error_is_the_problem_it_is() -> None:
     assert b"urn:windowcast:queue-full" in sent[1]["body"]
 
 
-def cancelled_with(*words: str) -> tuple[Messages, list[dict[str, Any]]]:
+def cancelled_with(*words: str, phase: Phase = Phase.READY) -> tuple[Messages, list[dict[str, Any]]]:
     async def wait(scope: Scope, receive: Receive, send: Send) -> None:
         raise asyncio.CancelledError(*words)
 
-    return exchange(wait)
+    return exchange(wait, phase=phase)
 
 
 def test_a_request_that_the_server_cancels_had_a_client_that_left() -> None:
@@ -122,8 +124,8 @@ def test_a_request_that_the_server_cancels_had_a_client_that_left() -> None:
     assert (sent, line["status"]) == ([], CLIENT_LEFT)
 
 
-def test_a_request_that_is_cancelled_for_another_reason_is_refused() -> None:
-    sent, [line] = cancelled_with("timeout graceful shutdown exceeded")
+def test_a_request_that_is_cancelled_in_the_drain_is_refused() -> None:
+    sent, [line] = cancelled_with("timeout graceful shutdown exceeded", phase=Phase.DRAINING)
     assert (sent[0]["status"], line["status"]) == (503, 503)
 
 
@@ -155,7 +157,11 @@ def test_answers_close_the_connection_during_the_drain_only() -> None:
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/metrics"])
 def test_probes_are_logged_for_debugging_only(path: str) -> None:
-    _, [line] = exchange(answer, f"/published/under{path}", route=APIRoute(path, lambda: None))
+    async def find_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = APIRoute(path, lambda: None)
+        await answer(scope, receive, send)
+
+    _, [line] = exchange(find_and_answer, f"/published/under{path}")
     assert line["level"] == "debug"
 
 
@@ -235,7 +241,7 @@ def test_forecasts_that_nobody_got_are_no_prediction(app: Any, counts: bool) -> 
 
     async def run() -> None:
         scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
-        await Exchanges(forecast_and_answer, service)(scope, nothing, nothing)
+        await ExchangeMiddleware(forecast_and_answer, service)(scope, nothing, nothing)
 
     service = Service(Settings())
     before = last()

@@ -140,6 +140,18 @@ def test_mistakes_beyond_the_first_twenty_are_not_listed() -> None:
     assert places == [(index,) for index in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("payload", "place", "message"),
+    [
+        ("[]", (), "expected at least 1 entry along steps, got 0"),
+        ("[[]]", (0,), "expected at least 1 entry along features, got 0"),
+        ("[3]", (0,), "expected a list of at least 1 entry along features, got a number"),
+    ],
+)
+def test_without_a_contract_every_list_needs_an_entry(payload: str, place: tuple[int, ...], message: str) -> None:
+    assert mistakes(WINDOW, payload, None) == [(place, message)]
+
+
 def test_without_a_contract_the_first_list_sets_the_size() -> None:
     [(place, message)] = mistakes(WINDOW, "[[1, 2, 3], [4, 5, 6], [7, 8]]", None)
     assert (place, message) == ((2,), "expected 3 features as in the first list, got 2")

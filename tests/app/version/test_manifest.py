@@ -136,14 +136,6 @@ def test_a_file_is_read_only_as_it_was_recorded(version_dir: Path) -> None:
         manifest.read_file(version_dir, "saved_model.pb")
 
 
-def test_of_a_foreign_model_nothing_is_known_but_its_contract(contract: Contract) -> None:
-    manifest = Manifest.foreign("notebook", datetime(2026, 1, 1, tzinfo=UTC), contract)
-
-    assert manifest.contract == contract
-    assert (manifest.verdict, manifest.data.source) == ("Unknown: made elsewhere.", "unknown: made elsewhere")
-    assert not any((manifest.config, manifest.scores, manifest.versions, manifest.files, manifest.has_twin))
-
-
 def test_a_missing_file_is_named(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").unlink()
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):

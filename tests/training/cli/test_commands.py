@@ -100,7 +100,7 @@ def ask_service(folder: Path, model: str, window: list[list[float]]) -> tuple[di
     async def ask() -> tuple[dict[str, Any], list[float]]:
         app = create_app(Settings(models_dir=folder / "models", model=model))
         async with app.running(), AsyncClient(transport=ASGITransport(app), base_url="http://service") as client:
-            await app.service.wait_until_ready()
+            await app.service.wait_until_loaded()
             described = (await client.get(f"/models/{model}")).json()
             answer = await client.post("/predict", json={"window": window})
             return described, [row[0] for row in answer.json()["prediction"]]

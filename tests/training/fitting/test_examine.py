@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -138,18 +139,21 @@ def test_relu_over_many_steps_and_a_high_rate_are_noted() -> None:
     assert kinds(examine(config_of(learning_rate=0.2), SOUND)) == ["high_rate"]
 
 
-def test_a_sound_model_is_not_talked_about() -> None:
-    model, _ = fitted(config_of())
-
-    assert examine_fitted(Forecaster(model), SOUND) == ()
-
-
-def test_forecasts_that_are_not_finite_are_counted_by_part() -> None:
+@pytest.fixture(scope="module")
+def sound_model() -> keras.Model:
     model, _ = fitted(config_of(scale="standard"))
+    return model
+
+
+def test_a_sound_model_is_not_talked_about(sound_model: keras.Model) -> None:
+    assert examine_fitted(Forecaster(sound_model), SOUND) == ()
+
+
+def test_forecasts_that_are_not_finite_are_counted_by_part(sound_model: keras.Model) -> None:
     beyond = replace(SOUND, test=with_value(np.nan, row=40))
 
     with pytest.raises(TrainingError, match="not finite after 6 of 83 windows of the test part, first window 35"):
-        examine_fitted(Forecaster(model), beyond)
+        examine_fitted(Forecaster(sound_model), beyond)
 
 
 def test_cells_that_have_died_are_told() -> None:

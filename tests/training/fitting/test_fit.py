@@ -47,8 +47,9 @@ class Watcher(Listener):
         self.epochs.append(epoch)
 
 
-@pytest.mark.parametrize("loss", ["huber", "mae", "mse"])
-@pytest.mark.parametrize("scale", ["standard", "window", "last"])
+@pytest.mark.parametrize(
+    ("scale", "loss"), [("standard", "huber"), ("window", "mae"), ("last", "mse"), ("none", "huber")]
+)
 def test_learning_lowers_the_loss(scale: Scale, loss: Loss) -> None:
     _, history = fitted(config_of(scale=scale, loss=loss, epochs=5, learning_rate=0.02))
 
@@ -65,7 +66,7 @@ def test_sequence_learns_from_every_step(cell: Cell) -> None:
 
 @pytest.mark.parametrize("xla", [False, True])
 def test_same_seed_gives_bit_identical_weights(xla: bool) -> None:
-    config = config_of(seed=3, dropout=0.2, units=(3, 3), xla=xla)
+    config = config_of(seed=3, cell="rnn", dropout=0.2, units=(2, 2), xla=xla)  # compiled faster than other cells
 
     first, again = (fitted(config)[0].get_weights() for _ in range(2))
 

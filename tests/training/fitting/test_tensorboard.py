@@ -1,7 +1,6 @@
 """TensorBoard's logs, read back as TensorBoard would."""
 
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.errors import ConfigError
 from training.fitting.fit import fit
 from training.fitting.history import Epoch, History
-from training.fitting.listener import Listener, Listeners
 from training.fitting.tensorboard import EventWriter
 from training.network.model import Forecaster, build_model
 
@@ -48,8 +46,9 @@ def test_every_epoch_is_written(tmp_path: Path) -> None:
 
 
 def test_every_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    fitted(tmp_path)
-    fitted(tmp_path)
+    for _ in range(2):
+        with EventWriter(tmp_path, "default") as writer:
+            writer.epoch_done(Epoch(1, 0.5, 0.25, best=True))
 
     runs = sorted(tmp_path.iterdir())
     assert len(runs) == 2
@@ -70,45 +69,3 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"--tensorboard .*file.* cannot be written to \(Not a directory\)"):
         EventWriter(tmp_path / "file", "a")
-
-
-def test_several_listeners_hear_the_same() -> None:
-    class Diary(Listener):
-        def __init__(self) -> None:
-            self.heard: list[object] = []
-
-        def __enter__(self) -> Self:
-            self.heard.append("entered")
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            self.heard.append(error[0])
-
-        def starts(self, epochs: int, steps: int) -> None:
-            self.heard.append((epochs, steps))
-
-        def steps_done(self, steps: int) -> None:
-            self.heard.append(steps)
-
-        def epoch_done(self, epoch: Epoch) -> None:
-            self.heard.append(epoch)
-
-        def noticed(self, sentence: str) -> None:
-            self.heard.append(sentence)
-
-    epoch = Epoch(1, 0.5, 0.4, best=True)
-    diaries = Diary(), Diary()
-
-    def interrupted() -> None:
-        with Listeners(*diaries) as told:
-            told.starts(3, 5)
-            told.steps_done(5)
-            told.epoch_done(epoch)
-            told.noticed("it grows")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-
-    for diary in diaries:
-        assert diary.heard == ["entered", (3, 5), 5, epoch, "it grows", KeyboardInterrupt]

@@ -1,15 +1,21 @@
-"""Small models with some weight everywhere, and their twins."""
+"""Small models with some weight everywhere, ours and foreign."""
+
+from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
+from keras import layers
 from onnx import ModelProto
 
+from app.arrays import Array
 from app.version.golden import Golden, probe_windows
 from app.version.manifest import Contract
 from tests.training.tiny import dataset_of, waves
 from training.config import TrainingConfig
 from training.data.windows import Dataset, cut_training
-from training.network.model import Forecaster, build_model
+from training.network.model import build_model, serving_model
 from training.publishing.parity import check_twin
 
 ROWS = waves(columns=3).astype(np.float32)
@@ -29,6 +35,50 @@ def model_of(config: TrainingConfig, dataset: Dataset = SMALL) -> keras.Model:
 
 
 def check(twin: ModelProto, model: keras.Model, contract: Contract) -> None:
-    forecast = Forecaster(model)
+    """Checks that a twin computes what Keras does, which for a few windows is faster without compilation."""
+    served = serving_model(model)
+
+    def forecast(windows: Array) -> Array:
+        return np.asarray(served(windows, training=False))
+
     windows = probe_windows(contract, 5)
     check_twin(twin, forecast, contract, Golden(windows, forecast(windows)))
+
+
+SAVERS: dict[str, Callable[[keras.Model, str], None]] = {
+    "save": tf.saved_model.save,
+    "export": lambda model, folder: model.export(folder, verbose=False),
+}
+"""The ways in which a user of Keras writes a SavedModel."""
+
+
+def sequential(*stack: keras.layers.Layer, steps: int | None = 5) -> keras.Model:
+    """A plain Keras model of windows of two features."""
+    return keras.Sequential([keras.Input((steps, 2)), *stack])
+
+
+def save_foreign(model: keras.Model, folder: Path, save: Callable[[keras.Model, str], None] = SAVERS["save"]) -> Path:
+    """Writes a plain Keras model with some weight everywhere, as its user would."""
+    noise = np.random.default_rng(3)
+    model.set_weights([weights + noise.normal(0, 0.2, weights.shape) for weights in model.get_weights()])
+    save(model, str(folder))
+    return folder
+
+
+FOREIGN: dict[str, tuple[Callable[[], keras.Model], tuple[int, int]]] = {
+    "lstm, dropout": (
+        lambda: sequential(layers.LSTM(4, return_sequences=True), layers.Dropout(0.1), layers.LSTM(3), layers.Dense(1)),
+        (1, 1),
+    ),
+    "gru": (lambda: sequential(layers.GRU(4), layers.Dense(3)), (3, 1)),
+    "rnn, reshaped": (lambda: sequential(layers.SimpleRNN(2), layers.Dense(6), layers.Reshape((3, 2))), (3, 2)),
+    "both directions": (
+        lambda: sequential(
+            layers.Bidirectional(layers.GRU(4, return_sequences=True)),
+            layers.Bidirectional(layers.GRU(3)),
+            layers.Dense(2),
+        ),
+        (2, 1),
+    ),
+}  # fmt: skip
+"""Plain Keras models, and the shape of their forecasts."""

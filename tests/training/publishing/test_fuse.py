@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,24 @@ from app.engines.choice import load_engine
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
 from app.version.golden import Golden, deviation, probe_windows
-from app.version.manifest import MADE_ELSEWHERE, MANIFEST_FILE, TWIN_FILE, Manifest
-from tests.training.tiny import config_of, dataset_of, waves
+from app.version.manifest import MADE_ELSEWHERE, TWIN_FILE, Manifest
+from tests.training.publishing.models import FOREIGN, LARGE, SAVERS, model_of, save_foreign, sequential
+from tests.training.tiny import config_of
 from tests.versions import contract_of, make_version
-from training.data.windows import cut_training
 from training.errors import ExportError, FusionError, NotFusable, TrainingError
-from training.judging.baselines import fit_baselines
-from training.network.model import build_model, linear_model, serving_model
+from training.network.model import serving_model
 from training.publishing import export as exporting
 from training.publishing import fuse as fusing
 from training.publishing.export import export
 from training.publishing.fuse import fuse
 from training.publishing.rebuild import rebuild_version
 
-ROWS = waves(columns=3).astype(np.float32)
-DATASET = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))
-"""Two features; two targets, the second of which is no feature; three rows ahead."""
-
 MODELS_DIR_OF_A_USER = "elsewhere"
 REPORT = "report/report.html"
 
 
-@pytest.fixture
-def export_without_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Publishes models that have some weight everywhere, as a release without twins did."""
+def export_without_twin(models_dir: Path, **options: Any) -> Path:
+    """Publishes a model as a release without twins did."""
 
     def refuse(*_: object) -> None:
         raise NotFusable("nobody asked")
@@ -49,30 +42,23 @@ def export_without_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         (version_dir / "report").mkdir()
         (version_dir / REPORT).write_text(manifest.name, encoding="utf-8")
 
-    def publish(model: keras.Model | None = None, **options: Any) -> Path:
-        config = config_of(**{"units": (4, 3), **options}, models_dir=tmp_path)
-        model = model or build_model(config, DATASET)
-        noise = np.random.default_rng(3)
-        model.set_weights([weights + noise.normal(0, 0.2, weights.shape) for weights in model.get_weights()])
-        with monkeypatch.context() as patch:
-            patch.setattr(exporting, "build_twin", refuse)
-            return export(serving_model(model), config, DATASET, (), "It ties.", write_report)
-
-    return publish
+    config = config_of(**{"units": (4, 3), **options}, models_dir=models_dir)
+    model = serving_model(model_of(config, LARGE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "build_twin", refuse)
+        return export(model, config, LARGE, (), "It ties.", write_report)
 
 
-def save_foreign(
-    model: keras.Model, folder: Path, save: Callable[[keras.Model, str], None] = tf.saved_model.save
-) -> Path:
-    """A plain Keras model with some weight everywhere, saved as its user would."""
-    noise = np.random.default_rng(3)
-    model.set_weights([weights + noise.normal(0, 0.2, weights.shape) for weights in model.get_weights()])
-    save(model, str(folder))
-    return folder
+@pytest.fixture(scope="module")
+def template_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version without a twin. Not to be changed."""
+    return export_without_twin(tmp_path_factory.mktemp("models"), scale="standard")
 
 
-def sequential(*stack: keras.layers.Layer, steps: int | None = 5) -> keras.Model:
-    return keras.Sequential([keras.Input((steps, 2)), *stack])
+@pytest.fixture
+def version_dir(template_dir: Path, tmp_path: Path) -> Path:
+    """The test's own version without a twin."""
+    return Path(shutil.copytree(template_dir, tmp_path / "default" / "1"))
 
 
 def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
@@ -85,23 +71,9 @@ def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
     return [engine.predict(windows) for engine in engines]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        *({"scale": scale} for scale in ("standard", "window", "last", "none")),
-        *({"scale": scale, "output": "sequence"} for scale in ("standard", "window", "last", "none")),
-        *({"cell": cell, "bidirectional": both} for cell in ("lstm", "gru", "rnn") for both in (False, True)),
-        {"dropout": 0.2},
-        *({"scale": scale, "skip": True} for scale in ("standard", "window", "last", "none")),
-        {"noise": 0.1, "activation": "relu"},
-        {"units": (4,)},
-    ],
-    ids=str,
-)
-def test_a_version_without_a_twin_is_published_again_with_one(
-    options: dict[str, Any], export_without_twin: Callable[..., Path]
-) -> None:
-    before_dir = export_without_twin(**options)
+@pytest.mark.parametrize("options", [{}, {"scale": "window", "skip": True}, {"output": "sequence"}], ids=str)
+def test_a_version_without_a_twin_is_published_again_with_one(options: dict[str, Any], tmp_path: Path) -> None:
+    before_dir = export_without_twin(tmp_path, **options)
     before = Manifest.read(before_dir)
     assert not before.has_twin
 
@@ -115,28 +87,10 @@ def test_a_version_without_a_twin_is_published_again_with_one(
         assert deviation(forecasts, expected, after.contract.target_scales) <= 1
 
 
-@pytest.mark.parametrize("centre", [None, np.array([50, 51], np.float32)], ids=["last row", "constant"])
-@pytest.mark.parametrize("scale", ["window", "last"])
-def test_a_baseline_in_the_place_of_a_network_gets_a_twin_too(
-    scale: str, centre: Array | None, export_without_twin: Callable[..., Path]
-) -> None:
-    [*_, linear] = fit_baselines(DATASET)
-    baseline = linear_model(replace(linear, centre=centre), (6, 2), (3, 2))
-    before_dir = export_without_twin(baseline, scale=scale)
-
-    after_dir = fuse(before_dir)
-
-    after = Manifest.read(after_dir)
-    windows = probe_windows(after.contract, 9)
-    expected = TensorFlowEngine(before_dir, after.contract, 9).predict(windows)
-    for forecasts in forecasts_of(after_dir, windows):
-        assert deviation(forecasts, expected, after.contract.target_scales) <= 1
-
-
 def test_a_version_keeps_its_facts_its_saved_model_and_its_golden_rows(
-    export_without_twin: Callable[..., Path],
+    version_dir: Path,
 ) -> None:
-    before_dir = export_without_twin()
+    before_dir = version_dir
     (before_dir / ".DS_Store").touch()
     before = Manifest.read(before_dir)
 
@@ -150,10 +104,8 @@ def test_a_version_keeps_its_facts_its_saved_model_and_its_golden_rows(
     assert before.files.items() <= after.files.items()
 
 
-def test_a_version_may_be_published_under_another_name(
-    export_without_twin: Callable[..., Path], tmp_path: Path
-) -> None:
-    version_dir = fuse(export_without_twin(), name="other", models_dir=tmp_path / MODELS_DIR_OF_A_USER)
+def test_a_version_may_be_published_under_another_name(version_dir: Path, tmp_path: Path) -> None:
+    version_dir = fuse(version_dir, name="other", models_dir=tmp_path / MODELS_DIR_OF_A_USER)
 
     assert version_dir == tmp_path / MODELS_DIR_OF_A_USER / "other" / "1"
     manifest = Manifest.read(version_dir)
@@ -164,7 +116,7 @@ def test_a_version_may_be_published_under_another_name(
 
 @pytest.mark.parametrize("place", ["Scaling.centre", "weights", "constants"])
 def test_a_model_that_is_rebuilt_wrong_is_not_published(
-    place: str, export_without_twin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    place: str, version_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def rebuild_wrong(manifest: Manifest, signature: Any) -> keras.Model:
         model = rebuild_version(manifest, signature)
@@ -178,7 +130,6 @@ def test_a_model_that_is_rebuilt_wrong_is_not_published(
         return model
 
     monkeypatch.setattr(fusing, "rebuild_version", rebuild_wrong)
-    version_dir = export_without_twin(scale="standard")
 
     with pytest.raises(FusionError, match=r"cannot be fused, because in batches of 1 the graph is off by .*; nothing"):
         fuse(version_dir)
@@ -186,13 +137,12 @@ def test_a_model_that_is_rebuilt_wrong_is_not_published(
     assert [path.name for path in version_dir.parent.iterdir()] == ["1"]
 
 
-def test_a_version_with_a_twin_is_refused(export_without_twin: Callable[..., Path]) -> None:
+def test_a_version_with_a_twin_is_refused(version_dir: Path) -> None:
     with pytest.raises(FusionError, match=r"2: has a fused twin already; nothing was published\.$"):
-        fuse(fuse(export_without_twin()))
+        fuse(fuse(version_dir))
 
 
-def test_a_damaged_version_is_refused(export_without_twin: Callable[..., Path]) -> None:
-    version_dir = export_without_twin()
+def test_a_damaged_version_is_refused(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").write_bytes(b"")
 
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: has changed since the export"):
@@ -204,33 +154,10 @@ def test_a_version_that_training_did_not_make_is_refused(tmp_path: Path) -> None
         fuse(make_version(tmp_path, contract_of()))
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"units": [3, 4]}, "its variables do not have the shapes that its layers need"),
-        ({"units": [4, 3, 2]}, "its variables are not those that its configuration needs"),
-        ({"scale": "standard"}, "its graph holds no constant centre/Const"),
-    ],
-)
-def test_a_manifest_with_the_configuration_of_another_model_is_refused(
-    change: dict[str, Any], reason: str, export_without_twin: Callable[..., Path]
-) -> None:
-    version_dir = export_without_twin()
-    manifest = Manifest.read(version_dir)
-    other = manifest.model_copy(update={"config": manifest.config | change})
-    (version_dir / MANIFEST_FILE).write_text(other.model_dump_json())
-
-    with pytest.raises(FusionError, match=reason):
-        fuse(version_dir)
-
-
-def test_what_cannot_be_written_leaves_nothing(
-    export_without_twin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_written_leaves_nothing(version_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    version_dir = export_without_twin()
     monkeypatch.setattr(fusing, "write_twin", fail)
 
     with pytest.raises(ExportError, match=r"No space left on device.*nothing was published"):
@@ -239,36 +166,11 @@ def test_what_cannot_be_written_leaves_nothing(
     assert [path.name for path in version_dir.parent.iterdir()] == ["1"]
 
 
-FOREIGN = {
-    "lstm, dropout": (
-        lambda: sequential(layers.LSTM(4, return_sequences=True), layers.Dropout(0.1), layers.LSTM(3), layers.Dense(1)),
-        (1, 1),
-    ),
-    "gru": (lambda: sequential(layers.GRU(4), layers.Dense(3)), (3, 1)),
-    "rnn, reshaped": (lambda: sequential(layers.SimpleRNN(2), layers.Dense(6), layers.Reshape((3, 2))), (3, 2)),
-    "both directions": (
-        lambda: sequential(
-            layers.Bidirectional(layers.GRU(4, return_sequences=True)),
-            layers.Bidirectional(layers.GRU(3)),
-            layers.Dense(2),
-        ),
-        (2, 1),
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "save", [tf.saved_model.save, lambda model, folder: model.export(folder, verbose=False)], ids=["save", "export"]
-)
-@pytest.mark.parametrize(("make_model", "forecast_shape"), FOREIGN.values(), ids=FOREIGN.keys())
-def test_a_plain_keras_model_becomes_a_version(
-    make_model: Callable[[], keras.Model],
-    forecast_shape: tuple[int, int],
-    save: Callable[[keras.Model, str], None],
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize(("name", "saver"), [("lstm, dropout", "export"), ("both directions", "save")])
+def test_a_plain_keras_model_becomes_a_version(name: str, saver: str, tmp_path: Path) -> None:
+    make_model, forecast_shape = FOREIGN[name]
     model = make_model()
-    saved_dir = save_foreign(model, tmp_path / "notebook", save)
+    saved_dir = save_foreign(model, tmp_path / "notebook", SAVERS[saver])
 
     version_dir = fuse(saved_dir, models_dir=tmp_path / "models")
 
@@ -346,7 +248,7 @@ REFUSED = {
     ),
     "every step": (
         lambda: sequential(layers.LSTM(4, return_sequences=True), layers.Dense(1)),
-        "a forecast after every one of its .* take return_sequences=True from its last recurrent layer",
+        "it forecasts after every one of its .* take return_sequences=True from its last recurrent layer",
     ),
     "any steps": (
         lambda: sequential(layers.LSTM(4), layers.Dense(1), steps=None),

@@ -221,6 +221,7 @@ ANY_SHAPE = f"{SHAPE}, as a list of whole numbers, where -1 stands for any from 
             one(datatype="INT32", data=[*FLAT[1:], 1.5]),
             "at [0, 3, 1]: expected an integer, as INT32 needs, got a float",
         ),
+        (one(datatype="FP16"), "input 'windows' is FP16, which JSON cannot hold; send it as bytes, or as FP32"),
         (one(datatype="UINT8", data=[*FLAT[1:], -1]), "input 'windows' has a number that UINT8 cannot hold"),
         (one(datatype="INT8", data=[*FLAT[1:], 128]), "input 'windows' has a number that INT8 cannot hold"),
         *((one(datatype=name), "input 'windows' needs the datatype FP32") for name in ("BOOL", "BYTES", MARK, 3, None)),

@@ -25,6 +25,7 @@ def test_what_is_written_can_be_read(outputs: list[int], is_binary: tuple[bool, 
     assert (length is None) is not any(output.is_binary for output in wanted)
     document = orjson.loads(body[:length])
     assert (document["model_name"], document["model_version"], document.get("id")) == ("m", "7", word)
+    assert ("id" in document) is (word is not None)
     start = len(body) if length is None else length
     for output, entry in zip(wanted, document["outputs"], strict=True):
         size = entry.get("parameters", {}).get("binary_data_size", 0)
