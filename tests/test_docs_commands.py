@@ -26,8 +26,6 @@ from tests.servers import ROOT, Server, environment, reserved_port
 from tests.waiting import PATIENCE_SECONDS
 from training.config import TrainingConfig
 
-pytestmark = pytest.mark.xdist_group("docs")  # they share one checkout
-
 NEEDS = {"docker", "kubectl", "minutes"}
 """What the machine that runs the tests may lack, or the tests themselves."""
 NOT_LINKED = {".cache", ".env", ".git", ".venv", "models"}
