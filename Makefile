@@ -50,7 +50,7 @@ docs: $(VENV)/development ## Build the documentation into .cache/site, without a
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 tests: $(VENV)/development ## Run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 measure: $(VENV)/development ## Measure the code; CHECKOUT=DIR measures another checkout
 	@$(BIN)/python tools/measure.py $(CHECKOUT)
