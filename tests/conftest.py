@@ -2,5 +2,13 @@
 
 import os
 
-# Its threads wait for work by turning in circles, which costs more than they ever do on arrays of this size.
+import hypothesis
+
+# Its threads wait for work by turning in circles, which costs more than they ever gain on arrays of this size.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# How long an example takes, or takes to be made, says how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")

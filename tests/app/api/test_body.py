@@ -196,7 +196,7 @@ def test_a_body_that_is_not_encoded_as_it_says_is_malformed(encoding: bytes, enc
 
 
 @given(content=st.binary(max_size=200), garbled=st.binary(max_size=9), place=st.integers(0, 200), encoding=ENCODINGS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_whatever_comes_encoded_is_read_or_refused(content: bytes, garbled: bytes, place: int, encoding: str) -> None:
     encoded = gzip.compress(content) if encoding == "gzip" else zlib.compress(content)
     for body in (content, encoded, encoded[:place] + garbled + encoded[place + len(garbled) :]):

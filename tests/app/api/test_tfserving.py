@@ -588,7 +588,7 @@ def test_paths_are_counted_by_their_route(client: httpx.Client) -> None:
     assert not any("none/" in route or "/x" in route or "unknown" in route for route in routes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     segments=st.lists(
         st.sampled_from(

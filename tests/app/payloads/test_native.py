@@ -213,7 +213,7 @@ def test_of_twenty_thousand_problems_the_first_twenty_are_told(field: str, read:
 MARKED = st.text(max_size=99).map(lambda text: text + MARK)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(body=st.binary(max_size=200) | MARKED.map(str.encode) | MARKED.map(json.dumps).map(str.encode))
 def test_any_bytes_get_a_bounded_error_that_does_not_repeat_them(body: bytes) -> None:
     for read in READERS.values():
@@ -226,7 +226,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(content=ANY_JSON, field=st.sampled_from(["window", "records", "windows"]))
 def test_any_json_is_read_as_windows_or_gets_a_bounded_error(content: Any, field: str) -> None:
     read = read_windows if field == "windows" else read_window

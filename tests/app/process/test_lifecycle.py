@@ -305,7 +305,7 @@ def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced(folder:
         wait_until(lambda: len(server.log("ready")) == 2)
         worker = workers_of(server)[0]
         os.kill(worker, signal.SIGSTOP)
-        time.sleep(3)  # the supervisor asks twice a second
+        time.sleep(1)  # the supervisor asks twice a second
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: len(server.log("ready")) == 3)
 

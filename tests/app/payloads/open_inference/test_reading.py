@@ -379,7 +379,7 @@ def assert_is_the_callers(error: ServiceError) -> None:
 
 
 @given(document=DOCUMENTS, tail=st.binary(max_size=40), has_length=st.booleans())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_document_is_read_or_refused(document: object, tail: bytes, has_length: bool) -> None:
     head = json.dumps(document).encode()
     assert_read(head + tail, b"%d" % len(head) if has_length else None)
@@ -389,6 +389,6 @@ def test_any_document_is_read_or_refused(document: object, tail: bytes, has_leng
     content=st.binary(max_size=200),
     length=st.integers(-5, 250).map(str) | st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=25),
 )
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_any_bytes_are_read_or_refused(content: bytes, length: str) -> None:
     assert_read(content, length.encode())

@@ -290,7 +290,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     content=st.fixed_dictionaries({}, optional={"instances": ANY_JSON, "inputs": ANY_JSON, "signature_name": ANY_JSON})
     | ANY_JSON,
@@ -319,7 +319,7 @@ def assert_is_the_callers(error: ServiceError) -> None:
 MARKED = st.text(max_size=200).map(lambda text: text + MARK)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(body=st.binary(max_size=200) | MARKED.map(str.encode) | MARKED.map(json.dumps).map(str.encode))
 def test_any_bytes_get_an_error_that_does_not_repeat_them(body: bytes) -> None:
     assert error_of(body)
