@@ -3,7 +3,7 @@
 ServiceError                  an answer that is not a forecast; carries its HTTP status
 ├── MalformedBody         400 the body is not what its Content-Type says
 ├── InvalidArgument       400 an argument of the request is wrong, or unknown to the protocol
-├── Unauthorized          401 the admin key is missing or wrong
+├── Unauthorized          401 a key is missing or wrong
 ├── NotFound              404 no such path, model or version
 ├── NoSuchServable        404 no such model or version, in the words of TensorFlow Serving
 ├── MethodNotAllowed      405 the path takes another method
@@ -100,14 +100,18 @@ class InvalidArgument(ServiceError):
 
 
 class Unauthorized(ServiceError):
-    """The admin key is missing or wrong."""
+    """A key is missing or wrong.
+
+    Args:
+        detail: What to send, as a sentence.
+    """
 
     status = HTTPStatus.UNAUTHORIZED
     title = "Unauthorized"
     headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
-    def __init__(self) -> None:
-        super().__init__("Send the admin key as Authorization: Bearer KEY.")
+    def __init__(self, detail: str = "Send the admin key as Authorization: Bearer KEY.") -> None:
+        super().__init__(detail)
 
 
 class NotFound(ServiceError):

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     """Time after SIGTERM during which requests are still taken while `/readyz` already answers 503."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe events that are logged. `info` logs a line per request."""
+    """Least severe events that are logged. `info` logs a line per request, `debug` also a line per probe."""
 
     @field_validator("admin_key")
     @classmethod

@@ -71,6 +71,8 @@ class Source:
 def main() -> None:
     """Prints the table of the checkout at the path given, or of this one."""
     checkout = Path(sys.argv[1] if sys.argv[1:] else Path(__file__).parents[1]).resolve()
+    if not all((checkout / package).is_dir() for package in PACKAGES):
+        sys.exit(f"{checkout} is no checkout: it needs the folders {' and '.join(PACKAGES)}.")
     print(report(checkout))
 
 

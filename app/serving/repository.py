@@ -95,7 +95,7 @@ class Repository:
         except ArtifactError as error:
             trouble.append(self._shown(error))
         if trouble and trouble != self.trouble:
-            log.warning("models or policies cannot be looked at", reason=" ".join(trouble))
+            log.warning("models or policies need attention", reason=" ".join(trouble))
         self.trouble = trouble
         self.note_endings()
 
@@ -306,9 +306,11 @@ def no_version(models_dir: Path, name: str) -> ArtifactError:
     others = [other for other in model_names(models_dir) if other != name]
     if any((models_dir / other / GRAPH_FILE).is_file() for other in others):
         return ArtifactError(models_dir, "looks like a model itself", f"set WINDOWCAST_MODELS_DIR={models_dir.parent}")
-    remedy = f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and _MODEL"
+    remedy = (
+        f"train one with `python -m training train --name {name}` or set WINDOWCAST_MODELS_DIR and WINDOWCAST_MODEL"
+    )
     if others:
-        remedy += f"; there is {', '.join(others[:MAX_NAMES_SHOWN])}"
+        remedy += f"; the folder has {', '.join(others[:MAX_NAMES_SHOWN])}"
     return ArtifactError(models_dir / name, "holds no version of a model", remedy)
 
 

@@ -504,7 +504,7 @@ def test_what_an_operator_may_not_have_meant_is_told(shelf: Shelf) -> None:
 
 
 def test_a_start_beside_the_models_is_told_where_they_are(shelf: Shelf) -> None:
-    with pytest.raises(ArtifactError, match=r"other: holds no version of a model; .* there is default\.$"):
+    with pytest.raises(ArtifactError, match=r"other: holds no version of a model; .* the folder has default\.$"):
         repository_of(shelf.models_dir, "other").load()
     with pytest.raises(
         ArtifactError, match=rf"looks like a model itself; set WINDOWCAST_MODELS_DIR={shelf.models_dir}"
