@@ -113,7 +113,8 @@ class Server:
         """Its log lines, of one event or of all, with those of every request that was answered before."""
         self.status_of("/metrics")  # which writes down what is held back
         whole, _, _ = self.output.read_bytes().rpartition(b"\n")
-        lines: list[dict[str, Any]] = [orjson.loads(line) for line in whole.splitlines()]
+        written = whole.splitlines()  # libraries may write, too
+        lines: list[dict[str, Any]] = [orjson.loads(line) for line in written if line.startswith(b'{"')]
         return lines if event is None else [line for line in lines if line["event"] == event]
 
 
