@@ -1,5 +1,6 @@
 """What holds for every test, and for the processes that the tests are shared out among."""
 
+import gc
 import os
 
 import hypothesis
@@ -12,3 +13,9 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the collector from looking again and again at what all imports have left: nothing of it ever goes."""
+    gc.collect()
+    gc.freeze()

@@ -254,7 +254,6 @@ def test_an_application_that_is_gone_is_freed(settings: Settings) -> None:
 
     engines: list[int] = []
     asyncio.run(ask())
-    gc.unfreeze()
     gc.collect()
     assert not [engine for engine in gc.get_objects() if type(engine).__name__ == "MeanEngine"]
 
