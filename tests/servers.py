@@ -38,9 +38,11 @@ def reserved_port() -> Iterator[int]:
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment without WINDOWCAST_* variables of its own, plus the given settings.
 
-    Names in capitals are passed on as they are, others are settings of the service.
+    Names in capitals are passed on as they are, others are settings of the service. What a `make` above leaves to a
+    `make` below is left out: the one below would tell of it.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WINDOWCAST_")}
+    ours = "WINDOWCAST_", "MAKE", "MFLAGS"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     given = {name if name.isupper() else f"WINDOWCAST_{name.upper()}": str(value) for name, value in settings.items()}
     return {**inherited, "PYTHONPATH": str(ROOT), **given}
 
