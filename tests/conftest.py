@@ -1,14 +1,14 @@
-"""What holds for every test, and for the processes that the tests are shared out among."""
+"""Settings of every test, in each of the processes that share the tests."""
 
 import gc
 import os
 
 import hypothesis
 
-# Its threads wait for work by turning in circles, which costs more than they ever gain on arrays of this size.
+# Its threads spin while they wait for work, which costs more than they gain on arrays of this size.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# How long an example takes, or takes to be made, says how busy the machine is.
+# How long an example takes says how busy the machine is, and nothing of the code.
 hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -16,6 +16,6 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_finish() -> None:
-    """Keeps the collector from looking again and again at what all imports have left: nothing of it ever goes."""
+    """Keeps the garbage collector from searching what the imports made, again and again: it stays to the end."""
     gc.collect()
     gc.freeze()

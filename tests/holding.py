@@ -1,6 +1,7 @@
-"""Work that a test holds: the service begins with it, and goes on when the test says so.
+"""Holds work of the service: the service begins with the work, and goes on when the test says so.
 
-Test and service meet in a folder, so that it does not matter which process works, nor how fast.
+Test and service meet in a folder: a file there holds the work, another says that the work has begun. So it does not
+matter which process works, nor how fast.
 """
 
 import itertools
@@ -26,7 +27,7 @@ _numbers = itertools.count(FIRST_NUMBER)
 
 
 class Hold:
-    """Something that the service does not do until it is released."""
+    """Work that the service does not do until it is released."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -35,7 +36,7 @@ class Hold:
         self._gate.touch()
 
     def wait_until_reached(self, processes: int = 1) -> None:
-        """Returns once so many processes have come to it."""
+        """Returns once so many processes have begun with the work."""
         wait_until(lambda: len(list(self._folder.glob(f"{self._name}.*.reached"))) >= processes)
 
     def release(self) -> None:
@@ -90,7 +91,7 @@ def holdable(load_version: LoadVersion, folder: Path) -> LoadVersion:
 
 
 class HoldableEngine:
-    """Another engine, in the engine's thread always, where it may wait."""
+    """Wraps an engine. It is never steady, so the service calls it in the engine's thread, where it may wait."""
 
     is_steady = False
 
@@ -105,7 +106,7 @@ class HoldableEngine:
         self._engine.warm_up()
 
     def predict(self, windows: Array) -> Array:
-        """Forecasts once none of the windows is held."""
+        """Forecasts when none of the windows is held any more."""
         for number in windows[:, 0, 0]:
             if number >= FIRST_NUMBER:
                 _wait_for_release(self._folder, f"{number:.0f}")

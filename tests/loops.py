@@ -22,16 +22,16 @@ T = TypeVar("T")
 
 
 class HeldLoop(asyncio.SelectorEventLoop):
-    """Its clock goes on as ever, and further when it is told to."""
+    """A loop whose clock runs as usual, and jumps ahead when the test says so."""
 
     _ahead_seconds = 0.0
 
     def time(self) -> float:
-        """Seconds on the clock by which every deadline on this loop goes."""
+        """Returns the seconds on the clock of every deadline on this loop."""
         return super().time() + self._ahead_seconds
 
     def jump(self, seconds: float = LIMIT_SECONDS) -> None:
-        """Moves the clock within a turn of the loop, as something does that keeps the loop busy."""
+        """Moves the clock within a turn of the loop, as if something kept the loop busy."""
         self._ahead_seconds += seconds
 
     async def skip(self, seconds: float = LIMIT_SECONDS) -> None:
@@ -46,11 +46,11 @@ class HeldLoop(asyncio.SelectorEventLoop):
         self.run(self.skip(seconds))
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Runs a coroutine on the loop of another thread; returns what will become of it."""
+        """Runs a coroutine on a loop in another thread; returns the future of its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the loop of another thread to its end."""
+        """Runs a coroutine on a loop in another thread; returns its result."""
         return self.start(coroutine).result(PATIENCE_SECONDS)
 
 

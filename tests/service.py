@@ -1,6 +1,6 @@
 """The service as most tests run it: `python -m tests.service` in place of `python -m app`.
 
-Folders count as written whole at once, and a test can hold what is loaded and computed: see `tests.holding`.
+The service does not wait for folders to settle, and a test can hold loads and forecasts: see `tests.holding`.
 """
 
 from pathlib import Path

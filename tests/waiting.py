@@ -1,10 +1,10 @@
-"""Waits for what must happen: without a guess of how long it takes, and not for ever."""
+"""Waits for events: however long they take on a busy machine, but not for ever."""
 
 import time
 from collections.abc import Callable
 
 PATIENCE_SECONDS = 120
-"""How long a test waits for anything before it fails. No sound service takes as long on the busiest of machines."""
+"""How long a test waits for an event before it fails. It only matters where a test fails."""
 
 LOOK_SECONDS = 0.01
 

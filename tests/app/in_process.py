@@ -43,7 +43,7 @@ class Application:
 
     def client(self) -> httpx.Client:
         """A client of the application."""
-        return httpx.Client(transport=_Transport(self), base_url="http://service")
+        return httpx.Client(transport=_Transport(self), base_url="http://service", trust_env=False)
 
     def post(self, path: str, **content: Any) -> Future[httpx.Response]:
         """Sends a request; returns its answer, to be waited for."""
