@@ -1,4 +1,4 @@
-"""Every error of the service, as one family.
+"""Every error of the service, as one family and in one file, so that the whole family can be read at a glance.
 
 ServiceError                  an answer that is not a forecast; carries its HTTP status
 ├── MalformedBody         400 the body is not what its Content-Type says
