@@ -51,6 +51,8 @@ def test_no_answer_is_to_be_sniffed_and_none_names_the_server(path: str, client:
 
 Messages = list[dict[str, Any]]
 
+OWN_ID = (b"x-request-id", b"of-this-test")
+
 
 def exchange(
     app: Any, path: str = "/predict", phase: Phase = Phase.READY, protocol: str | None = None, **scope: Any
@@ -72,7 +74,7 @@ def exchange(
             if protocol is None
             else ExchangeMiddleware(handle, service, protocol=protocol)
         )
-        await wrapped({"type": "http", "method": "POST", "path": path, "headers": [], **scope}, receive, send)
+        await wrapped({"type": "http", "method": "POST", "path": path, "headers": [OWN_ID], **scope}, receive, send)
 
     service = Service(Settings())
     service.lifecycle.phase = phase
@@ -82,7 +84,8 @@ def exchange(
             asyncio.run(run())
         finally:
             service.flush()
-    return sent, logged
+    # Other services of this process may log meanwhile.
+    return sent, [line for line in logged if line.get("request_id") == OWN_ID[1].decode()]
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
