@@ -2,23 +2,23 @@
 
 import math
 import os
-import signal
 import sys
 
-from app.errors import SettingsError
+from app.errors import AddressError, SettingsError
 from app.process.cores import cores_per_worker
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
+from app.process.listening import bind
 from app.process.protocol import BoundedProtocol
 from app.process.server import Config, Server
 from app.process.supervisor import supervise
 from app.settings import PREFIX, Settings
-from app.telemetry.logs import configure_logs
+from app.telemetry.logs import configure_logs, get_logger
+
+log = get_logger()
 
 USAGE_ERROR = 2
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of common load balancers, so that they end an idle connection, and not the service."""
-WORKER_CHECK_SECONDS = 120
-"""A worker that loads TensorFlow holds Python's lock for seconds at a time and cannot answer its supervisor."""
 
 
 def main() -> None:
@@ -77,18 +77,17 @@ def serve(settings: Settings) -> int:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds + settings.receive_timeout_seconds),
-        timeout_worker_healthcheck=WORKER_CHECK_SECONDS,
         drain_seconds=settings.drain_seconds,
         receive_timeout_seconds=settings.receive_timeout_seconds,
     )
-    return _serve_here(config) if settings.workers == 1 else supervise(config)
-
-
-def _serve_here(config: Config) -> int:
-    # When it is done, uvicorn raises the signals it caught once more. That they came is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: exit_now(0))
-    Server(config).run()
+    try:
+        listeners = bind(settings.host, settings.port)
+    except AddressError as error:
+        log.critical("cannot start", reason=str(error))
+        return STARTUP_FAILURE
+    if settings.workers > 1:
+        return supervise(config, listeners)
+    Server(config).run(listeners)
     return 0
 
 

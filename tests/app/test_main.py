@@ -100,16 +100,21 @@ def test_a_damaged_model_ends_the_start(damage: Callable[[Path], Path], twin_dir
     assert f'"reason":"{at_fault}' in last_words(stopped)
 
 
-def test_a_port_in_use_ends_the_start(server: Server, version_dir: Path, tmp_path: Path) -> None:
-    stopped = run(tmp_path, port=server.port)
-    assert stopped.returncode not in {0, 2}
-    assert "address already in use" in last_words(stopped)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_in_use_ends_the_start(workers: int, server: Server, tmp_path: Path) -> None:
+    stopped = run(tmp_path, port=server.port, workers=workers)
+    assert stopped.returncode == 3
+    reason = f"Another process listens on 127.0.0.1:{server.port}; stop it, or set WINDOWCAST_PORT to a free port."
+    assert reason in last_words(stopped)
 
 
-def test_a_port_in_use_ends_the_start_of_workers(server: Server, tmp_path: Path) -> None:
-    stopped = run(tmp_path, port=server.port, workers=2)
-    assert stopped.returncode not in {0, 2}
-    assert "address already in use" in last_words(stopped).lower()
+@pytest.mark.parametrize("host", ["192.0.2.1", "name.invalid"])
+def test_an_address_of_another_machine_ends_the_start(host: str, tmp_path: Path) -> None:
+    stopped = run(tmp_path, host=host)
+    assert stopped.returncode == 3
+    reason = last_words(stopped)
+    assert f"The service cannot listen on {host}:8000: " in reason
+    assert "; set WINDOWCAST_HOST and WINDOWCAST_PORT to an address that it may use." in reason
 
 
 def run_without_tensorflow(folder: Path, script: str, **settings: object) -> subprocess.CompletedProcess[str]:
