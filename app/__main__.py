@@ -1,8 +1,18 @@
 """`python -m app`: settings in, server up."""
 
-import math
 import os
+import signal
+
+# Before the other imports, which take half a second. Meanwhile a SIGTERM to process 1 of a container, which the kernel
+# drops where there is no handler, would be lost, and Ctrl-C would leave a traceback.
+if __name__ in {"__main__", "__mp_main__"}:
+    for _number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(_number, lambda *_: os._exit(0))
+
+import math
+import shlex
 import sys
+from collections.abc import Sequence
 
 from app.errors import AddressError, SettingsError
 from app.process.cores import cores_per_worker
@@ -29,9 +39,12 @@ def main() -> None:
         2: a setting cannot be used
         3: the service cannot start: a model is missing or broken, or the port is taken
     """
-    if len(sys.argv) > 1:
+    if sys.argv[1:] in (["--help"], ["-h"]):
         print(help_text())  # noqa: T201
-        sys.exit(0 if sys.argv[1:] in (["--help"], ["-h"]) else USAGE_ERROR)
+        sys.exit(0)
+    if len(sys.argv) > 1:
+        print(advice_on(sys.argv[1:]), file=sys.stderr)  # noqa: T201
+        sys.exit(USAGE_ERROR)
     try:
         settings = Settings.read()
     except SettingsError as error:
@@ -57,6 +70,17 @@ def help_text() -> str:
         default = "" if field.default is None else field.default
         lines += [f"  {PREFIX}{name.upper()}={default}", f"      {' '.join((field.description or '').split())}"]
     return "\n".join(lines)
+
+
+def advice_on(arguments: Sequence[str]) -> str:
+    """Returns what to do in place of giving options, which the service does not take."""
+    option, _, value = arguments[0].partition("=")
+    setting = option.lstrip("-").replace("-", "_")
+    if setting not in Settings.model_fields:
+        return "The settings come from the environment, not from options; `python -m app --help` lists them."
+    value = shlex.quote(value or "".join(arguments[1:2]) or "...")
+    variable = f"{PREFIX}{setting.upper()}={value}"
+    return f"The settings come from the environment: set {variable}; `python -m app --help` lists them."
 
 
 def serve(settings: Settings) -> int:

@@ -66,6 +66,7 @@ class Server(uvicorn.Server):
         # When it is done, uvicorn raises the signals it caught once more. That they came is no failure.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: exit_now(0))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked where a supervisor has started us
         super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

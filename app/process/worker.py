@@ -10,9 +10,10 @@ import signal
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from math import inf
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,8 @@ class Worker:
         self._pipe, theirs = Pipe()
         arguments = config, listeners, theirs, place
         self._process = get_context("spawn").Process(target=work, args=arguments, name="worker")
-        self._process.start()
+        with ctrl_c_waiting():
+            self._process.start()
         theirs.close()  # so that the pipe ends with the worker
         self._started = time.monotonic()
         self._can_talk = True
@@ -133,6 +135,20 @@ class Worker:
     def _tell(self, message: Stop | None) -> None:
         with suppress(OSError):  # the worker has ended, which its sentinel tells
             self._pipe.send(message)
+
+
+@contextmanager
+def ctrl_c_waiting() -> Iterator[None]:
+    """Blocks Ctrl-C in this process and in those that it starts, for which the server unblocks it again.
+
+    A terminal sends it to all processes at once. Python, while it starts, would answer with a traceback.
+    """
+    resource_tracker.ensure_running()  # its own start unblocks signals
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def counts_file() -> Path:

@@ -213,6 +213,15 @@ def test_ctrl_c_stops_two_workers_without_a_drain(folder: Path) -> None:
         assert server.wait() == 0
 
 
+def test_ctrl_c_while_two_workers_start_leaves_no_traceback(folder: Path) -> None:
+    with held_loading(folder), serving(folder, workers=2) as server:
+        wait_until(lambda: len(server.workers()) == 2)
+        for process in (*server.workers(), server.process.pid):  # as a terminal does
+            os.kill(process, signal.SIGINT)
+        assert server.wait() == 0
+        assert server.output.read_text() == ""
+
+
 def test_two_workers_without_a_model_stop_with_the_same_exit_code_and_nothing_is_left_behind(tmp_path: Path) -> None:
     stopped = run(tmp_path, port=0, workers=2)
     assert stopped.returncode == 3
