@@ -151,6 +151,7 @@ class BodyTimeout(ServiceError):
 
     status = HTTPStatus.REQUEST_TIMEOUT
     title = "Body too slow"
+    headers = MappingProxyType({"Connection": "close"})
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The body did not arrive within {seconds:g} seconds.")

@@ -11,6 +11,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.process.answer import Answer
 from app.process.clock import Clock
+from app.process.heads import (
+    HEAD_TOO_LARGE,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    REQUEST_TIMEOUT,
+    answer_to_faulty,
+    answer_to_garbage,
+)
 
 BODY_IS_HERE = "body_is_here"
 """The extension, in an ASGI scope, by which the server says that the whole body has arrived."""
@@ -18,16 +26,14 @@ BODY_IS_HERE = "body_is_here"
 CLIENT_HAS_LEFT = "the client has left"
 """The message with which the server cancels a request whose client has left."""
 
-MAX_HEAD_BYTES = 64 * 1024
-"""Longest request line and headers together."""
+MAX_OTHER_BYTES = 64 * 1024
+"""Most bytes of a message behind its head that are not body: sizes of chunks, their extensions, and trailers. Each byte
+of the body allows for `OTHER_BYTES_PER_BYTE` more, as a client may send a body in many small chunks."""
+
+OTHER_BYTES_PER_BYTE = 8
 
 MAX_PIPELINED = 64
 """Most requests of one connection that wait for the answer to an earlier request. Then no more is read."""
-
-BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
 
 LAST_REQUEST_SECONDS = 0.5
 """How long an idle connection stays open when the server stops. Its client may have sent a request already."""
@@ -36,7 +42,9 @@ LAST_REQUEST_SECONDS = 0.5
 class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose client is too slow, or asks for too much.
 
-    - A head of more than `MAX_HEAD_BYTES` is answered with 431, a head that is too slow with 408.
+    - A head of more than `MAX_HEAD_BYTES` or `MAX_HEADERS` is answered with 431, a head that is too slow with 408.
+    - A head that breaks the rules of HTTP is answered as `app.process.heads` says.
+    - Trailers, and other bytes of a message that are not body, are bounded. Nobody reads trailers.
     - A body that goes on long after its answer ends the connection.
     - So does a client that reads nothing of its answers, or sends nothing on an idle connection.
     - More than `MAX_PIPELINED` requests ahead are not read.
@@ -51,6 +59,9 @@ class BoundedProtocol(HttpToolsProtocol):
     """Whether all further bytes are ignored."""
     _head_bytes = 0
     _read_bytes = 0
+    _message_bytes = 0
+    """Bytes since the end of the last head, body included, or a few less."""
+    _body_bytes = 0
     _is_last_request = False
     _upgrade_head: bytes | None = None
     _task: asyncio.Task[None] | None = None
@@ -72,6 +83,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._clock.close()
         self._write_clock.close()
         self.pipeline.clear()
+        # The parser refers to this connection, and holds what it has read of a trailer.
+        self.parser = None  # type: ignore[assignment]
         if self._running is not None and self._task is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._task.cancel(CLIENT_HAS_LEFT)
@@ -80,8 +93,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A further request starts on the connection."""
         super().on_message_begin()
-        self._head_bytes = 0
+        self._head_bytes = self._message_bytes = self._body_bytes = 0
         self._is_in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header. Ignores a trailer, and headers beyond the number that is answered at all."""
+        if self._is_in_head and len(self.headers) <= MAX_HEADERS:
+            name = name.lower()
+            if name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            self.headers.append((name, value))
 
     def data_received(self, data: bytes) -> None:
         """Counts the bytes before the head is complete. Even blank lines between two requests start the clock.
@@ -94,13 +115,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = self._is_in_head or begins
         if self._is_in_head:
             self._head_bytes += len(data)
+        else:
+            self._message_bytes += len(data)
         self._read_bytes = self._head_bytes
         self._parse(data)
-        if self._is_in_head and not self._is_over():
+        if self._is_over():
+            return
+        if self._is_in_head:
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HEAD_TOO_LARGE)
             elif begins or not self._clock.is_running:
                 self._await_head()
+        elif self._message_bytes - self._body_bytes > MAX_OTHER_BYTES + OTHER_BYTES_PER_BYTE * self._body_bytes:
+            self._refuse(HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """The head is complete. The body has limits of its own."""
@@ -111,8 +138,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._clock.stop()
         if self._is_over():
             return
-        if self._read_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
-            self._refuse(HEAD_TOO_LARGE)
+        faulty = answer_to_faulty(self.parser.get_http_version(), self.headers)
+        if faulty is None and self._read_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+            faulty = HEAD_TOO_LARGE
+        if faulty is not None:
+            self._refuse(faulty)
             return
         super().on_headers_complete()
         if self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
@@ -120,6 +150,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Hands the body on, unless its head was refused."""
+        self._body_bytes += len(body)
         if not self._is_over():
             super().on_body(body)
 
@@ -196,7 +227,7 @@ class BoundedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as stop:
                 self._parse_again(memoryview(data)[stop.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(BAD_REQUEST)
+            self._refuse(answer_to_garbage(self.parser.get_http_version()))
 
     def _parse_again(self, rest: memoryview) -> None:
         """Parses the head without its upgrade, then the bytes behind it, which may hold another upgrade."""
