@@ -30,6 +30,7 @@ The status stands on the class and comes from the standard library: nothing here
 take facts and write the sentence. No sentence repeats what the caller sent.
 """
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ MAX_LOCATED_ERRORS = 20
 
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
 """Headers of a refusal that may be over in a second."""
+
+
+QUEUE_RETRY_SECONDS = 1, 2, 3
+"""After how many seconds a caller who found a full queue may try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,14 +295,19 @@ class ModelNotReady(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """Too many windows wait."""
+    """Too many windows wait.
+
+    Args:
+        retry_seconds: When the caller may try again; random, so that refused callers do not come back together.
+    """
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Queue full"
-    headers = RETRY_SOON
 
-    def __init__(self, limit_windows: int) -> None:
-        super().__init__(f"The queue is full: {limit_windows} windows may wait. Try again later.")
+    def __init__(self, retry_seconds: int | None = None) -> None:
+        seconds = retry_seconds or random.choice(QUEUE_RETRY_SECONDS)  # noqa: S311 (no secret)
+        super().__init__(f"The queue of this model is full. Try again in {seconds} s, or send fewer windows at once.")
+        self.headers = {"Retry-After": str(seconds)}
 
 
 class DeadlinePassed(ServiceError):

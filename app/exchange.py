@@ -107,7 +107,7 @@ class Exchange:
     ) -> None:
         self._started = time.perf_counter()
         self.protocol = protocol
-        self.request_id = _sane_or_new(request_id)
+        self.request_id = sane_or_new_id(request_id)
         self.method = method
         self.path = path
         self.metadata = metadata
@@ -202,7 +202,7 @@ _ID_PREFIX = os.urandom(10).hex()
 _ID_NUMBERS = count(1)
 
 
-def _sane_or_new(given: str | None) -> str:
+def sane_or_new_id(given: str | None) -> str:
     """Returns the caller's request id if it is sane, else a new one."""
     if given is not None and SANE_REQUEST_ID.fullmatch(given):
         return given

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from app import __version__
 from app.api import admin, docs, health, models, native, open_inference, tfserving
+from app.api.admission import Admission
 from app.api.direct import Front
 from app.api.forecasting import Forecasting, Gate
 from app.api.middleware import FrameworkMiddleware, wrap_route
@@ -62,7 +63,8 @@ def create_app(
     for_v1 = wrap_route(v1.answer, service, plain_answer, "tfserving")
     for_v2 = wrap_route(v2.answer, service, plain_answer, "inference")
     routes = {route.path: wrap_route(route.answer, service) for route in predictions}
-    return Front(service, app, {**routes, "/v2": for_v2}, {"/v1/": for_v1, "/v2/": for_v2})
+    admission = Admission(service, [*(route.asked_by for route in predictions), v1.asked_by, v2.asked_by])
+    return Front(service, app, {**routes, "/v2": for_v2}, {"/v1/": for_v1, "/v2/": for_v2}, admission)
 
 
 def _framework(service: Service) -> FastAPI:

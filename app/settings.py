@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     """Most windows in one request."""
     max_queue_windows: int = Field(default=8192, ge=1)
     """Most windows that may wait for a version. Further requests are refused with 503."""
+    max_queue_seconds: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Longest time that windows should wait for a version, judged by how many it computed a second lately. Further
+    requests are refused with 503. Where nothing waits, a request of any size is taken."""
     allow_nan: bool = False
     """Whether `/v1` takes and gives NaN and Infinity, as TensorFlow Serving does. They are not JSON."""
     request_timeout_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)

@@ -18,6 +18,7 @@ from app.api.body import read_body
 from app.exchange import Exchange
 from app.process.lifecycle import Lifecycle
 from app.process.protocol import BODY_IS_HERE
+from app.process.refusals import Admission
 from app.serving.service import Service
 from app.settings import Settings
 
@@ -113,13 +114,20 @@ class Front:
         routes: Direct routes by their path.
         protocols: Direct routes by the first part of the paths that are theirs, which ends with a slash. Upper and
             lower case are the same there, as they are for TensorFlow Serving.
+        admission: Decides by its head whether there is room for a request; asked by our own server.
     """
 
     def __init__(
-        self, service: Service, app: FastAPI, routes: Mapping[str, ASGIApp], protocols: Mapping[str, ASGIApp]
+        self,
+        service: Service,
+        app: FastAPI,
+        routes: Mapping[str, ASGIApp],
+        protocols: Mapping[str, ASGIApp],
+        admission: Admission,
     ) -> None:
         self.service = service
         self.app = app
+        self.admission = admission
         self._routes = routes
         self._protocols = protocols
 

@@ -124,7 +124,7 @@ class _Dispatch:
                 *message["headers"],
                 (b"x-request-id", exchange.request_id.encode()),
                 NO_SNIFFING,
-                *(_version_headers(*exchange.answered_by) if exchange.answered_by is not None else ()),
+                *(version_headers(*exchange.answered_by) if exchange.answered_by is not None else ()),
                 *((CLOSE,) if is_draining else ()),
             ]
         await self._send(message)
@@ -171,5 +171,6 @@ class FrameworkMiddleware:
 
 
 @lru_cache
-def _version_headers(model: str, version: int) -> tuple[tuple[bytes, bytes], ...]:
+def version_headers(model: str, version: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Returns the headers that tell which version answered."""
     return (b"x-windowcast-model", model.encode()), (b"x-windowcast-version", b"%d" % version)

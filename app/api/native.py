@@ -7,11 +7,12 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.api.admission import Asked
 from app.api.body import MediaType, declared_type, wanted_type
 from app.api.dependencies import find
 from app.api.direct import Answer, Request
 from app.api.forecasting import Decoded, Dialect, Forecasting
-from app.api.problems import invalid_query
+from app.api.problems import invalid_query, problem_answer
 from app.arrays import Array
 from app.errors import InvalidRequest, LocatedError, MethodNotAllowed
 from app.payloads import native, npy
@@ -68,6 +69,13 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         if request.scope["method"] != "POST":
             raise MethodNotAllowed("POST")
         return await self._forecasting.answer(request, self)
+
+    def asked_by(self, path: str, query: bytes) -> Asked | None:
+        """Returns what a path and a query ask for; None for another path."""
+        if path != self.path:
+            return None
+        selection = _selection(_parameters(query)) if query else DEFAULT_MODEL
+        return Asked("native", self.path, problem_answer, selection.model, selection.version, selection.label)
 
     def select(self, asked: Request, catalogue: Catalogue) -> ServedVersion:
         """Finds the version that the query names."""

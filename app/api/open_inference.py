@@ -17,10 +17,12 @@ import orjson
 
 from app import __version__
 from app.api import schemas
+from app.api.admission import Asked
 from app.api.body import deflate, inflatable_bytes, inflate, wanted_encoding
 from app.api.dependencies import find
 from app.api.direct import Answer, Request, route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
+from app.api.problems import plain_answer
 from app.api.schemas import About
 from app.arrays import Array
 from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
@@ -172,6 +174,15 @@ class OpenInference:
             Route("POST", f"{PREFIX}/repository/models/{{model}}/load", self._refuse_control, None),
             Route("POST", f"{PREFIX}/repository/models/{{model}}/unload", self._refuse_control, None),
         )
+
+    def asked_by(self, path: str, _: bytes) -> Asked | None:
+        """Returns what a path asks for; None for anything but forecasts, and for a path with percent signs."""
+        if not path.startswith(f"{PREFIX}/") or "%" in path:
+            return None
+        route, names = self._route_of(path)
+        if route.about is not INFER:
+            return None
+        return Asked("inference", route.path, plain_answer, names["model"], _number(names.get("version")))
 
     async def answer(self, request: Request) -> Answer:
         """Answers a request.

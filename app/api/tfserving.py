@@ -27,9 +27,11 @@ from urllib.parse import unquote
 
 import orjson
 
+from app.api.admission import Asked
 from app.api.body import inflatable_bytes, inflate
 from app.api.direct import Answer, Header, Request, raw_route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
+from app.api.problems import plain_answer
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.arrays import Array
 from app.errors import InvalidArgument, NoSuchServable, Unimplemented
@@ -205,6 +207,13 @@ class TFServing:
     def __init__(self, service: Service, forecasting: Forecasting) -> None:
         self._service = service
         self._forecasting = forecasting
+
+    def asked_by(self, path: str, _: bytes) -> Asked | None:
+        """Returns what a path with its percent signs asks for; None for anything but forecasts."""
+        target = Target.of("POST", path) if ACTION.fullmatch(path) else None
+        if target is None or target.action != "predict":
+            return None
+        return Asked("tfserving", target.route.path, plain_answer, target.model, target.version, target.label)
 
     async def answer(self, request: Request) -> Answer:
         """Answers a request.

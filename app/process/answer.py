@@ -1,10 +1,24 @@
 """How answers leave a connection."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 CLOSE = (b"connection", b"close")
+
+
+def render_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Returns the head of an answer as it goes over the wire.
+
+    Raises:
+        ValueError: A header holds a line break.
+    """
+    lines = [b"%s: %s\r\n" % header for header in headers]
+    rendered = b"%s%s\r\n" % (STATUS_LINE[status], b"".join(lines))
+    if rendered.count(b"\n") != len(lines) + 2:
+        raise ValueError("a header holds a line break")
+    return rendered
 
 
 class Answer:
@@ -54,11 +68,7 @@ class Answer:
             cycle.keep_alive = False
         elif not cycle.keep_alive:
             headers.append(CLOSE)
-        lines = [b"%s: %s\r\n" % header for header in headers]
-        rendered = b"%s%s\r\n" % (STATUS_LINE[head["status"]], b"".join(lines))
-        if rendered.count(b"\n") != len(lines) + 2:
-            raise ValueError("a header holds a line break")
-        return rendered
+        return render_head(head["status"], headers)
 
     def _complete(self) -> None:
         cycle = self._cycle

@@ -19,6 +19,7 @@ from app.process.heads import (
     answer_to_faulty,
     answer_to_garbage,
 )
+from app.process.refusals import Admission, Refusal, SharedState
 
 BODY_IS_HERE = "body_is_here"
 """The extension, in an ASGI scope, by which the server says that the whole body has arrived."""
@@ -34,6 +35,9 @@ OTHER_BYTES_PER_BYTE = 8
 
 MAX_PIPELINED = 64
 """Most requests of one connection that wait for the answer to an earlier request. Then no more is read."""
+
+CROWD = 64
+"""With that many requests under way it is worth asking whether there is room for another."""
 
 LAST_REQUEST_SECONDS = 0.5
 """How long an idle connection stays open when the server stops. Its client may have sent a request already."""
@@ -52,9 +56,20 @@ class BoundedProtocol(HttpToolsProtocol):
     The config's `receive_timeout_seconds` bounds the time from the connection, or from the first byte of a further
     request, to the end of the head; from an early answer to the end of the body; and between two reads of the client.
     Nothing is ever written before the answer to an earlier request.
+
+    Where many requests are under way, and the application has an `admission`, the application may refuse a request by
+    its head; see `app.process.refusals`.
     """
 
+    server_state: SharedState
+    _admission: Admission | None = None
+    _is_new = True
+    """Whether no head was complete yet."""
     _is_in_head = True
+    _refusal: bytes | None = None
+    """An answer that is held back."""
+    _is_passing_over = False
+    """Whether the body of a refused request is being read."""
     _is_deaf = False
     """Whether all further bytes are ignored."""
     _head_bytes = 0
@@ -76,6 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._patience_seconds: float = self.config.receive_timeout_seconds  # type: ignore[attr-defined]
         self._clock = Clock(self.loop)
         self._write_clock = Clock(self.loop)
+        self._admission = getattr(self.app, "admission", None)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -144,6 +160,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if faulty is not None:
             self._refuse(faulty)
             return
+        self._is_new = False
+        self.send_refusal()  # of an earlier request
+        if (refusal := self._find_refusal()) is not None:
+            self._hold_refusal(refusal)
+            return
         super().on_headers_complete()
         if self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
             self.cycle.keep_alive = False
@@ -151,12 +172,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Hands the body on, unless its head was refused."""
         self._body_bytes += len(body)
-        if not self._is_over():
+        if not (self._is_passing_over or self._is_over()):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is complete, read or ignored."""
         if self._upgrade_head is not None or self._is_over():
+            return
+        if self._is_passing_over:
+            self._is_passing_over = False
+            if self._refusal is None:
+                self._await_more()
             return
         self.scope["extensions"] = {BODY_IS_HERE: {}}
         super().on_message_complete()
@@ -187,8 +213,40 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _await_more(self) -> None:
         """Waits for the rest of a body whose answer is out, or for another request."""
-        seconds = self._patience_seconds if self.cycle.more_body else self.timeout_keep_alive
-        self._clock.set(seconds, self.transport.close)
+        is_open = self._is_passing_over or (self.cycle is not None and self.cycle.more_body)
+        self._clock.set(self._patience_seconds if is_open else self.timeout_keep_alive, self.transport.close)
+
+    def _find_refusal(self) -> Refusal | None:
+        """Asks the application for a refusal of the request whose head is here, while many requests are under way.
+
+        A request that waits for another's answer, or is the last of its connection, goes to the application.
+        """
+        admission = self._admission
+        if admission is None or not (admission.is_crowded or len(self.tasks) >= CROWD):
+            return None
+        is_alone = self.cycle is None or self.cycle.response_complete
+        if not is_alone or self.expect_100_continue or self._is_last_request or not self.parser.should_keep_alive():
+            return None
+        return admission.refusal_of(self.parser.get_method(), self.url)
+
+    def _hold_refusal(self, refusal: Refusal) -> None:
+        """Holds the refusal back, and passes over the body."""
+        self._refusal = refusal.answer(self.headers)
+        self._is_passing_over = True
+        self.flow.pause_reading()
+        self.server_state.refusals.add(self, refusal)
+
+    def send_refusal(self) -> None:
+        """Sends the answer that was held back, if there is one, and goes on reading."""
+        answer, self._refusal = self._refusal, None
+        if answer is None or self.transport.is_closing():
+            return
+        self.server_state.total_requests += 1
+        self._answers += 1
+        self.transport.write(answer)
+        self.flow.resume_reading()
+        if not self._is_in_head:
+            self._await_more()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
@@ -258,7 +316,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         """Whether a request could begin: the last request was answered, and its body has come."""
-        return self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body
+        if self._is_new or self._is_passing_over or self._refusal is not None:
+            return False
+        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
 
     def _is_over(self) -> bool:
         return self._is_deaf or self.transport.is_closing()
@@ -272,6 +332,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, answer: bytes) -> None:
         """Ends the connection with an answer, or after the answer to an earlier request that is still open."""
+        self.send_refusal()
         self._clock.stop()
         self._is_deaf = True
         if self._running is not None and not self._running.response_complete and self._can_be_answered():

@@ -14,6 +14,7 @@ from uvicorn.supervisors.multiprocess import Process
 
 from app.process.backlog import HANDSHAKE_SECONDS, close_when_empty, ignore_new_clients
 from app.process.lifecycle import exit_now, obey
+from app.process.refusals import SharedState
 
 
 class Config(uvicorn.Config):
@@ -43,6 +44,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: Config, is_last: Callable[[], bool] = lambda: True) -> None:
         super().__init__(config)
+        self.server_state = SharedState()
         self._is_last = is_last
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

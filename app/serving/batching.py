@@ -4,14 +4,15 @@ A lone request never waits for company: there is no delay and no polling. Reques
 a call. A short call runs on the event loop itself, because the way to a thread and back would cost more than it frees.
 A long call runs in the engine's thread, so that the loop goes on.
 
-The queue is bounded in windows, and every job has a deadline. A job that passes its deadline in the queue, or whose
-caller left, is never computed. A batch that fails is computed once more window by window, so that one request cannot
-spoil its neighbours'.
+The queue is bounded in windows and in time, and every job has a deadline. A job that passes its deadline in the queue,
+or whose caller left, is never computed. A batch that fails is computed once more window by window, so that one request
+cannot spoil its neighbours'.
 
 Nothing refers to a batcher without jobs, so the last reference to a batcher, perhaps a request's, frees its engine.
 """
 
 import asyncio
+import math
 import time
 import weakref
 from collections import deque
@@ -24,6 +25,7 @@ import numpy as np
 from app.arrays import Array
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
 from app.exchange import Stage, Stages
+from app.serving.pace import Throughput
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Batch
 
@@ -94,12 +96,16 @@ class Limits:
         call_windows: Most windows in one call of the engine, unless a single job has more.
         inline_windows: Most windows that are computed on the event loop.
         queue_windows: Most windows that may wait.
+        queue_seconds: Longest time that windows should wait.
+        windows_per_second: What the engine computes a second, for all that is known before anybody asks.
         seconds: Longest time from `submit` to the forecasts.
     """
 
     call_windows: int
     inline_windows: int
     queue_windows: int
+    queue_seconds: float
+    windows_per_second: float
     seconds: float
 
 
@@ -110,6 +116,7 @@ class Batcher:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
         executor: The thread that computes long calls.
         limits: Of windows and time.
+        crowd: Holds the batcher from the moment that its queue has no room for a request to its next call.
         on_batch: Told of every batch that was computed.
         on_failure: Called where the batcher itself fails. Its jobs would stay without an answer.
     """
@@ -119,16 +126,24 @@ class Batcher:
         predict: Predict,
         executor: Executor,
         limits: Limits,
+        crowd: "set[Batcher]",
         on_batch: Callable[[Batch], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._predict = predict
         self._executor = executor
         self._limits = limits
+        self._throughput = Throughput(limits.windows_per_second)
+        self._crowd = crowd
+        self._least_room = min(limits.call_windows, self._room_for(limits.queue_seconds))
+        self._room = self._room_for(limits.queue_seconds)
         self._on_batch = on_batch
         self._on_failure = on_failure
         self._queue: deque[Job] = deque()
         self._queued_windows = 0
+        self._expected_windows = 0
+        """Windows of requests whose heads were read in this turn of the event loop: one each, for all that is known."""
+        self._last_end = -math.inf
         self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
@@ -139,14 +154,36 @@ class Batcher:
         """How many windows wait. Windows that are being computed do not wait."""
         return self._queued_windows
 
+    def admit(self) -> bool:
+        """Tells whether the queue has room for a request of which only the head is here, and counts on the request.
+
+        In one turn of the event loop the heads of many requests may be read before the first of them is in the queue.
+        """
+        waiting = self._queued_windows + self._expected_windows
+        if waiting >= self._room:
+            self._crowd.add(self)
+            return False
+        if not self._expected_windows:
+            asyncio.get_running_loop().call_soon(self._expect_nobody)
+        self._expected_windows += 1
+        return True
+
+    def _expect_nobody(self) -> None:
+        self._expected_windows = 0
+
     def check_room(self, count: int = 1) -> None:
         """Checks that the queue has room for that many windows, before anything is done for them.
 
         Raises:
             QueueFull: The queue has no room.
         """
-        if self._queued_windows and self._queued_windows + count > self._limits.queue_windows:
-            raise QueueFull(self._limits.queue_windows)
+        if self._queued_windows and self._queued_windows + count > self._room:
+            self._crowd.add(self)
+            raise QueueFull
+
+    def _room_for(self, seconds: float) -> int:
+        """Returns how many windows may wait, at least 1, if the last of them shall wait no longer than that."""
+        return max(1, min(self._limits.queue_windows, round(self._throughput.windows_per_second * seconds)))
 
     async def submit(self, windows: Array, *, allow_nan: bool = False, stages: Stages | None = None) -> Array:
         """Waits for the forecasts of these windows.
@@ -203,6 +240,7 @@ class Batcher:
             if now < job.deadline and job.is_wanted:
                 batch.append(job)
                 count += job.size
+        self._crowd.discard(self)
         return batch
 
     def _leave_queue(self, job: Job) -> None:
@@ -218,8 +256,16 @@ class Batcher:
                 await self._compute_one_by_one(job)
         else:
             if computed is not None:
+                self._note_pace(computed)
                 self._on_batch(computed.facts)
                 _share_out(computed)
+
+    def _note_pace(self, computed: Computed) -> None:
+        """Fits the room in the queue to the engine's pace. The pace shows only where windows waited all the time."""
+        if computed.jobs[0].submitted < self._last_end:
+            self._throughput.note(len(computed.forecasts), computed.ended - self._last_end)
+            self._room = max(self._least_room, self._room_for(self._limits.queue_seconds))
+        self._last_end = computed.ended
 
     async def _compute_one_by_one(self, job: Job) -> None:
         try:

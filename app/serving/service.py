@@ -14,11 +14,12 @@ from functools import partial
 
 from app.errors import ModelNotReady, VersionError
 from app.exchange import Exchange, record
+from app.process.cores import yield_to_event_loop
 from app.process.lifecycle import Lifecycle, Phase
 from app.serving.batching import Batcher, Limits
 from app.serving.catalogue import Catalogue
 from app.serving.loading import LoadedVersion, LoadVersion, loader_of
-from app.serving.pace import MAX_CALL_WINDOWS, inline_windows
+from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.policies import Policy
 from app.serving.repository import Repository
 from app.settings import Settings
@@ -61,6 +62,8 @@ class Service:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.exchanges: Journal[Exchange] = Journal(record)
+        self.crowd: set[Batcher] = set()
+        """The queues that were full when somebody last asked."""
         self._batches = Journal(count_batches)
         self._on_fatal = on_fatal
         self._free_memory = free_memory
@@ -86,8 +89,8 @@ class Service:
         if self._tasks:
             raise RuntimeError("the service runs already")
         # One thread: TensorFlow is not promised to be safe in several, and more would only fight for the cores.
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+        self._executor = _thread("engine")
+        self._loader = _thread("loader")
         self._threads = [self._executor, self._loader]
         self.lifecycle.start()
         count_build()
@@ -158,10 +161,13 @@ class Service:
 
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
         settings = self.settings
+        call_windows = min(MAX_CALL_WINDOWS, settings.max_batch_windows)
         limits = Limits(
-            call_windows=min(MAX_CALL_WINDOWS, settings.max_batch_windows),
+            call_windows=call_windows,
             inline_windows=inline_windows(loaded.engine, loaded.contract),
             queue_windows=settings.max_queue_windows,
+            queue_seconds=settings.max_queue_seconds,
+            windows_per_second=busy_windows_per_second(loaded.engine, loaded.contract, call_windows),
             seconds=settings.request_timeout_seconds,
         )
         name, version, batches = loaded.name, loaded.version, self._batches
@@ -169,6 +175,7 @@ class Service:
             loaded.engine.predict,
             self._executor,
             limits,
+            self.crowd,
             on_batch=lambda batch: batches.add((name, version, batch)),
             on_failure=self._end_batching,
         )
@@ -216,6 +223,11 @@ class Service:
         with suppress(Exception):  # the disk for the metrics may be full, and the process must end all the same
             self.flush()
         self._on_fatal(error)
+
+
+def _thread(name: str) -> ThreadPoolExecutor:
+    """Returns a thread that computes. Threads that engines start inherit its priority."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=name, initializer=yield_to_event_loop)
 
 
 def try_this(settings: Settings) -> str:

@@ -129,6 +129,7 @@ def config_of(app: Any, *, receive_timeout_seconds: float = LIMIT_SECONDS, **opt
         app=app,
         http=BoundedProtocol,
         lifespan="off",
+        proxy_headers=False,
         log_config=None,
         drain_seconds=0,
         receive_timeout_seconds=receive_timeout_seconds,

@@ -107,11 +107,11 @@ def test_an_unexpected_error_is_a_problem_and_its_story_stays_in_the_log() -> No
 
 def test_a_service_error_is_the_problem_it_is() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        raise QueueFull(8)
+        raise QueueFull
 
     sent, [line] = exchange(refuse)
     assert (sent[0]["status"], line["status"]) == (503, 503)
-    assert (b"retry-after", b"1") in sent[0]["headers"]
+    assert (b"retry-after", b"2") in sent[0]["headers"]
     assert b"urn:windowcast:queue-full" in sent[1]["body"]
 
 
@@ -183,7 +183,7 @@ def test_what_is_not_http_is_passed_on() -> None:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    raise QueueFull(8)
+    raise QueueFull
 
 
 async def fail(scope: Scope, receive: Receive, send: Send) -> None:

@@ -38,8 +38,8 @@ def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> 
 
 def idle_batcher(loaded: LoadedVersion) -> Batcher:
     """A queue in front of an engine."""
-    limits = Limits(call_windows=1, inline_windows=1, queue_windows=1, seconds=1)
-    return Batcher(loaded.engine.predict, ThreadPoolExecutor(1), limits, lambda _: None, lambda _: None)
+    limits = Limits(call_windows=1, inline_windows=1, queue_windows=1, queue_seconds=1, windows_per_second=1, seconds=1)
+    return Batcher(loaded.engine.predict, ThreadPoolExecutor(1), limits, set(), lambda _: None, lambda _: None)
 
 
 def test_a_model_without_versions_is_named_with_what_to_do(tmp_path: Path) -> None:
