@@ -31,7 +31,7 @@ def test_a_caller_learns_what_is_wrong_but_no_request_id() -> None:
         "type": "urn:windowcast:queue-full",
         "title": "Queue full",
         "status": 503,
-        "detail": "The queue is full: 8 windows may wait. Try again later.",
+        "detail": "The queue of this model is full. Try again in 1 s, or send fewer windows at once.",
     }
 
 
