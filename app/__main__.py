@@ -6,6 +6,7 @@ import signal
 import sys
 
 from app.errors import SettingsError
+from app.process.connections import connections_within_limit
 from app.process.cores import cores_per_worker
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
 from app.process.protocol import BoundedProtocol
@@ -80,6 +81,7 @@ def serve(settings: Settings) -> int:
         timeout_worker_healthcheck=WORKER_CHECK_SECONDS,
         drain_seconds=settings.drain_seconds,
         receive_timeout_seconds=settings.receive_timeout_seconds,
+        max_connections=connections_within_limit(settings.max_connections),
     )
     return _serve_here(config) if settings.workers == 1 else supervise(config)
 

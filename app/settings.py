@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     docs: bool = True
     """Whether to serve `/docs` and `/openapi.json`."""
 
+    max_connections: int = Field(default=10_000, ge=1)
+    """Most connections of a process; fewer where the process may open fewer files. Others are answered with 503, except
+    probes."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     """Largest request body, in bytes."""
     max_batch_windows: int = Field(default=1024, ge=1, le=65536)

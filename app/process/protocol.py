@@ -7,19 +7,23 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.process.answer import Answer
 from app.process.clock import Clock
+from app.process.connections import PROBES, RESERVED, RESERVED_SECONDS
 from app.process.heads import (
     HEAD_TOO_LARGE,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     REQUEST_TIMEOUT,
+    TOO_MANY_CONNECTIONS,
     answer_to_faulty,
     answer_to_garbage,
 )
 from app.process.refusals import Admission, Refusal, SharedState
+from app.process.upgrades import UpgradelessProtocol
+from app.telemetry.metrics import CONNECTIONS
 
 BODY_IS_HERE = "body_is_here"
 """The extension, in an ASGI scope, by which the server says that the whole body has arrived."""
@@ -43,7 +47,7 @@ LAST_REQUEST_SECONDS = 0.5
 """How long an idle connection stays open when the server stops. Its client may have sent a request already."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(UpgradelessProtocol):
     """Closes a connection whose client is too slow, or asks for too much.
 
     - A head of more than `MAX_HEAD_BYTES` or `MAX_HEADERS` is answered with 431, a head that is too slow with 408.
@@ -52,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
     - A body that goes on long after its answer ends the connection.
     - So does a client that reads nothing of its answers, or sends nothing on an idle connection.
     - More than `MAX_PIPELINED` requests ahead are not read.
+    - Beyond the config's `max_connections`, probes alone are answered.
 
     The config's `receive_timeout_seconds` bounds the time from the connection, or from the first byte of a further
     request, to the end of the head; from an early answer to the end of the body; and between two reads of the client.
@@ -78,7 +83,6 @@ class BoundedProtocol(HttpToolsProtocol):
     """Bytes since the end of the last head, body included, or a few less."""
     _body_bytes = 0
     _is_last_request = False
-    _upgrade_head: bytes | None = None
     _task: asyncio.Task[None] | None = None
     _running: RequestResponseCycle | None = None
     _answers = 0
@@ -92,10 +96,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._clock = Clock(self.loop)
         self._write_clock = Clock(self.loop)
         self._admission = getattr(self.app, "admission", None)
-        self._await_head()
+        CONNECTIONS.inc()
+        surplus = len(self.connections) - self.config.max_connections  # type: ignore[attr-defined]
+        self._is_surplus = surplus > 0
+        if surplus > RESERVED:
+            self._turn_away()
+        else:
+            self._await_head()
+
+    def _turn_away(self) -> None:
+        self.server_state.refused_connections.add()
+        self._refuse(TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clocks, and the work on answers that nobody will read."""
+        CONNECTIONS.dec()
         self._clock.close()
         self._write_clock.close()
         self.pipeline.clear()
@@ -147,8 +162,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete. The body has limits of its own."""
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            self._upgrade_head = self._head_without_upgrade()
+        if self.sets_upgrade_aside():
             return
         self._is_in_head = False
         self._clock.stop()
@@ -161,12 +175,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(faulty)
             return
         self._is_new = False
+        if self._is_surplus and self.url.partition(b"?")[0] not in PROBES:
+            self._turn_away()
+            return
         self.send_refusal()  # of an earlier request
         if (refusal := self._find_refusal()) is not None:
             self._hold_refusal(refusal)
             return
         super().on_headers_complete()
-        if self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
+        if self._is_surplus or self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -177,7 +194,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is complete, read or ignored."""
-        if self._upgrade_head is not None or self._is_over():
+        if self.is_set_aside or self._is_over():
             return
         if self._is_passing_over:
             self._is_passing_over = False
@@ -275,32 +292,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.tasks.add(task)
 
     def _parse(self, data: bytes) -> None:
-        """Parses. A head that offers an upgrade (`curl --http2`) is parsed again without the offer, as RFC 9110 allows.
-
-        The parser takes a head with an upgrade for a whole message and stops behind it, so the body would be lost.
-        """
         try:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as stop:
-                self._parse_again(memoryview(data)[stop.args[0] :])
+            self.parse(data)
         except httptools.HttpParserError:
             self._refuse(answer_to_garbage(self.parser.get_http_version()))
-
-    def _parse_again(self, rest: memoryview) -> None:
-        """Parses the head without its upgrade, then the bytes behind it, which may hold another upgrade."""
-        while self._upgrade_head is not None:
-            head, self._upgrade_head = self._upgrade_head, None
-            self.parser.feed_data(head)
-            try:
-                self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as stop:
-                rest = rest[stop.args[0] :]
-
-    def _head_without_upgrade(self) -> bytes:
-        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
-        lines += [name + b": " + value for name, value in self.headers if name.lower() != b"upgrade"]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def shutdown(self) -> None:
         """The server stops. An idle connection may bring one last request, which may be on its way."""
@@ -328,7 +323,8 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._running is not self.cycle or not self.cycle.more_body
 
     def _await_head(self) -> None:
-        self._clock.set(self._patience_seconds, lambda: self._refuse(REQUEST_TIMEOUT))
+        seconds = RESERVED_SECONDS if self._is_surplus else self._patience_seconds
+        self._clock.set(seconds, lambda: self._refuse(REQUEST_TIMEOUT))
 
     def _refuse(self, answer: bytes) -> None:
         """Ends the connection with an answer, or after the answer to an earlier request that is still open."""

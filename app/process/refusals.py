@@ -14,6 +14,8 @@ from typing import Protocol
 
 from uvicorn.server import ServerState
 
+from app.process.connections import RefusedConnections
+
 Header = tuple[bytes, bytes]
 
 DELAY_SECONDS = 0.02
@@ -78,3 +80,4 @@ class SharedState(ServerState):
     def __init__(self) -> None:
         super().__init__()
         self.refusals = HeldRefusals()
+        self.refused_connections = RefusedConnections()

@@ -23,13 +23,17 @@ class Config(uvicorn.Config):
     Args:
         drain_seconds: Time between SIGTERM and the close of the listener.
         receive_timeout_seconds: Longest time that a client may take to send a head or a body, or to read an answer.
+        max_connections: Most connections that are taken.
         **options: As uvicorn takes them.
     """
 
-    def __init__(self, *, drain_seconds: float, receive_timeout_seconds: float, **options: Any) -> None:
+    def __init__(
+        self, *, drain_seconds: float, receive_timeout_seconds: float, max_connections: int, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.drain_seconds = drain_seconds
         self.receive_timeout_seconds = receive_timeout_seconds
+        self.max_connections = max_connections
 
 
 class Server(uvicorn.Server):

@@ -90,6 +90,10 @@ ENGINE_SECONDS = Histogram(
 QUEUE_SECONDS = Histogram(
     "windowcast_queue_seconds", "Time of a request in the queue.", ["model", "version"], buckets=SECONDS
 )
+CONNECTIONS = Gauge("windowcast_connections", "Open connections of clients.", multiprocess_mode="livesum")
+CONNECTIONS_REFUSED = Counter(
+    "windowcast_connections_refused", "Connections that were refused because too many were open."
+)
 READY = Gauge("windowcast_ready", "Workers that are ready.", multiprocess_mode="livesum")
 VERSION_STATE = Gauge(
     "windowcast_version_state",

@@ -123,7 +123,9 @@ class ServerInThread(Server):
         await uvicorn.Server.startup(self, sockets)
 
 
-def config_of(app: Any, *, receive_timeout_seconds: float = LIMIT_SECONDS, **options: Any) -> Config:
+def config_of(
+    app: Any, *, receive_timeout_seconds: float = LIMIT_SECONDS, max_connections: int = 1000, **options: Any
+) -> Config:
     """What our server and its connections need to know, for an application that speaks ASGI."""
     return Config(
         app=app,
@@ -133,6 +135,7 @@ def config_of(app: Any, *, receive_timeout_seconds: float = LIMIT_SECONDS, **opt
         log_config=None,
         drain_seconds=0,
         receive_timeout_seconds=receive_timeout_seconds,
+        max_connections=max_connections,
         **options,
     )
 
@@ -144,6 +147,7 @@ def listening(
     *,
     receive_timeout_seconds: float = LIMIT_SECONDS,
     keep_alive_seconds: float = 10 * LIMIT_SECONDS,
+    max_connections: int = 1000,
 ) -> Iterator[int]:
     """Serves an application on a real socket, with our protocol on an event loop whose clock can be moved.
 
@@ -152,11 +156,17 @@ def listening(
         loop: The event loop.
         receive_timeout_seconds: How long a client may take for a head, and to read an answer.
         keep_alive_seconds: How long a connection may be idle.
+        max_connections: How many connections are taken.
 
     Yields:
         The port.
     """
-    config = config_of(app, receive_timeout_seconds=receive_timeout_seconds, timeout_keep_alive=keep_alive_seconds)
+    config = config_of(
+        app,
+        receive_timeout_seconds=receive_timeout_seconds,
+        timeout_keep_alive=keep_alive_seconds,
+        max_connections=max_connections,
+    )
     server = ServerInThread(config)
 
     def has_stopped() -> bool:

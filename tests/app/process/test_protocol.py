@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
-from uvicorn.server import ServerState
 
 from app.process.protocol import MAX_PIPELINED, BoundedProtocol
+from app.process.refusals import SharedState
 from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread, run_in_held_loop
 from tests.servers import Server, connect, is_closed, read_answer
@@ -476,7 +476,7 @@ def test_a_connection_is_dropped_only_if_nothing_at_all_is_read() -> None:
         config = config_of(answering(start(LENGTH_2), body(b"ok")))
         config.load()
         transport = FullTransport()
-        protocol = BoundedProtocol(config, ServerState(), {})
+        protocol = BoundedProtocol(config, SharedState(), {})
         protocol.connection_made(transport)
         for _ in range(5):
             protocol.data_received(GET + b"\r\n")
