@@ -79,7 +79,8 @@ def _fuse_version(version_dir: Path, model_dir: Path) -> Path:
     manifest.check_files(version_dir)
     if manifest.has_twin:
         raise FusionError(version_dir, "has a fused twin already")
-    contract, golden = manifest.contract, Golden.load(version_dir)
+    contract = manifest.contract
+    golden = Golden.load(version_dir, contract)
     engine = TensorFlowEngine(version_dir, contract, max(PARITY_BATCHES))
     twin = build_twin(rebuild_version(manifest, engine.function), contract)
     check_twin(twin, engine.predict, contract, golden)

@@ -102,7 +102,7 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
 def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
     version_dir: Path, model: keras.Model, dataset: Dataset
 ) -> None:
-    golden = Golden.load(version_dir)
+    golden = Golden.load(version_dir, make_contract(dataset))
 
     np.testing.assert_array_equal(golden.windows[0], dataset.test.windows[-1])
     assert np.max(golden.windows) > np.max(dataset.train.windows)
@@ -126,7 +126,8 @@ def test_the_saved_model_is_loaded_once(publish: Publish, monkeypatch: pytest.Mo
 
 
 def test_a_version_has_a_twin_that_computes_its_golden_rows(version_dir: Path) -> None:
-    manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
+    manifest = Manifest.read(version_dir)
+    golden = Golden.load(version_dir, manifest.contract)
 
     assert manifest.has_twin
     assert manifest.no_twin is None
