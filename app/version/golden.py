@@ -16,7 +16,7 @@ import numpy as np
 from app.arrays import Array
 from app.errors import ArtifactError
 from app.version.files import open_file, readable
-from app.version.manifest import Contract
+from app.version.manifest import MANIFEST_FILE, Contract
 
 GOLDEN_FILE = "assets.extra/golden.npz"
 
@@ -25,6 +25,14 @@ TOLERANCE = 1e-5
 
 ROUNDING_STEPS = 4
 """Rounding steps of the float32 forecast that are allowed in addition, for targets far from zero."""
+
+MAX_SCALE_RATIO = 1000
+"""Largest scale of a target, in units of the largest golden number of the target.
+
+The scale is a standard deviation in training, which golden rows do not show: a target that nothing in the windows tells
+may be forecast by its mean, near zero. So the ratio is generous. It still keeps the tolerance within a hundredth of
+the numbers that are compared. Training writes no scale beyond it.
+"""
 
 PARITY_BATCHES = (1, 7, 64)
 """Batch sizes at which a model's forms, in memory, exported and fused, must agree."""
@@ -79,7 +87,8 @@ class Golden:
             contract: Its contract.
 
         Raises:
-            ArtifactError: The file is missing or does not hold golden rows of the contract.
+            ArtifactError: The file is missing or does not hold golden rows of the contract, or the contract has a
+                scale beyond what the rows allow.
         """
         path = version_dir / GOLDEN_FILE
         with readable(path, "the golden rows are missing"):
@@ -91,6 +100,7 @@ class Golden:
                 raise ArtifactError(path, "does not hold golden rows") from error
         if not (len(golden.windows) == len(golden.forecasts) and np.isfinite(golden.windows).all()):
             raise ArtifactError(path, "the golden rows are not a finite window for each forecast")
+        _check_scales(contract, golden, version_dir)
         return golden
 
 
@@ -136,6 +146,39 @@ def _read_array(archive: zipfile.ZipFile, name: str, row_shape: tuple[int, int])
         raise ValueError("other shapes than the contract's")
     numbers = np.frombuffer(content, "<f4", offset=header.end())
     return np.ascontiguousarray(numbers.reshape(shape, order="F" if header[1] == b"True" else "C"), np.float32)
+
+
+def largest_scales(contract: Contract, golden: Golden) -> list[float]:
+    """Returns the largest scale that golden rows allow each target.
+
+    The numbers of a target are its forecasts and, if it is a feature too, its values in the windows. Where all of them
+    are zero, they count as 1.
+    """
+    features = contract.feature_names
+    sizes = []
+    for number, target in enumerate(contract.targets):
+        forecasts = golden.forecasts[:, :, number]
+        known = golden.windows[:, :, features.index(target.name)] if target.name in features else forecasts
+        sizes.append(max(float(np.abs(forecasts).max()), float(np.abs(known).max())) or 1.0)
+    return [MAX_SCALE_RATIO * size for size in sizes]
+
+
+def with_allowed_scales(contract: Contract, golden: Golden) -> Contract:
+    """Returns the contract with every scale cut to the largest that golden rows allow."""
+    pairs = zip(contract.targets, largest_scales(contract, golden), strict=True)
+    targets = tuple(target.model_copy(update={"scale": min(target.scale, largest)}) for target, largest in pairs)
+    return contract.model_copy(update={"targets": targets})
+
+
+def _check_scales(contract: Contract, golden: Golden, version_dir: Path) -> None:
+    """Checks that no scale makes any forecast agree with any other."""
+    for target, largest in zip(contract.targets, largest_scales(contract, golden), strict=True):
+        if target.scale > largest:
+            problem = (
+                f"the scale of {target.name} is {target.scale:.3g}, more than {MAX_SCALE_RATIO} times its largest "
+                f"golden number, {largest / MAX_SCALE_RATIO:.3g}"
+            )
+            raise ArtifactError(version_dir / MANIFEST_FILE, problem)
 
 
 def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> float:

@@ -137,6 +137,15 @@ def promise_other_shapes(version_dir: Path) -> Path:
     return version_dir / GOLDEN_FILE
 
 
+def void_the_proof(version_dir: Path) -> Path:
+    """Makes any forecast agree with any other: what is recorded is wrong, and the scale makes it right."""
+    change_golden_rows(version_dir)
+    contract = contract_of()
+    targets = tuple(target.model_copy(update={"scale": 1e300}) for target in contract.targets)
+    publish(version_dir, contract.model_copy(update={"targets": targets}))
+    return version_dir / MANIFEST_FILE
+
+
 def forget_golden_rows(version_dir: Path) -> Path:
     path = version_dir / GOLDEN_FILE
     path.unlink()
@@ -154,6 +163,7 @@ def forget_golden_rows(version_dir: Path) -> Path:
         change_golden_rows,
         record_wrong_golden_rows,
         promise_other_shapes,
+        void_the_proof,
         forget_golden_rows,
     ],
 )

@@ -26,8 +26,9 @@ from app.version.golden import (
     deviation,
     probe_windows,
     training_ranges,
+    with_allowed_scales,
 )
-from app.version.manifest import Feature
+from app.version.manifest import Contract, Feature, Target
 from tests.versions import contract_of, some_windows
 
 
@@ -229,6 +230,49 @@ def test_any_damage_to_an_archive_is_an_error_or_goes_unseen(data: st.DataObject
         path.write_bytes(content)
         with suppress(ArtifactError):
             Golden.load(version_dir, CONTRACT)
+
+
+def with_scale(contract: Contract, scale: float) -> Contract:
+    targets = tuple(target.model_copy(update={"scale": scale}) for target in contract.targets)
+    return contract.model_copy(update={"targets": targets})
+
+
+@pytest.mark.parametrize(
+    ("largest_window", "largest_forecast", "largest_scale"),
+    [(0, 3, 3000), (0, -3, 3000), (7, 3, 7000), (-7, 3, 7000), (0, 0, 1000), (0, 1e-30, 1e-27)],
+)
+def test_a_scale_is_no_larger_than_the_numbers_of_its_target_allow(
+    largest_window: float, largest_forecast: float, largest_scale: float, tmp_path: Path
+) -> None:
+    windows = np.zeros((2, *CONTRACT.window_shape), np.float32)
+    windows[1, 2, 0] = largest_window  # of the feature that is the target too
+    windows[:, :, 1] = 1e6
+    Golden(windows, forecasts_of(0, largest_forecast)).save(tmp_path)
+    Golden.load(tmp_path, with_scale(CONTRACT, 0.99 * largest_scale))
+    with pytest.raises(
+        ArtifactError, match=r"manifest\.json: the scale of load is .*, more than 1000 times its largest"
+    ):
+        Golden.load(tmp_path, with_scale(CONTRACT, 1.01 * largest_scale))
+
+
+def test_a_target_that_is_no_feature_is_measured_by_its_forecasts_alone(tmp_path: Path) -> None:
+    contract = CONTRACT.model_copy(update={"targets": (Target(name="other", scale=1001),)})
+    Golden(1e6 * WINDOWS, forecasts_of(1, 0)).save(tmp_path)
+    with pytest.raises(ArtifactError, match="the scale of other is 1e"):
+        Golden.load(tmp_path, contract)
+
+
+finite = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
+@given(st.lists(finite, min_size=8, max_size=8), finite, st.floats(1e-300, 1e300))
+def test_a_scale_that_training_cuts_is_always_taken(numbers: list[float], forecast: float, scale: float) -> None:
+    golden = Golden(np.array(numbers, np.float32).reshape(1, *CONTRACT.window_shape), forecasts_of(forecast))
+    cut = with_allowed_scales(with_scale(CONTRACT, scale), golden)
+    with TemporaryDirectory() as folder:
+        golden.save(Path(folder))
+        Golden.load(Path(folder), cut)
+    assert cut.target_scales[0] <= scale
 
 
 def test_pickled_golden_rows_are_never_run(tmp_path: Path) -> None:
