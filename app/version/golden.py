@@ -1,16 +1,22 @@
 """Golden rows: windows and forecasts recorded at export, and the measure of agreement between two forecasts."""
 
+import os
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from app.arrays import Array
 from app.errors import ArtifactError
-from app.version.manifest import Contract
+from app.version.files import open_file, readable
+from app.version.manifest import MANIFEST_FILE, Contract
 
 GOLDEN_FILE = "assets.extra/golden.npz"
 
@@ -20,10 +26,40 @@ TOLERANCE = 1e-5
 ROUNDING_STEPS = 4
 """Rounding steps of the float32 forecast that are allowed in addition, for targets far from zero."""
 
+MAX_SCALE_RATIO = 1000
+"""Largest scale of a target, in units of the largest golden number of the target.
+
+The scale is a standard deviation in training, which golden rows do not show: a target that nothing in the windows tells
+may be forecast by its mean, near zero. So the ratio is generous. It still keeps the tolerance within a hundredth of
+the numbers that are compared. Training writes no scale beyond it.
+"""
+
 PARITY_BATCHES = (1, 7, 64)
 """Batch sizes at which a model's forms, in memory, exported and fused, must agree."""
 
 PROBE_SEED = 2026
+
+MAX_GOLDEN_ROWS = 64
+"""Most golden rows. Training records 16, and each is computed twice before a version serves."""
+MAX_ARRAY_BYTES = 2**27
+"""Most bytes of golden windows, and again of golden forecasts: 16 of the largest that a contract may have."""
+MAX_NPY_HEADER_BYTES = 256
+NPY_HEADER = re.compile(
+    rb"\x93NUMPY\x01\0..\{'descr': '<f4', 'fortran_order': (False|True), 'shape': \((\d+), (\d+), (\d+)\), \} *\n",
+    re.DOTALL,
+)
+"""The start of a `.npy` file of float32 numbers with three axes."""
+
+ARCHIVE_END = struct.Struct("<4s8xI4xH")
+"""The last bytes of an archive without a comment: a mark, the bytes of its directory, the bytes of the comment."""
+ARCHIVE_END_MARK, LARGE_ARCHIVE_MARK = b"PK\5\6", b"PK\6\7"
+LARGE_ARCHIVE_BYTES = 20
+"""Bytes in front of the end of an archive that needs 64 bits."""
+MAX_DIRECTORY_BYTES = 1024
+"""Most bytes of an archive's directory. Two entries take 150."""
+
+DAMAGE = (EOFError, OSError, OverflowError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
+"""What the standard library raises if a file is no archive, or a damaged archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +77,108 @@ class Golden:
             np.savez(file, windows=self.windows, forecasts=self.forecasts)
 
     @classmethod
-    def load(cls, version_dir: Path) -> "Golden":
+    def load(cls, version_dir: Path, contract: Contract) -> "Golden":
         """Reads the rows of a version as plain data: nothing in the file is run.
 
+        No more is inflated than `MAX_GOLDEN_ROWS` rows of the contract take, whatever the file says of itself.
+
+        Args:
+            version_dir: The version's folder.
+            contract: Its contract.
+
         Raises:
-            ArtifactError: The file is missing or does not hold golden rows.
+            ArtifactError: The file is missing or does not hold golden rows of the contract, or the contract has a
+                scale beyond what the rows allow.
         """
         path = version_dir / GOLDEN_FILE
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as rows:
-                return cls(np.asarray(rows["windows"], np.float32), np.asarray(rows["forecasts"], np.float32))
-        except FileNotFoundError:
-            raise ArtifactError(path, "the golden rows are missing") from None
-        except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
-            raise ArtifactError(path, "does not hold golden rows") from None
+        with readable(path, "the golden rows are missing"):
+            file = open_file(path)
+        with file:
+            try:
+                golden = cls(*_read_arrays(file, contract))
+            except DAMAGE as error:
+                raise ArtifactError(path, "does not hold golden rows") from error
+        if not (len(golden.windows) == len(golden.forecasts) and np.isfinite(golden.windows).all()):
+            raise ArtifactError(path, "the golden rows are not a finite window for each forecast")
+        _check_scales(contract, golden, version_dir)
+        return golden
+
+
+def _read_arrays(file: BinaryIO, contract: Contract) -> tuple[Array, Array]:
+    _check_directory(file)
+    with zipfile.ZipFile(file) as archive:
+        if sorted(archive.namelist()) != ["forecasts.npy", "windows.npy"]:
+            raise ValueError("other members")
+        return (
+            _read_array(archive, "windows.npy", contract.window_shape),
+            _read_array(archive, "forecasts.npy", contract.forecast_shape),
+        )
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Checks that an archive's directory is small: `zipfile` reads it whole, and makes an object of every entry."""
+    end_bytes = LARGE_ARCHIVE_BYTES + ARCHIVE_END.size
+    file.seek(max(0, file.seek(0, os.SEEK_END) - end_bytes))
+    tail = file.read(end_bytes)
+    mark, directory_bytes, comment_bytes = ARCHIVE_END.unpack(tail[-ARCHIVE_END.size :])
+    if mark != ARCHIVE_END_MARK or comment_bytes or directory_bytes > MAX_DIRECTORY_BYTES:
+        raise ValueError("no archive of ours")
+    if tail.startswith(LARGE_ARCHIVE_MARK):
+        raise ValueError("an archive that has a second directory")
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, row_shape: tuple[int, int]) -> Array:
+    """Reads an array of rows: (batch, steps, features) or (batch, horizon, targets)."""
+    member = archive.getinfo(name)
+    row_bytes = 4 * prod(row_shape)
+    max_rows = min(MAX_GOLDEN_ROWS, MAX_ARRAY_BYTES // row_bytes)
+    if member.file_size > MAX_NPY_HEADER_BYTES + max_rows * row_bytes:
+        raise ValueError("too many rows")
+    if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:  # others inflate without a bound
+        raise ValueError("compressed otherwise")
+    with archive.open(member) as file:
+        content = file.read(member.file_size + 1)
+    header = NPY_HEADER.match(content)
+    if header is None:
+        raise ValueError("not an array of float32 with three axes")
+    shape = tuple(map(int, header.groups()[1:]))
+    if shape[1:] != row_shape or not 0 < shape[0] <= max_rows or len(content) != header.end() + shape[0] * row_bytes:
+        raise ValueError("other shapes than the contract's")
+    numbers = np.frombuffer(content, "<f4", offset=header.end())
+    return np.ascontiguousarray(numbers.reshape(shape, order="F" if header[1] == b"True" else "C"), np.float32)
+
+
+def largest_scales(contract: Contract, golden: Golden) -> list[float]:
+    """Returns the largest scale that golden rows allow each target.
+
+    The numbers of a target are its forecasts and, if it is a feature too, its values in the windows. Where all of them
+    are zero, they count as 1.
+    """
+    features = contract.feature_names
+    sizes = []
+    for number, target in enumerate(contract.targets):
+        forecasts = golden.forecasts[:, :, number]
+        known = golden.windows[:, :, features.index(target.name)] if target.name in features else forecasts
+        sizes.append(max(float(np.abs(forecasts).max()), float(np.abs(known).max())) or 1.0)
+    return [MAX_SCALE_RATIO * size for size in sizes]
+
+
+def with_allowed_scales(contract: Contract, golden: Golden) -> Contract:
+    """Returns the contract with every scale cut to the largest that golden rows allow."""
+    pairs = zip(contract.targets, largest_scales(contract, golden), strict=True)
+    targets = tuple(target.model_copy(update={"scale": min(target.scale, largest)}) for target, largest in pairs)
+    return contract.model_copy(update={"targets": targets})
+
+
+def _check_scales(contract: Contract, golden: Golden, version_dir: Path) -> None:
+    """Checks that no scale makes any forecast agree with any other."""
+    for target, largest in zip(contract.targets, largest_scales(contract, golden), strict=True):
+        if target.scale > largest:
+            problem = (
+                f"the scale of {target.name} is {target.scale:.3g}, more than {MAX_SCALE_RATIO} times its largest "
+                f"golden number, {largest / MAX_SCALE_RATIO:.3g}"
+            )
+            raise ArtifactError(version_dir / MANIFEST_FILE, problem)
 
 
 def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> float:
@@ -107,5 +231,7 @@ def probe_windows(contract: Contract, count: int) -> Array:
         Shape (count, steps, features), raw units.
     """
     minima, maxima = training_ranges(contract)
-    share = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (count, *contract.window_shape))
-    return np.asarray(minima + share * (maxima - minima), np.float32)
+    windows = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (count, *contract.window_shape))
+    windows *= maxima - minima  # in place: the windows may be large
+    windows += minima
+    return windows.astype(np.float32)

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from app.serving.repository import LOAD_ATTEMPTS, Repository
 from app.settings import Settings
 from app.telemetry.metrics import VERSION_STATE
 from app.version import folders
-from app.version.manifest import MANIFEST_FILE, Contract
+from app.version.golden import GOLDEN_FILE
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract
 from tests.app.version.test_folders import flip, promise_other_shapes, record_wrong_golden_rows
 from tests.logs import captured_logs
+from tests.pipes import pipe
 from tests.versions import add_twin, make_version
 
 
@@ -202,6 +205,38 @@ def test_a_broken_version_disturbs_nothing_and_is_tried_a_few_times(shelf: Shelf
     reason = shelf.repository.statuses.failures()["default/2"]
     assert "does not reproduce the golden rows" in reason
     assert str(shelf.models_dir) not in reason
+
+
+@pytest.mark.parametrize("part", [TWIN_FILE, GOLDEN_FILE, MANIFEST_FILE, "saved_model.pb", "variables/variables.index"])
+def test_a_version_with_a_pipe_in_the_place_of_a_file_keeps_no_other_from_serving(part: str, shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (folder / part).unlink()
+    with pipe(folder / part):
+        shelf.repository.refresh()
+        assert shelf.serving() == [1]
+        assert f"default/2/{part}: is not a file" in shelf.repository.statuses.failures()["default/2"]
+        shelf.put(3)
+        shelf.repository.refresh()
+        assert shelf.serving() == [3]
+
+
+def test_a_foreign_version_with_a_pipe_among_its_files_keeps_no_other_from_serving(shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (folder / MANIFEST_FILE).unlink()
+    shutil.rmtree(folder / "assets.extra")
+    (folder / "debug").mkdir()
+    with pipe(folder / "debug" / "saved_model_debug_info.pb"):  # TensorFlow reads it if it is there
+        shelf.put(3)
+        shelf.decide("[default]\nlatest = 2\n")
+    assert shelf.serving() == [1, 3]
+    assert "saved_model_debug_info.pb: is not a file" in shelf.repository.statuses.failures()["default/2"]
+
+
+def test_a_start_with_a_pipe_in_the_place_of_a_file_serves_the_version_before(shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (folder / "saved_model.pb").unlink()
+    with pipe(folder / "saved_model.pb"):
+        assert repository_loads(shelf)
 
 
 def test_a_version_that_was_mended_is_tried_again(shelf: Shelf) -> None:
@@ -436,14 +471,14 @@ def test_trouble_with_one_model_is_no_trouble_for_others(shelf: Shelf, monkeypat
 
 def test_a_folder_that_nobody_may_look_into_waits(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shelf.put(2)
-    walk = Path.rglob
+    scan = os.scandir
 
-    def refuse(path: Path, pattern: str) -> Iterator[Path]:
-        if path == folder:
+    def refuse(path: str | Path) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+        if Path(path) == folder:
             raise PermissionError(13, "Permission denied")
-        return walk(path, pattern)
+        return scan(os.fspath(path))
 
-    monkeypatch.setattr(Path, "rglob", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     shelf.repository.refresh()
     assert shelf.serving() == [1]
     assert "cannot be read (Permission denied)" in shelf.repository.statuses.failures()["default/2"]
