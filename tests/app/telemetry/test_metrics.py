@@ -318,6 +318,8 @@ def test_these_are_the_metrics(client: httpx.Client) -> None:
         "loads": ("counter", {"model"}),
         "load_seconds": ("histogram", {"model"}),
         "ready": ("gauge", set()),
+        "connections": ("gauge", set()),
+        "connections_refused": ("counter", set()),
         "build_info": ("gauge", {"version", "python", "onnxruntime", "tensorflow"}),
     }
 
