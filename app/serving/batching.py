@@ -16,9 +16,10 @@ import math
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -146,8 +147,9 @@ class Batcher:
         self._last_end = -math.inf
         self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
-        self._work: asyncio.Task[None] | None = None
-        """Computes batch after batch while jobs wait."""
+        self._is_working = False
+        """Whether a call is under way, or about to begin."""
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def queued_windows(self) -> int:
@@ -206,9 +208,9 @@ class Batcher:
         job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), stages, allow_nan=allow_nan)
         self._queue.append(job)
         self._queued_windows += job.size
-        if self._work is None:
-            self._work = loop.create_task(self._compute_all())
-            self._work.add_done_callback(self._end_work)
+        if not self._is_working:
+            self._is_working = True
+            loop.call_soon(self._work)
         self._watch(job)
         try:
             return await job.forecasts
@@ -218,15 +220,35 @@ class Batcher:
                 job.windows = NO_WINDOWS
             del job  # the traceback of an error would keep the job, and the job would keep the error
 
-    async def _compute_all(self) -> None:
-        while batch := self._take_batch():
-            await self._compute(batch)
-            await asyncio.sleep(0)  # answers leave and requests come in before the next call
-        self._work = None
-
-    def _end_work(self, work: asyncio.Task[None]) -> None:
-        if not work.cancelled() and (error := work.exception()) is not None:
+    def _work(self) -> None:
+        """Makes one call of the engine for what waits, or begins one in the engine's thread."""
+        try:
+            batch = self._take_batch()
+            if sum(job.size for job in batch) > self._limits.inline_windows:
+                self._go_on_after(self._compute_elsewhere(batch))
+            else:
+                self._compute_here(batch)
+        except Exception as error:  # noqa: BLE001 (whatever it is, somebody has to know)
             self._on_failure(error)
+
+    def _go_on(self) -> None:
+        """Works on if jobs wait. Answers leave and requests come in before the next call."""
+        self._is_working = bool(self._queue)
+        if self._is_working:
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _go_on_after(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._end_task)
+
+    def _end_task(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._on_failure(error)
+        else:
+            self._go_on()
 
     def _take_batch(self) -> list[Job]:
         """Takes the jobs that wait and are still wanted, up to the cap. A single job may be larger than the cap."""
@@ -247,18 +269,37 @@ class Batcher:
         job.is_queued = False
         self._queued_windows -= job.size
 
-    async def _compute(self, batch: list[Job]) -> None:
+    def _compute_here(self, batch: list[Job]) -> None:
+        """Computes on the event loop."""
         try:
-            computed = await self._call(batch)
-        except Exception:
-            log.warning("batch failed; computing it again window by window", requests=len(batch), exc_info=True)
-            for job in batch:
-                await self._compute_one_by_one(job)
+            computed = self._predict_wanted(batch)
+        except Exception as error:  # noqa: BLE001 (told there)
+            self._go_on_after(self._compute_again(batch, error))
         else:
-            if computed is not None:
-                self._note_pace(computed)
-                self._on_batch(computed.facts)
-                _share_out(computed)
+            self._finish(computed)
+            self._go_on()
+
+    async def _compute_elsewhere(self, batch: list[Job]) -> None:
+        """Computes in the engine's thread."""
+        try:
+            loop = asyncio.get_running_loop()
+            computed = await loop.run_in_executor(self._executor, self._predict_wanted, batch)
+        except Exception as error:  # noqa: BLE001 (told there)
+            await self._compute_again(batch, error)
+        else:
+            self._finish(computed)
+
+    async def _compute_again(self, batch: list[Job], error: Exception) -> None:
+        """Computes a batch that failed."""
+        log.warning("batch failed; computing it again window by window", requests=len(batch), exc_info=error)
+        for job in batch:
+            await self._compute_one_by_one(job)
+
+    def _finish(self, computed: Computed | None) -> None:
+        if computed is not None:
+            self._note_pace(computed)
+            self._on_batch(computed.facts)
+            _share_out(computed)
 
     def _note_pace(self, computed: Computed) -> None:
         """Fits the room in the queue to the engine's pace. The pace shows only where windows waited all the time."""
@@ -284,11 +325,6 @@ class Batcher:
         started = time.perf_counter()
         forecasts = [self._predict_all(job.windows[place : place + 1]) for place in range(job.size)]
         return Computed([job], np.concatenate(forecasts), started, time.perf_counter())
-
-    async def _call(self, batch: list[Job]) -> Computed | None:
-        if sum(job.size for job in batch) <= self._limits.inline_windows:
-            return self._predict_wanted(batch)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict_wanted, batch)
 
     def _predict_wanted(self, batch: list[Job]) -> Computed | None:
         """Computes the jobs that are still wanted: callers may have left while the engine's thread was busy."""
