@@ -20,7 +20,6 @@ from app.serving.batching import Batcher, Limits
 from app.serving.catalogue import Catalogue
 from app.serving.loading import LoadedVersion, LoadVersion, loader_of
 from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
-from app.serving.policies import Policy
 from app.serving.repository import Repository
 from app.settings import Settings
 from app.telemetry.journal import Journal
@@ -142,17 +141,6 @@ class Service:
         """Looks at policies and folders, and returns when all that is new is loaded; see `Repository.refresh`."""
         look = partial(self.repository.refresh, at_once=at_once)
         await asyncio.get_running_loop().run_in_executor(self._loader, look)
-
-    async def change_policy(self, name: str, edit: Callable[[Policy], Policy]) -> None:
-        """Changes a model's policy, and returns when the policy is followed as far as possible.
-
-        A version that takes longer to load than a request may take is not waited for. See `PolicyFile.change`.
-
-        Raises:
-            ArtifactError: The policies cannot be written. Nothing has changed.
-        """
-        await asyncio.to_thread(self.repository.policies.change, name, edit)
-        await self.look_now()
 
     async def look_now(self) -> None:
         """Follows policies and folders at once, and waits for the end as long as a request may take."""

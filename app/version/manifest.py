@@ -1,7 +1,7 @@
 """What a model version says about itself: its contract, where it comes from, how well it did, and its checksums.
 
 `training` writes a `Manifest` as the last file of a version. The service trusts a version only if its files match the
-manifest. Nothing here needs TensorFlow or FastAPI.
+manifest. Nothing here needs TensorFlow or FastAPI. One file because a manifest is one record.
 """
 
 import hashlib
