@@ -25,11 +25,17 @@ Header = tuple[bytes, bytes]
 
 
 def by_name(headers: Sequence[Header]) -> dict[bytes, bytes]:
-    """Returns headers by name; a name that comes several times has its values as one list (RFC 9110, section 5.3)."""
+    """Returns headers by name; a name that comes several times has its values as one list (RFC 9110, section 5.3).
+
+    Goes through the headers twice at most: another server than ours may let thousands of them through.
+    """
     named = dict(headers)
-    if len(named) < len(headers):
-        named = {name: b", ".join(value for other, value in headers if other == name) for name in named}
-    return named
+    if len(named) == len(headers):
+        return named
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(all_of_name) for name, all_of_name in values.items()}
 
 
 class Request:
