@@ -21,6 +21,12 @@ NUMBER_BYTES = 64
 OTHER_BYTES = 64 * 1024
 """Room for the rest of a body."""
 
+MAX_STREAMS = 256
+"""Most streams in an encoded body. Gzip may come as several streams (RFC 1952, section 2.2), even as empty ones."""
+
+PIECE_BYTES = 64 * 1024
+"""How much of an encoded body is inflated in one call."""
+
 HEADER_VALUES = 256
 """How many values of a header are remembered with their meaning."""
 
@@ -129,7 +135,7 @@ def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> byte
 
     Raises:
         UnsupportedEncoding: The body has another encoding.
-        MalformedBody: The body does not have the encoding that the headers declare.
+        MalformedBody: The body does not have the encoding that the headers declare, or has it too many times.
         BodyTooLarge: The inflated body has more than `max_bytes`.
     """
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
@@ -138,22 +144,31 @@ def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> byte
     window_bits = WINDOW_BITS.get(encoding)
     if window_bits is None:
         raise UnsupportedEncoding
+    return _inflate(encoding.decode(), window_bits, body, max_bytes) if body else body
+
+
+def _inflate(encoding: str, window_bits: int, body: bytes, max_bytes: int) -> bytes:
+    """Undoes an encoding, piece by piece: zlib copies what follows a stream once for every stream."""
     pieces: list[bytes] = []
     size = 0
-    while body:  # gzip may come as several streams (RFC 1952, section 2.2)
+    rest = memoryview(body)
+    for _ in range(MAX_STREAMS):
         inflater = zlib.decompressobj(window_bits)
-        try:
-            piece = inflater.decompress(body, max_bytes - size + 1)
-        except zlib.error:
-            raise MalformedBody(f"{encoding.decode()}, although its Content-Encoding says so") from None
-        size += len(piece)
-        if size > max_bytes:
-            raise BodyTooLarge(max_bytes, "inflated body")
-        if not inflater.eof:
-            raise MalformedBody(f"complete: its {encoding.decode()} data ends too early")
-        pieces.append(piece)
-        body = inflater.unused_data
-    return b"".join(pieces)
+        while not inflater.eof:
+            if not rest:
+                raise MalformedBody(f"complete: its {encoding} data ends too early")
+            piece = rest[:PIECE_BYTES]
+            try:
+                pieces.append(inflater.decompress(piece, max_bytes - size + 1))
+            except zlib.error:
+                raise MalformedBody(f"{encoding}, although its Content-Encoding says so") from None
+            size += len(pieces[-1])
+            if size > max_bytes:
+                raise BodyTooLarge(max_bytes, "inflated body")
+            rest = rest[len(piece) - len(inflater.unused_data) :]
+        if not rest:
+            return b"".join(pieces)
+    raise MalformedBody(f"{encoding} of at most {MAX_STREAMS} streams")
 
 
 async def read_body(

@@ -4,15 +4,18 @@ import asyncio
 import gzip
 import socket
 import zlib
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from app.api.body import declared_type, inflatable_bytes, inflate, read_body
+from app.api.body import PIECE_BYTES, declared_type, inflatable_bytes, inflate, read_body
 from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
 from app.settings import Settings
 from tests.app.in_process import Application
@@ -171,6 +174,15 @@ def test_an_encoded_body_is_read_as_it_was(encoding: bytes | None, encoded: byte
     assert inflate(headers, encoded, len(PLAIN)) == PLAIN
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+def test_streams_of_any_size_are_read_one_after_another(compress: Callable[[bytes], bytes]) -> None:
+    noise = np.random.default_rng(0).bytes(3 * PIECE_BYTES)
+    cuts = [0, 0, 1, PIECE_BYTES - 40, PIECE_BYTES, 2 * PIECE_BYTES + 1, len(noise)]
+    encoded = b"".join(compress(noise[start:end]) for start, end in pairwise(cuts))
+    encoding = b"gzip" if compress is gzip.compress else b"deflate"
+    assert inflate({b"content-encoding": encoding}, encoded, len(noise)) == noise
+
+
 @pytest.mark.parametrize("encoding", [b"br", b"gzip, deflate", b"identity, identity", b"zstd"])
 def test_other_encodings_are_refused(encoding: bytes) -> None:
     with pytest.raises(UnsupportedEncoding):
@@ -204,6 +216,26 @@ def test_whatever_comes_encoded_is_read_or_refused(content: bytes, garbled: byte
         except (MalformedBody, BodyTooLarge):
             inflated = b""
         assert len(inflated) <= 1000
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
+def test_a_body_of_thousands_of_streams_is_refused_after_the_first_ones(
+    encoding: bytes, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every stream costs a call, and a copy of what follows: a body of empty ones once took minutes."""
+
+    def count(window_bits: int) -> Any:
+        streams.append(window_bits)
+        return inflater_of(window_bits)
+
+    streams: list[int] = []
+    inflater_of = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", count)
+    assert inflate({b"content-encoding": encoding}, compress(b"") * 255 + compress(PLAIN), 1000) == PLAIN
+    streams.clear()
+    with pytest.raises(MalformedBody, match="of at most 256 streams"):
+        inflate({b"content-encoding": encoding}, compress(b"") * 50_000, 1000)
+    assert len(streams) == 256
 
 
 @pytest.mark.parametrize("streams", [1, 2, 100])
