@@ -9,8 +9,9 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── MethodNotAllowed      405 the path takes another method
 ├── BodyTimeout           408 the body did not arrive in time
 ├── Conflict              409 the change does not fit what serves
-├── BodyTooLarge          413 the body has more bytes than the service takes
+├── BodyTooLarge          413 the body has more bytes than the service takes, or than the largest request has
 ├── BatchTooLarge         413 the request has more windows than the service takes
+├── TooManyValues         413 the body has more values than the largest request
 ├── UnsupportedMediaType  415 the declared type of the body is neither plain JSON nor npy
 ├── UnsupportedEncoding   415 the service does not read this encoding of a body
 ├── InvalidRequest        422 the body or the query breaks the contract, and `errors` says where
@@ -165,18 +166,24 @@ class Conflict(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """The body has more bytes than the service takes.
+    """The body has more bytes than the service takes, or than the largest request has.
 
     Args:
         limit_bytes: Most bytes taken.
         what: What is too large, in words.
+        takes: What the largest request asks for, in words; None where the service takes no larger body at all.
     """
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     title = "Body too large"
 
-    def __init__(self, limit_bytes: int, what: str = "body") -> None:
-        super().__init__(f"The {what} is larger than the {limit_bytes} bytes this service takes; send fewer windows.")
+    def __init__(self, limit_bytes: int, what: str = "body", takes: str | None = None) -> None:
+        limit = (
+            f"{limit_bytes} bytes this service takes; send fewer windows"
+            if takes is None
+            else f"{limit_bytes} bytes of the largest request here: {takes}"
+        )
+        super().__init__(f"The {what} is larger than the {limit}.")
 
 
 class BatchTooLarge(ServiceError):
@@ -187,6 +194,20 @@ class BatchTooLarge(ServiceError):
 
     def __init__(self, windows: int, limit_windows: int) -> None:
         super().__init__(f"The batch has {windows} windows; this service takes at most {limit_windows} in one request.")
+
+
+class TooManyValues(ServiceError):
+    """The body has more values than the largest request.
+
+    Args:
+        takes: What the largest request asks for, in words.
+    """
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "Too many values"
+
+    def __init__(self, takes: str) -> None:
+        super().__init__(f"The body has more values than the largest request here: {takes}.")
 
 
 class UnsupportedMediaType(ServiceError):

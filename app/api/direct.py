@@ -14,12 +14,12 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.body import read_body
+from app.api.body import BodyLimit, content_encoding, inflate, read_body
 from app.exchange import Exchange
+from app.payloads.sizes import FindLargest
 from app.process.lifecycle import Lifecycle
 from app.process.protocol import BODY_IS_HERE
 from app.serving.service import Service
-from app.settings import Settings
 
 Header = tuple[bytes, bytes]
 
@@ -46,33 +46,45 @@ class Request:
         receive: The request's ASGI `receive`.
         exchange: What becomes of the request.
         headers: The request's headers `by_name`.
-        settings: The service's settings, which bound the body.
+        service: The service, which bounds the body.
 
     Attributes:
         body: The whole body, once it is read.
     """
 
-    __slots__ = ("_settings", "body", "exchange", "headers", "receive", "scope")
+    __slots__ = ("_service", "body", "exchange", "headers", "receive", "scope")
 
     def __init__(
-        self, scope: Scope, receive: Receive, exchange: Exchange, headers: Mapping[bytes, bytes], settings: Settings
+        self, scope: Scope, receive: Receive, exchange: Exchange, headers: Mapping[bytes, bytes], service: Service
     ) -> None:
         self.scope = scope
         self.exchange = exchange
         self.headers = headers
         self.body = b""
         self.receive = receive
-        self._settings = settings
+        self._service = service
 
-    async def read(self) -> None:
-        """Reads the whole body; see `read_body`."""
+    async def read(self, largest: FindLargest) -> None:
+        """Reads the whole body, and undoes its encoding; see `read_body` and `inflate`.
+
+        Args:
+            largest: Works out the largest request. A larger body is refused.
+        """
+        settings = self._service.settings
+        limit = BodyLimit(settings.max_body_bytes, largest)
+        encoding = content_encoding(self.headers)
         self.body = await read_body(
             self.headers,
             self.receive,
-            max_bytes=self._settings.max_body_bytes,
-            timeout_seconds=self._settings.receive_timeout_seconds,
+            limit,
+            settings.receive_timeout_seconds,
             is_here=BODY_IS_HERE in (self.scope.get("extensions") or ()),
         )
+        if encoding is not None and self.body:
+            inflated = inflate(encoding, self.body, limit.max_bytes)
+            if inflated is None:
+                raise limit.error("inflated body")
+            self.body = inflated
 
 
 @dataclass(slots=True)

@@ -11,11 +11,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from app.arrays import Array
 from app.errors import DeadlinePassed
 from app.exchange import Exchange, Stage
+from app.payloads.sizes import FindLargest, Largest
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.service import Service
 
@@ -30,8 +32,12 @@ class Asked(Protocol):
     def exchange(self) -> Exchange:
         """What becomes of the request."""
 
-    async def read(self) -> None:
-        """Waits until the whole request is here. Does nothing where a request comes as a whole."""
+    async def read(self, largest: FindLargest) -> None:
+        """Waits until the whole request is here. Does nothing where a request comes as a whole.
+
+        Args:
+            largest: Works out the largest request. A larger one is refused, before it comes where possible.
+        """
 
 
 AskedT = TypeVar("AskedT", bound=Asked)
@@ -65,6 +71,10 @@ class Dialect(ABC, Generic[AskedT, ContextT, AnswerT]):
 
     def check(self, asked: AskedT, served: ServedVersion) -> None:
         """Checks what the head of the request says of its body. By default there is nothing to check."""
+
+    @abstractmethod
+    def largest(self, asked: AskedT, served: ServedVersion) -> Largest:
+        """Works out the largest request to a version, in the form that the request declares."""
 
     @abstractmethod
     def decode(self, asked: AskedT, served: ServedVersion) -> Decoded[ContextT]:
@@ -101,7 +111,7 @@ class Forecasting:
         exchange.answered_by = served.name, served.version
         dialect.check(asked, served)
         served.batcher.check_room()
-        await asked.read()
+        await asked.read(partial(dialect.largest, asked, served))
         started = time.perf_counter()
         decoded = dialect.decode(asked, served)
         exchange.complete(Stage.DECODE, started)

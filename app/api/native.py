@@ -15,6 +15,7 @@ from app.api.problems import invalid_query
 from app.arrays import Array
 from app.errors import InvalidRequest, LocatedError, MethodNotAllowed
 from app.payloads import native, npy
+from app.payloads.sizes import Largest
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.policies import LABEL_PATTERN
 from app.version.manifest import NAME_PATTERN, Contract
@@ -82,6 +83,11 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
             raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
         declared_type(asked.headers)
 
+    def largest(self, asked: Request, served: ServedVersion) -> Largest:
+        """Works out the largest array, or the largest JSON body."""
+        is_npy = declared_type(asked.headers) is MediaType.NPY
+        return (self._largest_npy if is_npy else self._largest_json)(served.contract)
+
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[MediaType]:
         """Reads the windows out of a JSON or npy body."""
         read = self._read_npy if declared_type(asked.headers) is MediaType.NPY else self._read_json
@@ -96,6 +102,14 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
             targets = served.contract.target_names
             body = native.write_answer(served.name, served.version, targets, self.answer_field, part)
         return Answer(body, [(b"content-type", context.value)])
+
+    @abstractmethod
+    def _largest_json(self, contract: Contract) -> Largest:
+        """Returns the largest JSON body."""
+
+    @abstractmethod
+    def _largest_npy(self, contract: Contract) -> Largest:
+        """Returns the largest npy body."""
 
     @abstractmethod
     def _read_json(self, body: bytes, contract: Contract) -> Array:
@@ -119,6 +133,12 @@ class Predict(PredictionRoute):
     answer_model = native.ForecastResponse
     answer_field = b"prediction"
 
+    def _largest_json(self, contract: Contract) -> Largest:
+        return native.largest_window(contract)
+
+    def _largest_npy(self, contract: Contract) -> Largest:
+        return npy.largest(contract, 1)
+
     def _read_json(self, body: bytes, contract: Contract) -> Array:
         return native.read_window(body, contract)
 
@@ -138,6 +158,12 @@ class PredictBatch(PredictionRoute):
     body_model = native.BatchRequest
     answer_model = native.BatchResponse
     answer_field = b"predictions"
+
+    def _largest_json(self, contract: Contract) -> Largest:
+        return native.largest_batch(contract, self._max_windows)
+
+    def _largest_npy(self, contract: Contract) -> Largest:
+        return npy.largest(contract, self._max_windows)
 
     def _read_json(self, body: bytes, contract: Contract) -> Array:
         return native.read_windows(body, contract, self._max_windows)

@@ -27,13 +27,13 @@ from urllib.parse import unquote
 
 import orjson
 
-from app.api.body import inflatable_bytes, inflate
 from app.api.direct import Answer, Header, Request, raw_route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.arrays import Array
 from app.errors import InvalidArgument, NoSuchServable, Unimplemented
 from app.payloads.names import quoted
+from app.payloads.sizes import Largest
 from app.payloads.tfserving.document import Orientation
 from app.payloads.tfserving.reading import BodyReader
 from app.payloads.tfserving.writing import write_answer
@@ -178,13 +178,20 @@ class PredictDialect(Dialect[Request, Orientation, Answer]):
         """Finds the version that the path names."""
         return _select(self._target, catalogue)
 
+    def largest(self, _: Request, served: ServedVersion) -> Largest:
+        """Works out the largest body, which has rows."""
+        return self._reader(served).largest()
+
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[Orientation]:
         """Reads rows or columns."""
-        settings, inputs = self._settings, served.loaded.signature.inputs
-        reader = BodyReader(inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
-        body = inflate(asked.headers, asked.body, inflatable_bytes(settings, inputs.window_numbers))
-        orientation, windows = reader.read(body)
-        return Decoded(windows, context=orientation, allow_nan=settings.allow_nan)
+        return self._decoded(*self._reader(served).read(asked.body))
+
+    def _reader(self, served: ServedVersion) -> BodyReader:
+        inputs, settings = served.loaded.signature.inputs, self._settings
+        return BodyReader(inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
+
+    def _decoded(self, orientation: Orientation, windows: Array) -> Decoded[Orientation]:
+        return Decoded(windows, context=orientation, allow_nan=self._settings.allow_nan)
 
     def encode(self, served: ServedVersion, forecasts: Array, context: Orientation) -> Answer:
         """Writes rows for rows, and columns for columns."""

@@ -14,6 +14,7 @@ from app.api.forecasting import Decoded, Dialect, Forecasting, Gate
 from app.arrays import Array
 from app.errors import DeadlinePassed, InternalError, ModelNotReady, NotFound, ServiceError, TooManyRequests
 from app.exchange import Exchange, Stage, record
+from app.payloads.sizes import NO_WINDOWS, FindLargest, Largest
 from app.serving.catalogue import Catalogue, Miss, ServedVersion
 from app.serving.loading import LoadedVersion
 from app.serving.service import Service
@@ -32,7 +33,7 @@ class Call:
     message: dict[str, Any]
     exchange: Exchange = field(default_factory=lambda: Exchange("telegraph", path="forecast"))
 
-    async def read(self) -> None: ...
+    async def read(self, largest: FindLargest) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Telegraph(Dialect[Call, Sheet, list[tuple[int, float]]]):
             return catalogue.find(asked.message.get("model"))
         except Miss:
             raise NotFound from None
+
+    def largest(self, _: Call, __: ServedVersion) -> Largest:
+        return NO_WINDOWS
 
     def decode(self, asked: Call, _: ServedVersion) -> Decoded[Sheet]:
         windows = np.array([asked.message["rows"]], np.float32)

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,7 @@ def test_a_bad_query_parameter_is_pointed_at(query: str, pointer: str, client: h
     [
         ("/predict", MARK, 400, None),
         ("/predict", f'{{"{MARK}": 1}}', 422, ""),
-        ("/predict", "{" + ",".join(f'"{number}": 0' for number in range(20_000)) + "}", 422, ""),
+        ("/predict", "{" + ",".join(f'"{number}":0' for number in range(5_000)) + "}", 422, ""),
         ("/predict", f'{{"window": [[1, 0], [2, 0], [3, 0], [6, "{MARK}"]]}}', 422, "/window/3/1"),
         ("/predict/batch", f'{{"windows": [[[1, 0], [2, 0], [3, 0], [6, "{MARK}"]]]}}', 422, "/windows/0/3/1"),
     ],
@@ -136,9 +135,12 @@ def test_a_hostile_body_gets_a_bounded_problem(
 
 
 def test_twenty_thousand_mistakes_get_a_short_answer(client: httpx.Client) -> None:
-    for wrong, path in (([[MARK] * 5_000] * 4, "/predict"), ([[MARK] * 2_500] * 8, "/predict/batch")):
+    for wrong, path in (
+        ([[MARK, *[""] * 5_000]] * 4, "/predict"),
+        ([[MARK, *[""] * 2_500]] * 8, "/predict/batch"),
+    ):
         field = "window" if path == "/predict" else "windows"
-        answer = post(client, json.dumps({field: wrong}), path)
+        answer = post(client, orjson.dumps({field: wrong}), path)
         assert answer.status_code == 422
         assert 1 < len(problem_of(answer)["errors"]) <= 20
         assert MARK not in answer.text

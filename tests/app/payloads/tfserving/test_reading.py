@@ -103,7 +103,7 @@ def test_one_feature_has_brackets_of_its_own() -> None:
         ('{"ü": hunter2}'.encode(), PARSE_ERROR + "Invalid value. at offset: 7"),
         (b'{"inputs":' + b"9" * 5000 + b"}", PARSE_ERROR + "Number too big to be stored in double."),
         (b"\xff{}", PARSE_ERROR + "Invalid encoding, not UTF-8 at offset: 0"),
-        (b'{"a":' * 100_000, PARSE_ERROR + "nested too deeply"),
+        (b'{"a":' * 60_000, PARSE_ERROR + "nested too deeply"),
         (b"[1]", "JSON Value: (Array) Is not object"),
         (b"NaN", "JSON Value: (Number) Is not object"),
         ({}, "Missing 'inputs' or 'instances' key"),
