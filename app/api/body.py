@@ -15,6 +15,13 @@ from app.payloads.sizes import OTHER_BYTES, FindLargest, Largest
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """The `wbits` of zlib for each encoding. In HTTP, `deflate` is the format of RFC 1950 (RFC 9110, section 8.4.1.2)."""
 
+SMALL_BYTES = 64 * 1024
+"""The largest body that the event loop reads itself, whatever its form: in some 5 ms at most."""
+
+QUICK_BYTES = 2 * 1024 * 1024
+"""The largest body of the usual form that the event loop reads itself, in some 5 ms. All other bodies are read in the
+side thread. To go there and back costs less than to read them, but more than to read a small body."""
+
 MAX_STREAMS = 256
 """Most streams in an encoded body. Gzip may come as several streams (RFC 1952, section 2.2), even as empty ones."""
 

@@ -8,13 +8,14 @@ to the framework. A caller sees the same either way: the same headers, log lines
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.body import BodyLimit, content_encoding, inflate, read_body
+from app.api.body import SMALL_BYTES, BodyLimit, content_encoding, inflate, read_body
 from app.exchange import Exchange
 from app.payloads.sizes import FindLargest
 from app.process.lifecycle import Lifecycle
@@ -64,6 +65,11 @@ class Request:
         self.receive = receive
         self._service = service
 
+    @property
+    def size(self) -> int:
+        """How many bytes the body has."""
+        return len(self.body)
+
     async def read(self, largest: FindLargest) -> None:
         """Reads the whole body, and undoes its encoding; see `read_body` and `inflate`.
 
@@ -81,10 +87,17 @@ class Request:
             is_here=BODY_IS_HERE in (self.scope.get("extensions") or ()),
         )
         if encoding is not None and self.body:
-            inflated = inflate(encoding, self.body, limit.max_bytes)
-            if inflated is None:
-                raise limit.error("inflated body")
-            self.body = inflated
+            self.body = await self._inflated(encoding, limit)
+
+    async def _inflated(self, encoding: str, limit: BodyLimit) -> bytes:
+        """Returns the inflated body. Inflates what becomes large in the side thread."""
+        max_bytes = limit.max_bytes
+        inflated = inflate(encoding, self.body, min(SMALL_BYTES, max_bytes)) if self.size <= SMALL_BYTES else None
+        if inflated is None:
+            inflated = await self._service.side.run(partial(inflate, encoding, self.body, max_bytes), self.size)
+        if inflated is None:
+            raise limit.error("inflated body")
+        return inflated
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.body import MediaType, declared_type, wanted_type
+from app.api.body import QUICK_BYTES, SMALL_BYTES, MediaType, declared_type, wanted_type
 from app.api.dependencies import find
 from app.api.direct import Answer, Request
 from app.api.forecasting import Decoded, Dialect, Forecasting
@@ -88,6 +88,17 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         is_npy = declared_type(asked.headers) is MediaType.NPY
         return (self._largest_npy if is_npy else self._largest_json)(served.contract)
 
+    def decode_at_once(self, asked: Request, served: ServedVersion) -> Decoded[MediaType] | None:
+        """Reads a small body, an array, or JSON of the usual form."""
+        if asked.size <= SMALL_BYTES:
+            return self.decode(asked, served)
+        if asked.size > QUICK_BYTES:
+            return None
+        if declared_type(asked.headers) is MediaType.NPY:
+            return self.decode(asked, served)
+        windows = self._read_usual(asked.body, served.contract)
+        return None if windows is None else Decoded(windows, context=wanted_type(asked.headers))
+
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[MediaType]:
         """Reads the windows out of a JSON or npy body."""
         read = self._read_npy if declared_type(asked.headers) is MediaType.NPY else self._read_json
@@ -110,6 +121,10 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
     @abstractmethod
     def _largest_npy(self, contract: Contract) -> Largest:
         """Returns the largest npy body."""
+
+    @abstractmethod
+    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
+        """Returns the windows in a JSON body of the usual form."""
 
     @abstractmethod
     def _read_json(self, body: bytes, contract: Contract) -> Array:
@@ -139,6 +154,9 @@ class Predict(PredictionRoute):
     def _largest_npy(self, contract: Contract) -> Largest:
         return npy.largest(contract, 1)
 
+    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
+        return native.read_usual_window(body, contract)
+
     def _read_json(self, body: bytes, contract: Contract) -> Array:
         return native.read_window(body, contract)
 
@@ -164,6 +182,9 @@ class PredictBatch(PredictionRoute):
 
     def _largest_npy(self, contract: Contract) -> Largest:
         return npy.largest(contract, self._max_windows)
+
+    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
+        return native.read_usual_windows(body, contract, self._max_windows)
 
     def _read_json(self, body: bytes, contract: Contract) -> Array:
         return native.read_windows(body, contract, self._max_windows)

@@ -17,14 +17,14 @@ import orjson
 
 from app import __version__
 from app.api import schemas
-from app.api.body import deflate, wanted_encoding
+from app.api.body import QUICK_BYTES, SMALL_BYTES, deflate, wanted_encoding
 from app.api.dependencies import find
 from app.api.direct import Answer, Request, route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About
 from app.arrays import Array
 from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
-from app.payloads.open_inference.document import LENGTH_HEADER, parse_document
+from app.payloads.open_inference.document import LENGTH_HEADER, document_length, parse_document
 from app.payloads.open_inference.reading import InferRequest, InferRequestReader
 from app.payloads.open_inference.tensors import DATATYPE
 from app.payloads.open_inference.triton import PLATFORM, configured_tensors, statistics
@@ -124,6 +124,13 @@ class InferDialect(Dialect[Request, Wanted, Answer]):
     def largest(self, _: Request, served: ServedVersion) -> Largest:
         """Works out the largest body, which has all numbers in its document."""
         return self._reader(served).largest()
+
+    def decode_at_once(self, asked: Request, served: ServedVersion) -> Decoded[Wanted] | None:
+        """Reads a small body, or tensors as bytes behind a small document."""
+        length = asked.headers.get(DOCUMENT_LENGTH)
+        document_bytes = asked.size if length is None else document_length(length, asked.size)
+        is_quick = document_bytes <= SMALL_BYTES and asked.size <= QUICK_BYTES
+        return self.decode(asked, served) if is_quick else None
 
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[Wanted]:
         """Reads the tensors. What else the request asks for goes to the encoder."""

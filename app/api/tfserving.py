@@ -27,6 +27,7 @@ from urllib.parse import unquote
 
 import orjson
 
+from app.api.body import QUICK_BYTES, SMALL_BYTES
 from app.api.direct import Answer, Header, Request, raw_route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
@@ -181,6 +182,13 @@ class PredictDialect(Dialect[Request, Orientation, Answer]):
     def largest(self, _: Request, served: ServedVersion) -> Largest:
         """Works out the largest body, which has rows."""
         return self._reader(served).largest()
+
+    def decode_at_once(self, asked: Request, served: ServedVersion) -> Decoded[Orientation] | None:
+        """Reads a small body, or a body of the usual form."""
+        if asked.size <= SMALL_BYTES:
+            return self.decode(asked, served)
+        usual = self._reader(served).read_usual(asked.body) if asked.size <= QUICK_BYTES else None
+        return None if usual is None else self._decoded(*usual)
 
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[Orientation]:
         """Reads rows or columns."""

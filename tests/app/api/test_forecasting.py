@@ -33,6 +33,8 @@ class Call:
     message: dict[str, Any]
     exchange: Exchange = field(default_factory=lambda: Exchange("telegraph", path="forecast"))
 
+    size = 0
+
     async def read(self, largest: FindLargest) -> None: ...
 
 
