@@ -2,9 +2,7 @@
 
 import gzip
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from app.payloads.open_inference import reading as reading_of_v2
 from app.payloads.tfserving import reading as reading_of_v1
 from app.serving.side import SIDE_THREAD
 from tests.app.fakes import loader, version_folders
+from tests.app.held import HeldFunction, held, noted
 from tests.app.in_process import Application, application
 from tests.versions import contract_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -40,50 +39,6 @@ def service(models_dir: Path) -> Iterator[Application]:
     """The service, which takes large batches."""
     with application(models_dir.parent, max_batch_windows=1024) as running:
         yield running
-
-
-class HeldReader:
-    """A function that reads a body, which goes on when the test says so.
-
-    Attributes:
-        threads: The names of the threads that it ran in.
-        begun: Whether it has begun.
-    """
-
-    def __init__(self, read: Callable[..., Any]) -> None:
-        self._read = read
-        self._may_go_on = threading.Event()
-        self.begun = threading.Event()
-        self.threads: list[str] = []
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        self.threads.append(threading.current_thread().name)
-        self.begun.set()
-        assert self._may_go_on.wait(PATIENCE_SECONDS)
-        return self._read(*arguments, **named)
-
-    def release(self) -> None:
-        self._may_go_on.set()
-
-
-@contextmanager
-def held(module: Any, name: str) -> Iterator[HeldReader]:
-    """Holds a function of a module, at most to the end of the block."""
-    with pytest.MonkeyPatch.context() as patch:
-        reader = HeldReader(getattr(module, name))
-        patch.setattr(module, name, reader)
-        try:
-            yield reader
-        finally:
-            reader.release()
-
-
-@contextmanager
-def noted(module: Any, name: str) -> Iterator[list[str]]:
-    """The names of the threads in which a function of a module runs."""
-    with held(module, name) as reader:
-        reader.release()
-        yield reader.threads
 
 
 @dataclass(frozen=True)
@@ -158,7 +113,7 @@ def test_others_are_answered_while_a_body_is_inflated_that_becomes_large(service
         return reader(encoding, body, max_bytes) if max_bytes > SMALL_BYTES else inflate(encoding, body, max_bytes)
 
     with service.client() as client, pytest.MonkeyPatch.context() as patch:
-        reader = HeldReader(inflate)
+        reader = HeldFunction(inflate)
         patch.setattr(direct, "inflate", inflate_rest)
         reading = service.post(V1, content=large, headers=GZIP)
         assert reader.begun.wait(PATIENCE_SECONDS)
