@@ -1,6 +1,8 @@
 """The native prediction routes: forecasts for one window or many."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, ClassVar, Self
 from urllib.parse import parse_qsl
 
@@ -37,7 +39,59 @@ class Selection(BaseModel):
         return self
 
 
-DEFAULT_MODEL = Selection()
+MAX_PARAMETERS = 16
+"""More parameters than any query has."""
+
+KNOWN_QUERIES = 256
+"""How many different queries are remembered with their meaning."""
+
+MAX_QUERY_BYTES = 1024
+"""Longest query that is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query as it was read.
+
+    Attributes:
+        selection: Which model and version answer.
+        is_known: Whether the query has no other parameters.
+    """
+
+    selection: Selection
+    is_known: bool
+
+    @classmethod
+    def of(cls, query: bytes) -> Self:
+        """Reads a query.
+
+        Raises:
+            InvalidRequest: A parameter has a wrong value, or there are far too many.
+        """
+        try:
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        except ValueError:
+            raise _unknown_parameter() from None
+        parameters = dict(pairs)
+        try:
+            selection = Selection.model_validate(parameters)
+        except ValidationError as error:
+            raise invalid_query(error) from None
+        return cls(selection, is_known=parameters.keys() <= Selection.model_fields.keys())
+
+
+def _read_query(query: bytes) -> Query:
+    """Reads a query, and remembers the meaning of a short one: most requests have the same query."""
+    return _short_query(query) if len(query) <= MAX_QUERY_BYTES else Query.of(query)
+
+
+@lru_cache(KNOWN_QUERIES)
+def _short_query(query: bytes) -> Query:
+    return Query.of(query)
+
+
+def _unknown_parameter() -> InvalidRequest:
+    return InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
 
 
 class PredictionRoute(Dialect[Request, MediaType, Answer]):
@@ -72,15 +126,13 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
 
     def select(self, asked: Request, catalogue: Catalogue) -> ServedVersion:
         """Finds the version that the query names."""
-        query = asked.scope["query_string"]
-        selection = _selection(_parameters(query)) if query else DEFAULT_MODEL
+        selection = _read_query(asked.scope["query_string"]).selection
         return find(catalogue, selection.model, selection.version, selection.label)
 
     def check(self, asked: Request, served: ServedVersion) -> None:  # noqa: ARG002
         """Checks that the query has no other parameters, and that the declared type of the body is known."""
-        query = asked.scope["query_string"]
-        if query and _parameters(query).keys() - Selection.model_fields.keys():
-            raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
+        if not _read_query(asked.scope["query_string"]).is_known:
+            raise _unknown_parameter()
         declared_type(asked.headers)
 
     def largest(self, asked: Request, served: ServedVersion) -> Largest:
@@ -194,14 +246,3 @@ class PredictBatch(PredictionRoute):
 
     def _answer_part(self, forecasts: Array) -> Array:
         return forecasts
-
-
-def _parameters(query: bytes) -> dict[str, str]:
-    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-
-
-def _selection(parameters: dict[str, str]) -> Selection:
-    try:
-        return Selection.model_validate(parameters)
-    except ValidationError as error:
-        raise invalid_query(error) from None

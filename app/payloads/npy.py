@@ -145,7 +145,11 @@ def _checked(array: NDArray[Any], shape: tuple[int, int, int]) -> Array:
 
 
 def _locate(array: NDArray[Any]) -> Iterator[LocatedError]:
-    """Yields every number that is not finite in float32, by its place in the array."""
-    for place in np.argwhere(~(np.abs(array.astype(np.float64)) <= FLOAT32_MAX)):
-        message = number_problem(float(array[tuple(place)]))
+    """Yields every number that is not finite in float32, by its place in the array.
+
+    Only the places that are asked for are worked out: there may be millions.
+    """
+    for flat_place in np.flatnonzero(~(np.abs(array.astype(np.float64)) <= FLOAT32_MAX)):
+        place = np.unravel_index(flat_place, array.shape)
+        message = number_problem(float(array[place]))
         yield LocatedError("".join(f"/{index}" for index in place), str(message))

@@ -4,6 +4,7 @@ import gzip
 import io
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
+from app.api import native
 from app.api.problems import MAX_BYTES, MEDIA_TYPE
 from app.payloads import npy
 from app.version.manifest import Contract
@@ -285,6 +287,25 @@ def test_an_unknown_query_parameter_is_refused(client: httpx.Client) -> None:
     answer = client.post("/predict", params={"modle": "flat"}, json={"window": WINDOW})
     assert answer.status_code == 422
     assert problem_of(answer)["errors"][0]["message"] == "unknown query parameter; this takes model, version and label"
+
+
+def test_a_query_is_read_once_and_one_of_thousands_of_parameters_is_not_taken_apart(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def note(query: str, **options: Any) -> list[tuple[str, str]]:
+        pairs = parse_qsl(query, **options)
+        read.append(query)
+        return pairs
+
+    read: list[str] = []
+    monkeypatch.setattr(native, "parse_qsl", note)
+    for _ in range(3):
+        assert client.post("/predict?model=def%61ult&version=2", json={"window": WINDOW}).status_code == 200
+    assert read == ["model=def%61ult&version=2"]
+    answer = client.post("/predict?" + "model=default&" * 4000, json={"window": WINDOW})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in problem_of(answer)["errors"]] == ["?"]
+    assert len(read) == 1
 
 
 NPY = {"Content-Type": "application/x-npy"}
