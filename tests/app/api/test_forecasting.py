@@ -190,6 +190,14 @@ def test_an_error_counts_as_what_it_is_whatever_the_status_sent_before() -> None
     assert failed() == before + 1
 
 
+def test_an_error_has_no_status_before_it_is_sent_and_its_own_in_the_end() -> None:
+    exchange = Exchange("telegraph")
+    exchange.fail(InternalError())
+    assert exchange.status == 0
+    exchange.end()
+    assert exchange.status == 500
+
+
 def test_windows_that_share_a_batch_get_their_own_forecasts(service: Service) -> None:
     async def serve() -> tuple[list[list[tuple[int, float]]], list[int]]:
         service.start()
