@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +136,7 @@ def _measure(model: Model, engine: str, load: str, effort: Effort, beside: Path 
     yield f"{bars(_bars(rounds[OURS]))}\n"
 
 
-def _program(model: Model, engine: str, root: Path = ROOT, **settings: object) -> Program:
+def _program(model: Model, engine: str, root: Path = ROOT, **settings: Any) -> Program:
     # The generator opens connections ahead, on which nothing is said for long.
     return own_program(model, root=root, engine=engine, receive_timeout_seconds=60, **settings)
 
