@@ -20,6 +20,7 @@ from app.serving.loading import LoadedVersion, LoadVersion
 from app.serving.policies import Policy, PolicyFile
 from app.serving.states import State, Status, Statuses
 from app.settings import Settings
+from app.telemetry.exposition import remove_ended_series
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS
 from app.version.folders import GRAPH_FILE, Stamp, check_whole, is_still, model_names, stamp_of, versions
@@ -86,6 +87,7 @@ class Repository:
             at_once: Whether to follow the policies even if somebody may be writing them.
         """
         trouble = []
+        self.note_endings()
         try:
             self.policies.refresh(at_once=at_once)
         except ArtifactError as error:
@@ -98,6 +100,7 @@ class Repository:
             log.warning("models or policies need attention", reason=" ".join(trouble))
         self.trouble = trouble
         self.note_endings()
+        remove_ended_series()
 
     def _wait_for_writers(self, end: float) -> None:
         """Waits until nobody seems to write into a version's folder, at most until `end`."""
@@ -144,6 +147,7 @@ class Repository:
         trouble += [
             f"{self.policies.path.name}: there is no model {name}." for name in sorted(self.policies.names() - names)
         ]
+        names |= self.statuses.all().keys()  # of models whose folder is gone
         for name in sorted(names, key=lambda name: (name != default, name)):
             try:
                 trouble += self._refresh_model(name)
@@ -192,7 +196,7 @@ class Repository:
             served = self._serve(name, version, serving.get(version))
             if served is not None:
                 wanted[version] = served
-        self.statuses.forget(name, {*candidates, *there})
+        self.statuses.keep(name, {*candidates, *there})
         return dict(sorted(wanted.items()))
 
     def _serve(self, name: str, version: int, served: ServedVersion | None) -> ServedVersion | None:

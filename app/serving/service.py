@@ -22,9 +22,12 @@ from app.serving.loading import LoadedVersion, LoadVersion, loader_of
 from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.repository import Repository
 from app.settings import Settings
+from app.telemetry.exposition import exposition
+from app.telemetry.figures import figures_by_version
 from app.telemetry.journal import Journal
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import QUEUES_SECONDS, count_batches, count_build, count_queues, watch_queue
+from app.telemetry.sharing import Shared
 
 log = get_logger()
 
@@ -93,6 +96,8 @@ class Service:
         self._threads = [self._executor, self._loader]
         self.lifecycle.start()
         count_build()
+        self.exposition = Shared(exposition)
+        self.figures = Shared(figures_by_version)
         loop = asyncio.get_running_loop()
         self._loading = loop.create_task(self._load())
         self._tasks = [self._loading, loop.create_task(self._keep_house())]
