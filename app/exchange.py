@@ -126,12 +126,13 @@ class Exchange:
         self.stages[stage] = started, time.perf_counter()
 
     def fail(self, error: ServiceError) -> None:
-        """Notes the error that the request is answered with."""
+        """Notes the error that the request is answered with. The status is noted when the answer is sent."""
         self.error = type(error)
-        self.status = self.status or error.status.value
 
     def end(self) -> None:
-        """Stops the clock."""
+        """Stops the clock. An error that no status was sent for counts with its own."""
+        if not self.status and self.error is not None:
+            self.status = self.error.status.value
         self.seconds = time.perf_counter() - self._started
         self.ended = time.time()
 

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     """Most connections of a process; fewer where the process may open fewer files. Others are answered with 503, except
     probes."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
-    """Largest request body, in bytes."""
+    """Largest request body, in bytes. A model that needs less takes less."""
     max_batch_windows: int = Field(default=1024, ge=1, le=65536)
     """Most windows in one request."""
     max_queue_windows: int = Field(default=8192, ge=1)

@@ -12,11 +12,12 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from app.api.body import read_body
+from app.api.body import BodyLimit, read_body
 from app.api.dependencies import LabelName, ModelName, RunningService
 from app.api.direct import by_name
 from app.errors import Conflict, MalformedBody, NotFound, Unauthorized
 from app.payloads.parsing import invalid_body
+from app.payloads.sizes import NO_WINDOWS
 from app.serving import changes
 from app.serving.policies import LatestCount, Policy, VersionList, VersionNumber
 from app.serving.service import Service
@@ -100,8 +101,8 @@ async def _read(request: Request, service: Service, model: type[Body]) -> Body:
     body = await read_body(
         by_name(request.scope["headers"]),
         request.receive,
-        max_bytes=MAX_BODY_BYTES,
-        timeout_seconds=service.settings.receive_timeout_seconds,
+        BodyLimit(MAX_BODY_BYTES, lambda: NO_WINDOWS),
+        service.settings.receive_timeout_seconds,
     )
     try:
         return model.model_validate_json(body)

@@ -72,7 +72,7 @@ class ExchangeMiddleware:
             metadata=headers,
             peer=client[0] if client else None,
         )
-        request = Request(scope, receive, exchange, headers, self._service.settings)
+        request = Request(scope, receive, exchange, headers, self._service)
         dispatch = _Dispatch(exchange, send, self._service).send
         try:
             await self._handle(request, dispatch)

@@ -21,6 +21,7 @@ from app.serving.catalogue import Catalogue
 from app.serving.loading import LoadedVersion, LoadVersion, loader_of
 from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.repository import Repository
+from app.serving.side import SideThread
 from app.settings import Settings
 from app.telemetry.exposition import exposition
 from app.telemetry.figures import figures_by_version
@@ -33,6 +34,9 @@ log = get_logger()
 
 HOUSEKEEPING_SECONDS = QUEUES_SECONDS
 """How often to do what is not urgent."""
+
+WAITING_BODIES = 4
+"""How many bodies of the largest size may wait for the side thread, or as many smaller ones as have the same size."""
 
 TENSORFLOW = "tensorflow"
 
@@ -73,9 +77,13 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._threads: list[ThreadPoolExecutor] = []
         self.repository = self._new_repository()
+        self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:
         return Repository(self.settings, self._make_batcher, self._load_version)
+
+    def _new_side_thread(self) -> SideThread:
+        return SideThread(WAITING_BODIES * self.settings.max_body_bytes, self.settings.request_timeout_seconds)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -197,6 +205,8 @@ class Service:
         self._tasks = []
         for thread in self._threads:
             thread.shutdown(wait=False, cancel_futures=True)
+        self.side.stop()
+        self.side = self._new_side_thread()
         self.repository.statuses.clear()
         self.repository = self._new_repository()
         self.flush()

@@ -47,9 +47,15 @@ class Application:
 
     def post(self, path: str, **content: Any) -> Future[httpx.Response]:
         """Sends a request; returns its answer, to be waited for."""
+        return self._send(httpx.Request("POST", f"http://service{path}", **content))
 
+    def get(self, path: str) -> Future[httpx.Response]:
+        """Asks for a document; returns the answer, to be waited for."""
+        return self._send(httpx.Request("GET", f"http://service{path}"))
+
+    def _send(self, request: httpx.Request) -> Future[httpx.Response]:
         async def ask() -> httpx.Response:
-            answer = await _answer(self, httpx.Request("POST", f"http://service{path}", **content))
+            answer = await _answer(self, request)
             answer.read()
             return answer
 
