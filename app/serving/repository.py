@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from app.errors import ArtifactError, VersionError
+from app.errors import ArtifactError, VersionError, printable
 from app.serving.batching import Batcher
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.loading import LoadedVersion, LoadVersion
@@ -36,6 +36,12 @@ START_PATIENCE_SECONDS = 10.0
 
 START_POLL_SECONDS = 0.1
 MAX_NAMES_SHOWN = 8
+
+MAX_CANDIDATES = 256
+"""Most versions of a model, the highest, among which sound ones are looked for. Each look asks for all of them."""
+
+MAX_TROUBLE_TOLD = 20
+"""Most sentences of trouble that are told at once."""
 
 
 class Repository:
@@ -156,7 +162,8 @@ class Repository:
             except Exception as error:
                 log.exception("model not looked at", model=name)
                 trouble.append(f"{name}: could not be looked at ({type(error).__name__}).")
-        return trouble
+        more = len(trouble) - MAX_TROUBLE_TOLD
+        return trouble if more <= 0 else [*trouble[:MAX_TROUBLE_TOLD], f"And {more} more."]
 
     def _refresh_model(self, name: str) -> list[str]:
         model = self.catalogue.model(name)
@@ -184,7 +191,7 @@ class Repository:
 
     def _load_wanted(self, name: str, policy: Policy, serving: Mapping[int, ServedVersion]) -> dict[int, ServedVersion]:
         """Returns the versions that the policy wants and that serve or can be loaded."""
-        there = {*versions(self._settings.models_dir / name), *serving}
+        there = {*versions(self._settings.models_dir / name)[-MAX_CANDIDATES:], *serving}
         if policy.versions is None:
             candidates, count = sorted(there, reverse=True), policy.latest or 1
         else:
@@ -271,7 +278,7 @@ class Repository:
         """Returns the error's text without folders of this machine, for answers over HTTP."""
         text = str(error)
         for folder in (self._settings.models_dir, self.policies.path.parent):
-            text = text.replace(f"{folder}/", "")
+            text = text.replace(f"{printable(folder)}/", "")
         return text
 
     def _publish(self, name: str, versions: Mapping[int, ServedVersion], labels: Mapping[str, int]) -> None:

@@ -7,10 +7,14 @@ pending ──> loading ──> available ──> unloading ──> ended
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from app.errors import VersionError
 from app.telemetry.metrics import VERSION_STATE
 from app.version.folders import Stamp
+
+MAX_FAILURES_TOLD = 1000
+"""Most versions of which probes tell why they do not serve."""
 
 
 class State(StrEnum):
@@ -68,13 +72,14 @@ class Statuses:
         return self._statuses.get(name, {})
 
     def failures(self) -> dict[str, str]:
-        """Returns why versions do not serve that should, by `NAME/VERSION`."""
-        return {
-            f"{name}/{version}": status.reason
+        """Returns why versions do not serve that should, by `NAME/VERSION`; the first `MAX_FAILURES_TOLD` of them."""
+        failures = (
+            (f"{name}/{version}", status.reason)
             for name, statuses in self.all().items()
             for version, status in statuses.items()
             if status.state in {State.FAILED, State.PENDING}
-        }
+        )
+        return dict(islice(failures, MAX_FAILURES_TOLD))
 
     def note(self, name: str, version: int, status: Status) -> None:
         """Sets a version's status."""
