@@ -68,6 +68,8 @@ class Service:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.exchanges: Journal[Exchange] = Journal(record)
+        self.exposition = Shared(exposition)
+        self.figures = Shared(figures_by_version)
         self.crowd: set[Batcher] = set()
         """The queues that were full when somebody last asked."""
         self._batches = Journal(count_batches)
@@ -104,8 +106,6 @@ class Service:
         self._threads = [self._executor, self._loader]
         self.lifecycle.start()
         count_build()
-        self.exposition = Shared(exposition)
-        self.figures = Shared(figures_by_version)
         loop = asyncio.get_running_loop()
         self._loading = loop.create_task(self._load())
         self._tasks = [self._loading, loop.create_task(self._keep_house())]

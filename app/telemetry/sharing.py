@@ -10,8 +10,7 @@ Result = TypeVar("Result")
 class Shared(Generic[Result]):
     """Runs a function in a thread, one call at a time. All who ask while a call runs share the next call.
 
-    So everyone's result is newer than the question, and there are at most two calls for however many ask. Belongs to
-    the event loop on which it is asked.
+    So everyone's result is newer than the question, and there are at most two calls for however many ask.
 
     Args:
         work: The function.
@@ -19,13 +18,17 @@ class Shared(Generic[Result]):
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._work = work
-        self._turn = asyncio.Lock()
-        self._next: asyncio.Task[Result] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that waits for the calls."""
 
     async def __call__(self) -> Result:
-        """Returns a result that is newer than the call."""
+        """Returns a result that is newer than the question."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # a loop that has ended waits for nothing
+            self._loop, self._turn = loop, asyncio.Lock()
+            self._next: asyncio.Task[Result] | None = None
         if self._next is None:
-            self._next = asyncio.get_running_loop().create_task(self._run())
+            self._next = loop.create_task(self._run())
         return await asyncio.shield(self._next)  # one of many who leaves must not take the result with him
 
     async def _run(self) -> Result:

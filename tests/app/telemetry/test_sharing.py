@@ -47,6 +47,16 @@ def test_all_who_ask_while_a_call_runs_share_the_next_one() -> None:
     run_in_held_loop(ask)
 
 
+def test_it_goes_on_after_its_loop_has_ended() -> None:
+    shared = Shared(lambda: 1)
+
+    async def ask(_: HeldLoop) -> tuple[int, int]:
+        one, other = await asyncio.gather(shared(), shared())
+        return one, other
+
+    assert [run_in_held_loop(ask) for _ in range(2)] == [(1, 1), (1, 1)]
+
+
 def test_a_call_that_fails_fails_for_all_who_share_it_and_for_nobody_else() -> None:
     results = iter([ValueError, 2])
 
