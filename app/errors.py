@@ -43,6 +43,9 @@ from typing import ClassVar
 
 MAX_LOCATED_ERRORS = 20
 
+MAX_PROBLEM_CHARACTERS = 500
+"""Longest part of what is wrong with a version that is told. It may hold names from the version, of any length."""
+
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
 """Headers of a refusal that may be over in a second."""
 
@@ -357,6 +360,11 @@ class DeadlinePassed(ServiceError):
         super().__init__(f"The forecast was not ready within {seconds:g} seconds.")
 
 
+def printable(path: Path) -> str:
+    """Returns a path as text that every log and every answer can hold, whatever bytes are in the path."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
 class VersionError(Exception):
     """A version cannot serve. The message is one sentence that names the remedy.
 
@@ -377,8 +385,8 @@ class ArtifactError(VersionError):
     """
 
     def __init__(self, path: Path, problem: str, remedy: str = "export the version again") -> None:
-        super().__init__(f"{path}: {problem}; {remedy}.")
-        self.problem = problem
+        self.problem = problem[:MAX_PROBLEM_CHARACTERS]
+        super().__init__(f"{printable(path)}: {self.problem}; {remedy}.")
 
 
 class EngineNotInstalled(VersionError):

@@ -38,7 +38,7 @@ from app.serving.policies import Policy
 from app.serving.service import Service
 from app.serving.states import State, Status
 from app.settings import Settings
-from app.telemetry.figures import Figures, figures_by_version
+from app.telemetry.figures import Figures
 from app.version.manifest import VERSION_PATTERN
 from app.version.signature import Layout
 
@@ -282,7 +282,7 @@ class OpenInference:
     async def _stats(self, _: Request, model: str | None = None, version: str | None = None) -> Answer:
         serving = self._all_serving() if model is None else self._serving(model, version)
         self._service.flush()
-        figures = figures_by_version()
+        figures = await self._service.figures()
         keys = [(served.name, served.version) for served in serving]
         stats = [statistics(*key, figures.get(key) or Figures()) for key in keys]
         return _json({"model_stats": stats})

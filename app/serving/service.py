@@ -23,9 +23,12 @@ from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_w
 from app.serving.repository import Repository
 from app.serving.side import SideThread
 from app.settings import Settings
+from app.telemetry.exposition import exposition
+from app.telemetry.figures import figures_by_version
 from app.telemetry.journal import Journal
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import QUEUES_SECONDS, count_batches, count_build, count_queues, watch_queue
+from app.telemetry.sharing import Shared
 
 log = get_logger()
 
@@ -65,6 +68,8 @@ class Service:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.exchanges: Journal[Exchange] = Journal(record)
+        self.exposition = Shared(exposition)
+        self.figures = Shared(figures_by_version)
         self.crowd: set[Batcher] = set()
         """The queues that were full when somebody last asked."""
         self._batches = Journal(count_batches)

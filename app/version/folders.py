@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 
-from app.errors import ArtifactError
+from app.errors import ArtifactError, printable
 from app.telemetry.logs import get_logger
 from app.version.files import contents, not_a_file, readable
 from app.version.golden import GOLDEN_FILE
@@ -70,7 +70,7 @@ def _version_dirs(model_dir: Path) -> list[Path]:
 @lru_cache(4096)
 def _warn_of(path: Path) -> None:
     """Warns of a path once, although its folder is listed again and again."""
-    log.warning("ignored: not a version folder (1, 2, 3 ...)", path=str(path))
+    log.warning("ignored: not a version folder (1, 2, 3 ...)", path=printable(path))
 
 
 def _entries(folder: Path) -> list[tuple[Path, bool]]:

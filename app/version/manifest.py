@@ -141,6 +141,13 @@ class Contract(Record):
                 raise ValueError(f"a {what} has {shape[0]} x {shape[1]} numbers, but at most {MAX_NUMBERS} are served")
         return self
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        for names in (self.feature_names, self.target_names):
+            if len({*names}) < len(names):
+                raise ValueError("two features or two targets have the same name")
+        return self
+
     @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the order of the window's last axis."""

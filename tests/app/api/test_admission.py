@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from app.api.admission import Admission
-from app.telemetry.metrics import registry
+from app.telemetry.exposition import registry
 from tests.app.in_process import Application
 from tests.holding import held_window
 from tests.logs import captured_logs

@@ -19,7 +19,7 @@ from app.serving.catalogue import Catalogue, Miss, ServedVersion
 from app.serving.loading import LoadedVersion
 from app.serving.service import Service
 from app.settings import Settings
-from app.telemetry.metrics import registry
+from app.telemetry.exposition import registry
 from tests.app.fakes import MeanEngine, loader, version_folders
 from tests.logs import captured_logs
 

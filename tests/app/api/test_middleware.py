@@ -20,7 +20,8 @@ from app.process.lifecycle import Phase
 from app.process.protocol import CLIENT_HAS_LEFT
 from app.serving.service import Service
 from app.settings import Settings
-from app.telemetry.metrics import CLIENT_LEFT, registry
+from app.telemetry.exposition import registry
+from app.telemetry.metrics import CLIENT_LEFT
 from tests.logs import captured_logs
 
 NEW_ID = re.compile(r"[0-9a-f]{32}")

@@ -63,6 +63,20 @@ def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> No
     assert [(line["level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
 
 
+def test_links_in_circles_are_no_models_and_no_versions(tmp_path: Path) -> None:
+    (tmp_path / "m").symlink_to("m")
+    (tmp_path / "1").symlink_to("2")
+    (tmp_path / "2").symlink_to("1")
+    assert model_names(tmp_path) == []
+    assert versions(tmp_path) == []
+
+
+def test_a_link_to_a_folder_above_is_not_followed_for_ever(version_dir: Path) -> None:
+    (version_dir / "above").symlink_to("../..")
+    assert len(stamp_of(version_dir)) < 20
+    check_whole(version_dir)
+
+
 def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
     (tmp_path / ".building-3").mkdir()
     with captured_logs() as logged:

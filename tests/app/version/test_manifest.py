@@ -222,6 +222,7 @@ def test_a_manifest_that_lists_a_file_elsewhere_is_refused(name: str, version_di
         ({"features": [{"name": "a", "minimum": 0, "maximum": 1e308}]}, "contract.features.0: a ranges from 0 to 1e"),
         ({"features": [{"name": "a", "minimum": -2e38, "maximum": 2e38}]}, ".*which float32 cannot hold twice over"),
         ({"features": [{"name": "a", "minimum": None, "maximum": -3e38}]}, ".*which float32 cannot hold twice over"),
+        ({"features": [{"name": "a"}, {"name": "a"}]}, "contract: two features or two targets have the same name"),
         ({"targets": [{"name": "a", "scale": 0}]}, "contract.targets.0.scale: "),
     ],
 )
