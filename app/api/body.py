@@ -205,7 +205,7 @@ def inflate(encoding: str, body: bytes, max_bytes: int) -> bytes | None:
 
 
 async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, limit: BodyLimit, timeout_seconds: float, *, is_here: bool = False
+    headers: Mapping[bytes, bytes], receive: Receive, limit: BodyLimit, timeout_seconds: float
 ) -> bytes:
     """Reads the whole body. Refuses a body that is too large before it comes, if the headers tell its size.
 
@@ -214,7 +214,6 @@ async def read_body(
         receive: The request's ASGI `receive`.
         limit: How large the body may be.
         timeout_seconds: The longest time that the body may take to arrive.
-        is_here: Whether the body has arrived, so that no timer is needed.
 
     Raises:
         BodyTooLarge: The body has, or declares, too many bytes.
@@ -222,8 +221,6 @@ async def read_body(
         ClientDisconnect: The client left.
     """
     limit.check(int(headers.get(b"content-length", b"0")))
-    if is_here:
-        return await _read(receive, limit)
     try:
         async with asyncio.timeout(timeout_seconds):
             return await _read(receive, limit)

@@ -5,11 +5,12 @@ to the framework. A caller sees the same either way: the same headers, log lines
 `app.api.middleware`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
@@ -19,7 +20,7 @@ from app.api.body import SMALL_BYTES, BodyLimit, content_encoding, inflate, read
 from app.exchange import Exchange
 from app.payloads.sizes import FindLargest
 from app.process.lifecycle import Lifecycle
-from app.process.protocol import BODY_IS_HERE
+from app.process.protocol import TAKE_BODY
 from app.process.refusals import Admission
 from app.serving.service import Service
 
@@ -80,15 +81,19 @@ class Request:
         settings = self._service.settings
         limit = BodyLimit(settings.max_body_bytes, largest)
         encoding = content_encoding(self.headers)
-        self.body = await read_body(
-            self.headers,
-            self.receive,
-            limit,
-            settings.receive_timeout_seconds,
-            is_here=BODY_IS_HERE in (self.scope.get("extensions") or ()),
-        )
+        take_body = self.extension(TAKE_BODY)
+        if take_body is not None:
+            self.body = take_body()
+            limit.check(self.size)
+        else:
+            self.body = await read_body(self.headers, self.receive, limit, settings.receive_timeout_seconds)
         if encoding is not None and self.body:
             self.body = await self._inflated(encoding, limit)
+
+    def extension(self, name: str) -> Callable[..., Any] | None:
+        """Returns a function that our own server offers beyond ASGI; None under other servers."""
+        extension: Callable[..., Any] | None = (self.scope.get("extensions") or {}).get(name)
+        return extension
 
     async def _inflated(self, encoding: str, limit: BodyLimit) -> bytes:
         """Returns the inflated body. Inflates what becomes large in the side thread."""
@@ -114,12 +119,6 @@ class Answer:
     body: bytes
     headers: Sequence[Header] = ()
     status: int = HTTPStatus.OK.value
-
-    async def send(self, send: Send) -> None:
-        """Sends the answer as a whole."""
-        headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
 
 
 def route_path(scope: Scope) -> str:

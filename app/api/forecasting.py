@@ -11,7 +11,7 @@ What takes more than some 5 ms is done in the service's side thread, so that no 
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -144,13 +144,15 @@ class Forecasting:
         return answer
 
 
-async def _submit(decoded: Decoded[ContextT], served: ServedVersion, exchange: Exchange) -> Array:
-    """Waits for the forecasts, within the caller's own limit too; the service's limit may be shorter."""
+def _submit(decoded: Decoded[ContextT], served: ServedVersion, exchange: Exchange) -> Awaitable[Array]:
+    """Returns the forecasts to be waited for, within the caller's own limit too; the service's limit may be shorter."""
     forecasts = served.batcher.submit(decoded.windows, allow_nan=decoded.allow_nan, stages=exchange.stages)
-    if decoded.timeout_seconds is None:
-        return await forecasts
+    return forecasts if decoded.timeout_seconds is None else _in_time(forecasts, decoded.timeout_seconds)
+
+
+async def _in_time(forecasts: Awaitable[Array], seconds: float) -> Array:
     try:
-        async with asyncio.timeout(decoded.timeout_seconds):
+        async with asyncio.timeout(seconds):
             return await forecasts
     except TimeoutError:
-        raise DeadlinePassed(decoded.timeout_seconds) from None
+        raise DeadlinePassed(seconds) from None

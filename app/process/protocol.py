@@ -4,12 +4,13 @@ Without the bounds one client can fill the memory with endless headers, or hold 
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from app.process.answer import Answer
+from app.process.answer import SEND_WHOLE, Answer
 from app.process.clock import Clock
 from app.process.connections import PROBES, RESERVED, RESERVED_SECONDS
 from app.process.heads import (
@@ -25,8 +26,9 @@ from app.process.refusals import Admission, Refusal, SharedState
 from app.process.upgrades import UpgradelessProtocol
 from app.telemetry.metrics import CONNECTIONS
 
-BODY_IS_HERE = "body_is_here"
-"""The extension, in an ASGI scope, by which the server says that the whole body has arrived."""
+TAKE_BODY = "windowcast.take_body"
+"""The extension, in an ASGI scope, by which the application takes a body without waiting: a function that returns the
+bytes. The extension is there once the whole body is."""
 
 CLIENT_HAS_LEFT = "the client has left"
 """The message with which the server cancels a request whose client has left."""
@@ -124,6 +126,8 @@ class BoundedProtocol(UpgradelessProtocol):
     def on_message_begin(self) -> None:
         """A further request starts on the connection."""
         super().on_message_begin()
+        self._extensions: dict[str, Any] = {}
+        self.scope["extensions"] = self._extensions
         self._head_bytes = self._message_bytes = self._body_bytes = 0
         self._is_in_head = True
 
@@ -201,8 +205,9 @@ class BoundedProtocol(UpgradelessProtocol):
             if self._refusal is None:
                 self._await_more()
             return
-        self.scope["extensions"] = {BODY_IS_HERE: {}}
         super().on_message_complete()
+        if len(self.cycle.body) == self._body_bytes:  # nobody has begun to receive it
+            self._extensions[TAKE_BODY] = partial(_take_body, self.cycle)
         if self.cycle.response_complete:  # it was answered before its body had come
             self.cycle.more_body = False
             self._await_more()
@@ -285,7 +290,9 @@ class BoundedProtocol(UpgradelessProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Starts the task as uvicorn does, remembers it, and sends the answer in one write."""
-        cycle.send = Answer(cycle).send  # type: ignore[method-assign]
+        answer = Answer(cycle)
+        cycle.send = answer.send  # type: ignore[method-assign]
+        cycle.scope["extensions"][SEND_WHOLE] = answer.send_whole  # type: ignore[assignment]  # we made them
         self._running = cycle
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
@@ -336,3 +343,9 @@ class BoundedProtocol(UpgradelessProtocol):
         elif not self.transport.is_closing():
             self.transport.write(answer)
             self.transport.close()
+
+
+def _take_body(cycle: RequestResponseCycle) -> bytes:
+    """Returns the body of a request, which has come as a whole. The application receives nothing more."""
+    body, cycle.body = bytes(cycle.body), bytearray()
+    return body
