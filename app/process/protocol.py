@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.process.answer import SEND_WHOLE, Answer
@@ -41,6 +42,9 @@ OTHER_BYTES_PER_BYTE = 8
 
 MAX_PIPELINED = 64
 """Most requests of one connection that wait for the answer to an earlier request. Then no more is read."""
+
+MAX_UNREAD_BYTES = 2 * 2**20
+"""Most of a body that waits for the application. Then no more is read."""
 
 CROWD = 64
 """With that many requests under way it is worth asking whether there is room for another."""
@@ -191,10 +195,21 @@ class BoundedProtocol(UpgradelessProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Hands the body on, unless its head was refused."""
+        """Keeps a part of the body for the application, unless its head was refused.
+
+        The application is woken for pieces of growing size, and for the end. uvicorn wakes it for every read of the
+        socket, and stops reading at 64 KiB: for a large body that takes longer than the reads.
+        """
         self._body_bytes += len(body)
-        if not (self._is_passing_over or self._is_over()):
-            super().on_body(body)
+        cycle = self.cycle
+        if self._is_passing_over or self._is_over() or cycle.response_complete:
+            return
+        cycle.body += body
+        unread = len(cycle.body)
+        if unread > max(HIGH_WATER_LIMIT, self._body_bytes - unread):
+            cycle.message_event.set()
+        if unread > MAX_UNREAD_BYTES:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """The body is complete, read or ignored."""
