@@ -4,7 +4,7 @@ import asyncio
 import zlib
 from collections.abc import Mapping
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -122,13 +122,18 @@ class BodyLimit:
         largest: Works out the largest request. A body of `OTHER_BYTES` is never too large for a model.
     """
 
+    __slots__ = ("_find_largest", "_found", "_service_bytes")
+
     def __init__(self, service_bytes: int, largest: FindLargest) -> None:
         self._service_bytes = service_bytes
         self._find_largest = largest
+        self._found: Largest | None = None
 
-    @cached_property
+    @property
     def _largest(self) -> Largest:
-        return self._find_largest()
+        if self._found is None:
+            self._found = self._find_largest()
+        return self._found
 
     @property
     def max_bytes(self) -> int:
@@ -160,8 +165,8 @@ def content_encoding(headers: Mapping[bytes, bytes]) -> str | None:
     Raises:
         UnsupportedEncoding: The body has another encoding.
     """
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding in {b"identity", b""}:
+    encoding = headers.get(b"content-encoding")
+    if encoding is None or (encoding := encoding.strip().lower()) in {b"identity", b""}:
         return None
     if encoding not in WINDOW_BITS:
         raise UnsupportedEncoding

@@ -138,8 +138,11 @@ class Forecasting:
         exchange.complete(Stage.DECODE, started)
         forecasts = await _submit(decoded, served, exchange)
         started = time.perf_counter()
-        encode = partial(dialect.encode, served, forecasts, decoded.context)
-        answer = encode() if forecasts.size <= MAX_NUMBERS_AT_ONCE else await self._service.side.run(encode, 0)
+        if forecasts.size <= MAX_NUMBERS_AT_ONCE:
+            answer = dialect.encode(served, forecasts, decoded.context)
+        else:
+            encode = partial(dialect.encode, served, forecasts, decoded.context)
+            answer = await self._service.side.run(encode, 0)
         exchange.complete(Stage.ENCODE, started)
         return answer
 

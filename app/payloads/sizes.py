@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.errors import TooManyValues
 
@@ -20,6 +21,9 @@ LINE_BYTES = 4
 
 INDENT_BYTES = 4
 """Room for the white space in front of a value, for each list and object around the value."""
+
+LAST_DIGIT = ord("9")
+"""In ASCII brackets, colons and letters stand behind it; the rest of numbers, commas and white space before it."""
 
 OTHER_BYTES = 64 * 1024
 """Room for the rest of a body, which may be as many values. A body that is no larger is never too large."""
@@ -96,9 +100,16 @@ def check_values(body: bytes | memoryview, largest: FindLargest) -> None:
     if len(body) <= OTHER_BYTES:
         return
     marks, extent = np.frombuffer(body, np.uint8), largest().extent
-    for of_kind, most in ((b",", extent.values), (b"[{", extent.brackets), (b":", extent.names)):
-        if sum(np.count_nonzero(marks == mark) for mark in of_kind) > most + OTHER_BYTES:
+    kinds = [(b"[{", extent.brackets), (b":", extent.names)] if _count(marks > LAST_DIGIT) > OTHER_BYTES else []
+    if len(body) // 2 > extent.values + OTHER_BYTES:  # a value and its comma have two bytes at least
+        kinds.append((b",", extent.values))
+    for of_kind, most in kinds:
+        if sum(_count(marks == mark) for mark in of_kind) > most + OTHER_BYTES:
             raise TooManyValues(largest().takes)
+
+
+def _count(is_counted: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(is_counted))
 
 
 def windows_text(windows: int, numbers: int) -> str:

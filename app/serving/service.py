@@ -35,7 +35,7 @@ log = get_logger()
 HOUSEKEEPING_SECONDS = QUEUES_SECONDS
 """How often to do what is not urgent."""
 
-WAITING_BODIES = 4
+WAITING_BODIES = 8
 """How many bodies of the largest size may wait for the side thread, or as many smaller ones as have the same size."""
 
 TENSORFLOW = "tensorflow"

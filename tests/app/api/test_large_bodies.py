@@ -17,6 +17,7 @@ from app.payloads import native as native_payloads
 from app.payloads import npy
 from app.payloads.open_inference import reading as reading_of_v2
 from app.payloads.tfserving import reading as reading_of_v1
+from app.serving.service import WAITING_BODIES
 from app.serving.side import SIDE_THREAD
 from tests.app.fakes import loader, version_folders
 from tests.app.held import HeldFunction, held, noted
@@ -165,13 +166,13 @@ def test_more_large_bodies_than_fit_are_refused_and_small_ones_are_not(models_di
     ):
         waiting = [service.post(V1, content=body, headers=JSON)]
         assert reader.begun.wait(PATIENCE_SECONDS)
-        waiting += [service.post(V1, content=body, headers=JSON) for _ in range(4)]
+        waiting += [service.post(V1, content=body, headers=JSON) for _ in range(WAITING_BODIES)]
         wait_until(lambda: any(one.done() for one in waiting))
         assert client.post("/predict", json={"window": WINDOWS[0]}).status_code == 200
         [refused] = [one.result() for one in waiting if one.done()]
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
         reader.release()
-        assert sorted(one.result(PATIENCE_SECONDS).status_code for one in waiting) == [*[200] * 4, 503]
+        assert sorted(one.result(PATIENCE_SECONDS).status_code for one in waiting) == [*[200] * WAITING_BODIES, 503]
 
 
 @pytest.mark.parametrize(("windows", "is_large"), [(1, False), (8, True)])

@@ -184,7 +184,7 @@ def test_what_is_not_http_is_passed_on() -> None:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    raise QueueFull
+    raise QueueFull(2)
 
 
 async def fail(scope: Scope, receive: Receive, send: Send) -> None:

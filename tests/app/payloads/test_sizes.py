@@ -91,19 +91,20 @@ def test_the_largest_requests_of_the_open_inference_protocol_are_taken(
 
 
 @pytest.mark.parametrize(
-    ("content", "extent"),
+    ("content", "marks", "extent"),
     [
-        (b",", Extent(values=20)),
-        (b"[", Extent(brackets=20)),
-        (b"{", Extent(brackets=20)),
-        (b"[{", Extent(brackets=20)),
-        (b":", Extent(names=20)),
+        (b"1,", 1, Extent(values=20)),
+        (b"NaN,", 1, Extent(values=20)),
+        (b"[", 1, Extent(brackets=20)),
+        (b"{", 1, Extent(brackets=20)),
+        (b"[{", 2, Extent(brackets=20)),
+        (b":", 1, Extent(names=20)),
     ],
 )
 def test_a_body_of_more_values_lists_or_names_than_the_largest_is_refused_unread(
-    content: bytes, extent: Extent
+    content: bytes, marks: int, extent: Extent
 ) -> None:
-    most = (OTHER_BYTES + 20) // len(content)
+    most = (OTHER_BYTES + 20) // marks
     check_values(content * most, lambda: Largest("20 of each", extent))
     for body in (content * (most + 1), memoryview(content * (most + 1))):
         with pytest.raises(TooManyValues) as refused:
