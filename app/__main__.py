@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from app.errors import AddressError, SettingsError
+from app.process.connections import connections_within_limit
 from app.process.cores import cores_per_worker
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
 from app.process.listening import bind
@@ -103,6 +104,7 @@ def serve(settings: Settings) -> int:
         timeout_graceful_shutdown=math.ceil(settings.request_timeout_seconds + settings.receive_timeout_seconds),
         drain_seconds=settings.drain_seconds,
         receive_timeout_seconds=settings.receive_timeout_seconds,
+        max_connections=connections_within_limit(settings.max_connections),
     )
     try:
         listeners = bind(settings.host, settings.port)

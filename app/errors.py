@@ -9,8 +9,9 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── MethodNotAllowed      405 the path takes another method
 ├── BodyTimeout           408 the body did not arrive in time
 ├── Conflict              409 the change does not fit what serves
-├── BodyTooLarge          413 the body has more bytes than the service takes
+├── BodyTooLarge          413 the body has more bytes than the service takes, or than the largest request has
 ├── BatchTooLarge         413 the request has more windows than the service takes
+├── TooManyValues         413 the body has more values than the largest request
 ├── UnsupportedMediaType  415 the declared type of the body is neither plain JSON nor npy
 ├── UnsupportedEncoding   415 the service does not read this encoding of a body
 ├── InvalidRequest        422 the body or the query breaks the contract, and `errors` says where
@@ -20,6 +21,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── Unimplemented         501 the service leaves out this part of a protocol
 ├── ModelNotReady         503 the service loads, drains or has failed
 ├── QueueFull             503 too many windows wait
+├── TooManyLargeBodies    503 too many large bodies wait to be read
 └── DeadlinePassed        504 the forecast was not ready in time
 VersionError                  a version cannot serve; for the default model, the service cannot start
 ├── ArtifactError             a model version on disk cannot be trusted
@@ -32,6 +34,7 @@ take facts and write the sentence. No sentence repeats what the caller sent.
 """
 
 import errno
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +45,15 @@ from typing import ClassVar
 
 MAX_LOCATED_ERRORS = 20
 
+MAX_PROBLEM_CHARACTERS = 500
+"""Longest part of what is wrong with a version that is told. It may hold names from the version, of any length."""
+
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
 """Headers of a refusal that may be over in a second."""
+
+
+QUEUE_RETRY_SECONDS = 1, 2, 3
+"""After how many seconds a caller who found a full queue may try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,7 @@ class BodyTimeout(ServiceError):
 
     status = HTTPStatus.REQUEST_TIMEOUT
     title = "Body too slow"
+    headers = MappingProxyType({"Connection": "close"})
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The body did not arrive within {seconds:g} seconds.")
@@ -166,18 +177,24 @@ class Conflict(ServiceError):
 
 
 class BodyTooLarge(ServiceError):
-    """The body has more bytes than the service takes.
+    """The body has more bytes than the service takes, or than the largest request has.
 
     Args:
         limit_bytes: Most bytes taken.
         what: What is too large, in words.
+        takes: What the largest request asks for, in words; None where the service takes no larger body at all.
     """
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     title = "Body too large"
 
-    def __init__(self, limit_bytes: int, what: str = "body") -> None:
-        super().__init__(f"The {what} is larger than the {limit_bytes} bytes this service takes; send fewer windows.")
+    def __init__(self, limit_bytes: int, what: str = "body", takes: str | None = None) -> None:
+        limit = (
+            f"{limit_bytes} bytes this service takes; send fewer windows"
+            if takes is None
+            else f"{limit_bytes} bytes of the largest request here: {takes}"
+        )
+        super().__init__(f"The {what} is larger than the {limit}.")
 
 
 class BatchTooLarge(ServiceError):
@@ -188,6 +205,20 @@ class BatchTooLarge(ServiceError):
 
     def __init__(self, windows: int, limit_windows: int) -> None:
         super().__init__(f"The batch has {windows} windows; this service takes at most {limit_windows} in one request.")
+
+
+class TooManyValues(ServiceError):
+    """The body has more values than the largest request.
+
+    Args:
+        takes: What the largest request asks for, in words.
+    """
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "Too many values"
+
+    def __init__(self, takes: str) -> None:
+        super().__init__(f"The body has more values than the largest request here: {takes}.")
 
 
 class UnsupportedMediaType(ServiceError):
@@ -291,14 +322,34 @@ class ModelNotReady(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """Too many windows wait."""
+    """Too many windows wait.
+
+    Args:
+        retry_seconds: When the caller may try again; random, so that refused callers do not come back together.
+    """
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "Queue full"
+
+    def __init__(self, retry_seconds: int | None = None) -> None:
+        seconds = retry_seconds or random.choice(QUEUE_RETRY_SECONDS)  # noqa: S311 (no secret)
+        super().__init__(f"The queue of this model is full. Try again in {seconds} s, or send fewer windows at once.")
+        self.headers = {"Retry-After": str(seconds)}
+
+
+class TooManyLargeBodies(ServiceError):
+    """Too many large bodies wait to be read.
+
+    Args:
+        limit_bytes: Most bytes that may wait.
+    """
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "Too many large bodies"
     headers = RETRY_SOON
 
-    def __init__(self, limit_windows: int) -> None:
-        super().__init__(f"The queue is full: {limit_windows} windows may wait. Try again later.")
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"Too many large bodies wait to be read: {limit_bytes} bytes may wait. Try again later.")
 
 
 class DeadlinePassed(ServiceError):
@@ -309,6 +360,11 @@ class DeadlinePassed(ServiceError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The forecast was not ready within {seconds:g} seconds.")
+
+
+def printable(path: Path) -> str:
+    """Returns a path as text that every log and every answer can hold, whatever bytes are in the path."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 class VersionError(Exception):
@@ -331,8 +387,8 @@ class ArtifactError(VersionError):
     """
 
     def __init__(self, path: Path, problem: str, remedy: str = "export the version again") -> None:
-        super().__init__(f"{path}: {problem}; {remedy}.")
-        self.problem = problem
+        self.problem = problem[:MAX_PROBLEM_CHARACTERS]
+        super().__init__(f"{printable(path)}: {self.problem}; {remedy}.")
 
 
 class EngineNotInstalled(VersionError):

@@ -107,7 +107,7 @@ class Exchange:
     ) -> None:
         self._started = time.perf_counter()
         self.protocol = protocol
-        self.request_id = _sane_or_new(request_id)
+        self.request_id = sane_or_new_id(request_id)
         self.method = method
         self.path = path
         self.metadata = metadata
@@ -126,12 +126,13 @@ class Exchange:
         self.stages[stage] = started, time.perf_counter()
 
     def fail(self, error: ServiceError) -> None:
-        """Notes the error that the request is answered with."""
+        """Notes the error that the request is answered with. The status is noted when the answer is sent."""
         self.error = type(error)
-        self.status = self.status or error.status.value
 
     def end(self) -> None:
-        """Stops the clock."""
+        """Stops the clock. An error that no status was sent for counts with its own."""
+        if not self.status and self.error is not None:
+            self.status = self.error.status.value
         self.seconds = time.perf_counter() - self._started
         self.ended = time.time()
 
@@ -202,7 +203,7 @@ _ID_PREFIX = os.urandom(10).hex()
 _ID_NUMBERS = count(1)
 
 
-def _sane_or_new(given: str | None) -> str:
+def sane_or_new_id(given: str | None) -> str:
     """Returns the caller's request id if it is sane, else a new one."""
     if given is not None and SANE_REQUEST_ID.fullmatch(given):
         return given

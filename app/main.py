@@ -4,12 +4,12 @@ import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 from fastapi import FastAPI
 
 from app import __version__
 from app.api import admin, docs, health, models, native, open_inference, tfserving
+from app.api.admission import Admission
 from app.api.direct import Front
 from app.api.forecasting import Forecasting, Gate
 from app.api.middleware import FrameworkMiddleware, wrap_route
@@ -58,11 +58,12 @@ def create_app(
     v1 = tfserving.TFServing(service, forecasting)
     v2 = open_inference.OpenInference(service, forecasting)
     app = _framework(service)
-    app.openapi = partial(docs.describe, app, service, predictions, (v1, v2))  # type: ignore[method-assign]
+    app.state.document = docs.Document(app, service, predictions, (v1, v2))
     for_v1 = wrap_route(v1.answer, service, plain_answer, "tfserving")
     for_v2 = wrap_route(v2.answer, service, plain_answer, "inference")
     routes = {route.path: wrap_route(route.answer, service) for route in predictions}
-    return Front(service, app, {**routes, "/v2": for_v2}, {"/v1/": for_v1, "/v2/": for_v2})
+    admission = Admission(service, [*(route.asked_by for route in predictions), v1.asked_by, v2.asked_by])
+    return Front(service, app, {**routes, "/v2": for_v2}, {"/v1/": for_v1, "/v2/": for_v2}, admission)
 
 
 def _framework(service: Service) -> FastAPI:
@@ -88,7 +89,7 @@ def _framework(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        openapi_url="/openapi.json" if settings.docs else None,
+        openapi_url=None,  # `app.api.docs` has the route
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = service

@@ -68,12 +68,18 @@ class Settings(BaseSettings):
     docs: bool = True
     """Whether to serve `/docs` and `/openapi.json`."""
 
+    max_connections: int = Field(default=10_000, ge=1)
+    """Most connections of a process; fewer where the process may open fewer files. Others are answered with 503, except
+    probes."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
-    """Largest request body, in bytes."""
+    """Largest request body, in bytes. A model that needs less takes less."""
     max_batch_windows: int = Field(default=1024, ge=1, le=65536)
     """Most windows in one request."""
     max_queue_windows: int = Field(default=8192, ge=1)
     """Most windows that may wait for a version. Further requests are refused with 503."""
+    max_queue_seconds: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Longest time that windows should wait for a version, judged by how many it computed a second lately. Further
+    requests are refused with 503. Where nothing waits, a request of any size is taken."""
     allow_nan: bool = False
     """Whether `/v1` takes and gives NaN and Infinity, as TensorFlow Serving does. They are not JSON."""
     request_timeout_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)

@@ -18,6 +18,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 Peers = Annotated[Path, typer.Option("--peers", metavar="DIR", help="Where the other servers' environments are.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A short run, to see that everything works.")]
+Beside = Annotated[
+    Path | None,
+    typer.Option("--beside", metavar="DIR", help="Another checkout of this project, measured in turns with this."),
+]
+Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds, in place of 3, for a finer comparison.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Measure only this; may be repeated.")]
 
 
@@ -45,10 +50,8 @@ def measure_http(
     peers: Peers = environments.PEERS_DIR,
     only: Only = None,
     quick: Quick = False,
-    beside: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Another checkout of this project, measured in turns with this.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, in place of 3, for a finer comparison.")] = None,
+    beside: Beside = None,
+    rounds: Rounds = None,
 ) -> None:
     """Requests per second and latencies over HTTP, beside other servers."""
     effort = http.Effort.of(quick=quick)
@@ -56,9 +59,16 @@ def measure_http(
 
 
 @app.command("open-loop")
-def measure_open_loop(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+def measure_open_loop(
+    peers: Peers = environments.PEERS_DIR,
+    only: Only = None,
+    quick: Quick = False,
+    beside: Beside = None,
+    rounds: Rounds = None,
+) -> None:
     """Latency at fixed rates, and goodput under overload."""
-    _print(peers, open_loop.run(only or [], open_loop.Effort.of(quick=quick)))
+    effort = open_loop.Effort.of(quick=quick)
+    _print(peers, open_loop.run(only or [], replace(effort, rounds=rounds or effort.rounds), beside))
 
 
 @app.command("start")

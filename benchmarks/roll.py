@@ -67,10 +67,11 @@ def _add_versions(model: Model) -> None:
     for version in (GENTLE + 1, BROKEN):
         shutil.copytree(model.version_dir, model.version_dir.with_name(str(version)))
     broken_dir = model.version_dir.with_name(str(BROKEN))
-    golden = Golden.load(broken_dir)
+    manifest = Manifest.read(broken_dir)
+    golden = Golden.load(broken_dir, manifest.contract)
     Golden(golden.windows, golden.forecasts + 1).save(broken_dir)
-    manifest = Manifest.read(broken_dir).model_copy(update={"files": digest_files(broken_dir)})
-    (broken_dir / MANIFEST_FILE).write_text(manifest.model_dump_json())
+    changed = manifest.model_copy(update={"files": digest_files(broken_dir)})
+    (broken_dir / MANIFEST_FILE).write_text(changed.model_dump_json())
 
 
 def _measure(model: Model, engine: str, seconds: float) -> dict[str, Phase]:

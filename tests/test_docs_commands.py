@@ -267,7 +267,9 @@ def test_the_contract_of_training_is_enforced_in_the_service(served: Server) -> 
 def test_the_command_that_the_service_names_when_it_is_ready_works_as_it_stands(served: Server) -> None:
     (ready,) = served.log("ready")
 
-    answer = subprocess.run(["sh", "-c", ready["try_this"]], capture_output=True, text=True, timeout=30, check=True)
+    answer = subprocess.run(
+        ["sh", "-c", ready["try_this"]], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    )
 
     assert re.match(r'\{"model":"load","version":1,"targets":\["load"\],"prediction":\[\[', answer.stdout)
 

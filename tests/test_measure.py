@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from tests.servers import ROOT
+from tests.waiting import PATIENCE_SECONDS
 
 APP = '''"""Answers."""
 
@@ -34,7 +35,9 @@ name = ""
 
 def measure(*checkout: Path) -> str:
     command = [sys.executable, "tools/measure.py", *map(str, checkout)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True
+    ).stdout
 
 
 def test_measure_counts_files_functions_circles_and_keys_of_another_checkout(tmp_path: Path) -> None:

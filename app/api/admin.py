@@ -4,19 +4,21 @@ Every change is a change of the policies' file, which all workers follow. So a c
 always says what is wanted. The answer says what came of the change. The routes exist only where an admin key is set.
 """
 
+import asyncio
 import hmac
-from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from app.api.body import read_body
+from app.api.body import BodyLimit, read_body
 from app.api.dependencies import LabelName, ModelName, RunningService
 from app.api.direct import by_name
-from app.errors import ArtifactError, Conflict, MalformedBody, NotFound, Unauthorized
+from app.errors import Conflict, MalformedBody, NotFound, Unauthorized
 from app.payloads.parsing import invalid_body
+from app.payloads.sizes import NO_WINDOWS
+from app.serving import changes
 from app.serving.policies import LatestCount, Policy, VersionList, VersionNumber
 from app.serving.service import Service
 from app.serving.states import State
@@ -99,8 +101,8 @@ async def _read(request: Request, service: Service, model: type[Body]) -> Body:
     body = await read_body(
         by_name(request.scope["headers"]),
         request.receive,
-        max_bytes=MAX_BODY_BYTES,
-        timeout_seconds=service.settings.receive_timeout_seconds,
+        BodyLimit(MAX_BODY_BYTES, lambda: NO_WINDOWS),
+        service.settings.receive_timeout_seconds,
     )
     try:
         return model.model_validate_json(body)
@@ -135,14 +137,9 @@ async def set_policy(request: Request, service: RunningService, name: ModelName)
     _check_known(service, name)
     choice = await _read(request, service, Choice)
     if choice.versions is not None:
-        _check_choice(service, name, choice.versions)
-    before = service.repository.policies.of(name)
-    state = await _change(service, name, lambda policy: policy.model_copy(update=choice.model_dump()))
-    reasons = [version.reason for version in state.versions if version.version in (choice.versions or ())]
-    if reasons and all(reasons):
-        await _change(service, name, lambda _: before)
-        raise Conflict(f"The policy stays as it was, for none of these versions can serve: {' '.join(reasons)}")
-    return state
+        await asyncio.to_thread(_check_choice, service, name, choice.versions)
+    await changes.choose_versions(service, name, changes.Choice(choice.latest, choice.versions))
+    return _state(service, name)
 
 
 @router.put("/models/{name}/labels/{label}", openapi_extra=_json_body(LabelTarget))
@@ -150,17 +147,16 @@ async def set_label(request: Request, service: RunningService, name: ModelName, 
     """Puts a label on a version, which must serve already."""
     _check_known(service, name)
     target = await _read(request, service, LabelTarget)
-    model = service.catalogue.model(name)
-    if model is None or target.version not in model.versions:
-        raise Conflict("A label may stand only for a version that serves; choose it by the policy first.")
-    return await _change(service, name, lambda policy: policy.with_label(label, target.version))
+    await changes.put_label(service, name, label, target.version)
+    return _state(service, name)
 
 
 @router.delete("/models/{name}/labels/{label}")
 async def remove_label(service: RunningService, name: ModelName, label: LabelName) -> ModelState:
     """Removes a label, if there is one."""
     _check_known(service, name)
-    return await _change(service, name, lambda policy: policy.without_label(label))
+    await changes.remove_label(service, name, label)
+    return _state(service, name)
 
 
 @router.post("/refresh")
@@ -179,14 +175,6 @@ def _check_choice(service: Service, name: str, chosen: list[int]) -> None:
     there = {*versions(service.settings.models_dir / name), *(model.versions if model else ())}
     if chosen and not there.intersection(chosen):
         raise Conflict("None of these versions exists; GET /admin/models/NAME/state lists those that are known.")
-
-
-async def _change(service: Service, name: str, edit: Callable[[Policy], Policy]) -> ModelState:
-    try:
-        await service.change_policy(name, edit)
-    except ArtifactError as error:
-        raise Conflict(f"The policies stay as they are: their file {error.problem}.") from None
-    return _state(service, name)
 
 
 def _check_known(service: Service, name: str) -> None:

@@ -10,16 +10,23 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
-from app.settings import Settings
+from app.payloads.sizes import OTHER_BYTES, FindLargest, Largest
 
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """The `wbits` of zlib for each encoding. In HTTP, `deflate` is the format of RFC 1950 (RFC 9110, section 8.4.1.2)."""
 
-NUMBER_BYTES = 64
-"""Room for a number in JSON, with its brackets and the white space of an indented body."""
+SMALL_BYTES = 64 * 1024
+"""The largest body that the event loop reads itself, whatever its form: in some 5 ms at most."""
 
-OTHER_BYTES = 64 * 1024
-"""Room for the rest of a body."""
+QUICK_BYTES = 2 * 1024 * 1024
+"""The largest body of the usual form that the event loop reads itself, in some 5 ms. All other bodies are read in the
+side thread. To go there and back costs less than to read them, but more than to read a small body."""
+
+MAX_STREAMS = 256
+"""Most streams in an encoded body. Gzip may come as several streams (RFC 1952, section 2.2), even as empty ones."""
+
+PIECE_BYTES = 64 * 1024
+"""How much of an encoded body is inflated in one call."""
 
 HEADER_VALUES = 256
 """How many values of a header are remembered with their meaning."""
@@ -107,84 +114,126 @@ def deflate(encoding: bytes, body: bytes) -> bytes:
     return zlib.compress(body, zlib.Z_BEST_SPEED, WINDOW_BITS[encoding])
 
 
-def inflatable_bytes(settings: Settings, window_numbers: int) -> int:
-    """Returns the largest size of an inflated body in bytes: what the largest request for a model needs.
-
-    A few encoded bytes can become as many as the service takes. To parse them would hold up all other requests.
+class BodyLimit:
+    """How large a body may be: as large as the service takes, and as the largest request for its model.
 
     Args:
-        settings: The service's settings, with the most bytes and windows taken.
-        window_numbers: The numbers in a window; 0 for a body without windows.
+        service_bytes: The most bytes that the service takes.
+        largest: Works out the largest request. A body of `OTHER_BYTES` is never too large for a model.
     """
-    return min(settings.max_body_bytes, settings.max_batch_windows * window_numbers * NUMBER_BYTES + OTHER_BYTES)
+
+    __slots__ = ("_find_largest", "_found", "_service_bytes")
+
+    def __init__(self, service_bytes: int, largest: FindLargest) -> None:
+        self._service_bytes = service_bytes
+        self._find_largest = largest
+        self._found: Largest | None = None
+
+    @property
+    def _largest(self) -> Largest:
+        if self._found is None:
+            self._found = self._find_largest()
+        return self._found
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes that the body may have."""
+        return min(self._service_bytes, self._largest.max_bytes)
+
+    def check(self, size: int) -> None:
+        """Checks the size of a body, or of the part of the body that has come.
+
+        Raises:
+            BodyTooLarge: The body is too large.
+        """
+        if size > self._service_bytes or (size > OTHER_BYTES and size > self._largest.max_bytes):
+            raise self.error("body")
+
+    def error(self, what: str) -> BodyTooLarge:
+        """Returns the error for a body that is too large."""
+        if self._service_bytes <= self._largest.max_bytes:
+            return BodyTooLarge(self._service_bytes, what)
+        return BodyTooLarge(self._largest.max_bytes, what, self._largest.takes)
 
 
-def inflate(headers: Mapping[bytes, bytes], body: bytes, max_bytes: int) -> bytes:
-    """Undoes the Content-Encoding of a body, which may be gzip or deflate.
+def content_encoding(headers: Mapping[bytes, bytes]) -> str | None:
+    """Returns the Content-Encoding of a body, which may be gzip or deflate; None for a body as it is.
 
     Args:
         headers: Headers by lower-case name.
-        body: The body as it came.
-        max_bytes: The largest inflated body taken; see `inflatable_bytes`.
 
     Raises:
         UnsupportedEncoding: The body has another encoding.
-        MalformedBody: The body does not have the encoding that the headers declare.
-        BodyTooLarge: The inflated body has more than `max_bytes`.
     """
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding in {b"identity", b""}:
-        return body
-    window_bits = WINDOW_BITS.get(encoding)
-    if window_bits is None:
+    encoding = headers.get(b"content-encoding")
+    if encoding is None or (encoding := encoding.strip().lower()) in {b"identity", b""}:
+        return None
+    if encoding not in WINDOW_BITS:
         raise UnsupportedEncoding
+    return encoding.decode()
+
+
+def inflate(encoding: str, body: bytes, max_bytes: int) -> bytes | None:
+    """Undoes the encoding of a body, piece by piece: zlib copies what follows a stream once for every stream.
+
+    Args:
+        encoding: The encoding; see `content_encoding`.
+        body: The body as it came.
+        max_bytes: The largest inflated body taken.
+
+    Returns:
+        The inflated body; None if it has more than `max_bytes`.
+
+    Raises:
+        MalformedBody: The body does not have the encoding, or has it too many times.
+    """
     pieces: list[bytes] = []
     size = 0
-    while body:  # gzip may come as several streams (RFC 1952, section 2.2)
-        inflater = zlib.decompressobj(window_bits)
-        try:
-            piece = inflater.decompress(body, max_bytes - size + 1)
-        except zlib.error:
-            raise MalformedBody(f"{encoding.decode()}, although its Content-Encoding says so") from None
-        size += len(piece)
-        if size > max_bytes:
-            raise BodyTooLarge(max_bytes, "inflated body")
-        if not inflater.eof:
-            raise MalformedBody(f"complete: its {encoding.decode()} data ends too early")
-        pieces.append(piece)
-        body = inflater.unused_data
-    return b"".join(pieces)
+    rest = memoryview(body)
+    for _ in range(MAX_STREAMS):
+        inflater = zlib.decompressobj(WINDOW_BITS[encoding.encode()])
+        while not inflater.eof:
+            if not rest:
+                raise MalformedBody(f"complete: its {encoding} data ends too early")
+            piece = rest[:PIECE_BYTES]
+            try:
+                pieces.append(inflater.decompress(piece, max_bytes - size + 1))
+            except zlib.error:
+                raise MalformedBody(f"{encoding}, although its Content-Encoding says so") from None
+            size += len(pieces[-1])
+            if size > max_bytes:
+                return None
+            rest = rest[len(piece) - len(inflater.unused_data) :]
+        if not rest:
+            return b"".join(pieces)
+    raise MalformedBody(f"{encoding} of at most {MAX_STREAMS} streams")
 
 
 async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, *, max_bytes: int, timeout_seconds: float, is_here: bool = False
+    headers: Mapping[bytes, bytes], receive: Receive, limit: BodyLimit, timeout_seconds: float
 ) -> bytes:
     """Reads the whole body. Refuses a body that is too large before it comes, if the headers tell its size.
 
     Args:
         headers: Headers by lower-case name.
         receive: The request's ASGI `receive`.
-        max_bytes: The largest body taken.
+        limit: How large the body may be.
         timeout_seconds: The longest time that the body may take to arrive.
-        is_here: Whether the body has arrived, so that no timer is needed.
 
     Raises:
-        BodyTooLarge: The body has, or declares, more than `max_bytes`.
+        BodyTooLarge: The body has, or declares, too many bytes.
         BodyTimeout: The body did not arrive in time.
         ClientDisconnect: The client left.
     """
-    if int(headers.get(b"content-length", b"0")) > max_bytes:
-        raise BodyTooLarge(max_bytes)
-    if is_here:
-        return await _read(receive, max_bytes)
+    limit.check(int(headers.get(b"content-length", b"0")))
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await _read(receive, max_bytes)
+            return await _read(receive, limit)
     except TimeoutError:
         raise BodyTimeout(timeout_seconds) from None
 
 
-async def _read(receive: Receive, max_bytes: int) -> bytes:
+async def _read(receive: Receive, limit: BodyLimit) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -193,8 +242,7 @@ async def _read(receive: Receive, max_bytes: int) -> bytes:
             raise ClientDisconnect
         body = message.get("body", b"")
         size += len(body)
-        if size > max_bytes:
-            raise BodyTooLarge(max_bytes)
+        limit.check(size)
         chunks.append(body)
         if not message.get("more_body", False):
             return body if size == len(body) else b"".join(chunks)

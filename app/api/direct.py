@@ -5,31 +5,40 @@ to the framework. A caller sees the same either way: the same headers, log lines
 `app.api.middleware`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.body import read_body
+from app.api.body import SMALL_BYTES, BodyLimit, content_encoding, inflate, read_body
 from app.exchange import Exchange
+from app.payloads.sizes import FindLargest
+from app.process.extensions import TAKE_BODY
 from app.process.lifecycle import Lifecycle
-from app.process.protocol import BODY_IS_HERE
+from app.process.refusals import Admission
 from app.serving.service import Service
-from app.settings import Settings
 
 Header = tuple[bytes, bytes]
 
 
 def by_name(headers: Sequence[Header]) -> dict[bytes, bytes]:
-    """Returns headers by name; a name that comes several times has its values as one list (RFC 9110, section 5.3)."""
+    """Returns headers by name; a name that comes several times has its values as one list (RFC 9110, section 5.3).
+
+    Goes through the headers twice at most: another server than ours may let thousands of them through.
+    """
     named = dict(headers)
-    if len(named) < len(headers):
-        named = {name: b", ".join(value for other, value in headers if other == name) for name in named}
-    return named
+    if len(named) == len(headers):
+        return named
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(all_of_name) for name, all_of_name in values.items()}
 
 
 class Request:
@@ -40,33 +49,61 @@ class Request:
         receive: The request's ASGI `receive`.
         exchange: What becomes of the request.
         headers: The request's headers `by_name`.
-        settings: The service's settings, which bound the body.
+        service: The service, which bounds the body.
 
     Attributes:
         body: The whole body, once it is read.
     """
 
-    __slots__ = ("_settings", "body", "exchange", "headers", "receive", "scope")
+    __slots__ = ("_service", "body", "exchange", "headers", "receive", "scope")
 
     def __init__(
-        self, scope: Scope, receive: Receive, exchange: Exchange, headers: Mapping[bytes, bytes], settings: Settings
+        self, scope: Scope, receive: Receive, exchange: Exchange, headers: Mapping[bytes, bytes], service: Service
     ) -> None:
         self.scope = scope
         self.exchange = exchange
         self.headers = headers
         self.body = b""
         self.receive = receive
-        self._settings = settings
+        self._service = service
 
-    async def read(self) -> None:
-        """Reads the whole body; see `read_body`."""
-        self.body = await read_body(
-            self.headers,
-            self.receive,
-            max_bytes=self._settings.max_body_bytes,
-            timeout_seconds=self._settings.receive_timeout_seconds,
-            is_here=BODY_IS_HERE in (self.scope.get("extensions") or ()),
-        )
+    @property
+    def size(self) -> int:
+        """How many bytes the body has."""
+        return len(self.body)
+
+    async def read(self, largest: FindLargest) -> None:
+        """Reads the whole body, and undoes its encoding; see `read_body` and `inflate`.
+
+        Args:
+            largest: Works out the largest request. A larger body is refused.
+        """
+        settings = self._service.settings
+        limit = BodyLimit(settings.max_body_bytes, largest)
+        encoding = content_encoding(self.headers)
+        take_body = self.extension(TAKE_BODY)
+        if take_body is not None:
+            self.body = take_body()
+            limit.check(self.size)
+        else:
+            self.body = await read_body(self.headers, self.receive, limit, settings.receive_timeout_seconds)
+        if encoding is not None and self.body:
+            self.body = await self._inflated(encoding, limit)
+
+    def extension(self, name: str) -> Callable[..., Any] | None:
+        """Returns a function that our own server offers beyond ASGI; None under other servers."""
+        extension: Callable[..., Any] | None = (self.scope.get("extensions") or {}).get(name)
+        return extension
+
+    async def _inflated(self, encoding: str, limit: BodyLimit) -> bytes:
+        """Returns the inflated body. Inflates what becomes large in the side thread."""
+        max_bytes = limit.max_bytes
+        inflated = inflate(encoding, self.body, min(SMALL_BYTES, max_bytes)) if self.size <= SMALL_BYTES else None
+        if inflated is None:
+            inflated = await self._service.side.run(partial(inflate, encoding, self.body, max_bytes), self.size)
+        if inflated is None:
+            raise limit.error("inflated body")
+        return inflated
 
 
 @dataclass(slots=True)
@@ -82,12 +119,6 @@ class Answer:
     body: bytes
     headers: Sequence[Header] = ()
     status: int = HTTPStatus.OK.value
-
-    async def send(self, send: Send) -> None:
-        """Sends the answer as a whole."""
-        headers = [*self.headers, (b"content-length", b"%d" % len(self.body))]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
 
 
 def route_path(scope: Scope) -> str:
@@ -113,13 +144,20 @@ class Front:
         routes: Direct routes by their path.
         protocols: Direct routes by the first part of the paths that are theirs, which ends with a slash. Upper and
             lower case are the same there, as they are for TensorFlow Serving.
+        admission: Decides by its head whether there is room for a request; asked by our own server.
     """
 
     def __init__(
-        self, service: Service, app: FastAPI, routes: Mapping[str, ASGIApp], protocols: Mapping[str, ASGIApp]
+        self,
+        service: Service,
+        app: FastAPI,
+        routes: Mapping[str, ASGIApp],
+        protocols: Mapping[str, ASGIApp],
+        admission: Admission,
     ) -> None:
         self.service = service
         self.app = app
+        self.admission = admission
         self._routes = routes
         self._protocols = protocols
 

@@ -1,37 +1,23 @@
-"""`/docs` with assets from an installed package, and an OpenAPI document that shows the served model's own shapes.
+"""`/docs` with assets from an installed package, and `/openapi.json`, which shows the served model's own shapes."""
 
-The document shows every route of `/v1` and `/v2`.
-"""
-
-import re
-from collections.abc import Iterator, Sequence
-from functools import partial
+import hashlib
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from http import HTTPStatus
 from importlib import resources
-from typing import Any, Protocol
 
-import numpy as np
 import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.responses import RedirectResponse, Response
 
 from app.api.body import MediaType
-from app.api.native import PredictionRoute, Selection
-from app.api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
-from app.api.problems import Problem
-from app.api.schemas import About, ErrorAnswer
-from app.api.tfserving import metadata_of
-from app.arrays import Array
-from app.payloads.open_inference.document import LENGTH_HEADER
-from app.payloads.open_inference.tensors import DATATYPE
-from app.serving.loading import LoadedVersion
-from app.serving.policies import LABEL_PATTERN
+from app.api.native import PredictionRoute
+from app.api.openapi import DescribedProtocol, describe
+from app.serving.catalogue import ServedVersion
 from app.serving.service import Service
-from app.version.manifest import NAME_PATTERN, Contract, Feature
-from app.version.signature import Layout
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,27 +26,86 @@ ASSETS = {
     "swagger-ui.css": "text/css",
     "favicon-32x32.png": "image/png",
 }
-PATH_PARTS: dict[str, dict[str, Any]] = {
-    "model": {"type": "string", "pattern": NAME_PATTERN},
-    "version": {"type": "integer", "minimum": 1},
-    "label": {"type": "string", "pattern": LABEL_PATTERN},
-}
-BINARY_CONTENT = {
-    "application/octet-stream": {
-        "schema": {
-            "type": "string",
-            "format": "binary",
-            "description": f"The JSON document, then the bytes of tensors; {LENGTH_HEADER} says where they begin.",
-        }
-    }
-}
-LENGTH_PARAMETER = {
-    "name": LENGTH_HEADER,
-    "in": "header",
-    "description": "How many bytes the JSON document has, where bytes of tensors follow it.",
-    "schema": {"type": "integer", "minimum": 0},
-}
-SCHEMA_REFERENCE = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A document as it was written.
+
+    Attributes:
+        root_path: Where the service was published.
+        served: The version that the document shows, unless the version is gone; None where it shows none.
+        content: The document as JSON.
+        tag: Its ETag.
+    """
+
+    root_path: str
+    served: weakref.ref[ServedVersion] | None
+    content: bytes
+    tag: str
+
+    def shows(self, root_path: str, served: ServedVersion | None) -> bool:
+        """Returns whether the document is the right one for a version."""
+        if self.root_path != root_path or (self.served is None) != (served is None):
+            return False
+        return self.served is None or self.served() is served
+
+
+class Document:
+    """The OpenAPI document, written again only where another version answers for the default model.
+
+    Args:
+        app: The framework's application.
+        service: The service, in whose side thread the document is written.
+        predictions: The routes that are answered in front of the framework.
+        protocols: The protocols.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        service: Service,
+        predictions: Sequence[PredictionRoute],
+        protocols: Sequence[DescribedProtocol],
+    ) -> None:
+        self._service = service
+        self._describe = partial(describe, app, predictions, protocols)
+        self._written: Written | None = None
+
+    async def content(self, root_path: str) -> tuple[bytes, str]:
+        """Returns the document as JSON, and its ETag.
+
+        Args:
+            root_path: Where the service is published.
+        """
+        written = self._current(root_path)
+        if written is None:
+            written = await self._service.side.run(partial(self._write, root_path), 0)
+        return written.content, written.tag
+
+    def _current(self, root_path: str) -> Written | None:
+        """Returns what was written last, if it is still right."""
+        written = self._written
+        return written if written is not None and written.shows(root_path, _default_version(self._service)) else None
+
+    def _write(self, root_path: str) -> Written:
+        """Writes the document, in the side thread. Another request may have had it written meanwhile."""
+        if (written := self._current(root_path)) is not None:
+            return written
+        served = _default_version(self._service)
+        document = self._describe(None if served is None else served.loaded)
+        if root_path:
+            document["servers"] = [{"url": root_path}]
+        content = orjson.dumps(document)
+        tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+        self._written = Written(root_path, weakref.ref(served) if served is not None else None, content, tag)
+        return self._written
+
+
+def _default_version(service: Service) -> ServedVersion | None:
+    """Returns the version that answers for the default model, if there is one."""
+    model = service.catalogue.model(service.catalogue.default)
+    return model.latest if model is not None else None
 
 
 @router.get("/")
@@ -83,236 +128,34 @@ async def docs(request: Request) -> Response:
     )
 
 
-def _asset(name: str, media_type: str) -> Response:
-    content = resources.files("fastapi_swagger.resources").joinpath(name).read_bytes()
-    return Response(content, media_type=media_type, headers={"Cache-Control": "max-age=86400"})
+@router.api_route("/openapi.json", methods=["GET", "HEAD"])
+async def openapi(request: Request) -> Response:
+    """Gives the OpenAPI document."""
+    document: Document = request.app.state.document
+    content, tag = await document.content(_root_path(request))
+    headers = {"ETag": tag}
+    if request.headers.get("If-None-Match") == tag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(content, media_type=MediaType.JSON.value.decode(), headers=headers)
+
+
+def _asset_route(name: str, media_type: str) -> Callable[[], Awaitable[Response]]:
+    """Returns the route of an asset."""
+
+    async def give() -> Response:
+        return Response(_asset(name), media_type=media_type, headers={"Cache-Control": "max-age=86400"})
+
+    return give
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return resources.files("fastapi_swagger.resources").joinpath(name).read_bytes()
 
 
 for _name, _media_type in ASSETS.items():
-    router.add_api_route(f"/docs/{_name}", partial(_asset, _name, _media_type), methods=["GET"])
+    router.add_api_route(f"/docs/{_name}", _asset_route(_name, _media_type), methods=["GET"])
 
 
 def _root_path(request: Request) -> str:
     return str(request.scope.get("root_path", "")).rstrip("/")
-
-
-class DescribedRoute(Protocol):
-    """A route that can be described."""
-
-    @property
-    def method(self) -> str:
-        """The only method that the route takes."""
-
-    @property
-    def path(self) -> str:
-        """The form of the route's paths, with names in braces."""
-
-    @property
-    def about(self) -> About | None:
-        """What the document says of the route; None for a route that refuses every request."""
-
-
-class DescribedProtocol(Protocol):
-    """A protocol with routes that can be described."""
-
-    @property
-    def title(self) -> str:
-        """The protocol's name."""
-
-    @property
-    def routes(self) -> Sequence[DescribedRoute]:
-        """All routes of the protocol."""
-
-
-def describe(
-    app: FastAPI, service: Service, predictions: Sequence[PredictionRoute], protocols: Sequence[DescribedProtocol]
-) -> dict[str, Any]:
-    """Returns the OpenAPI document, with the default model's shapes and examples once the model is loaded."""
-    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    document["paths"] = {route.path: {"post": _operation(route)} for route in predictions} | document["paths"]
-    schemas = document["components"]["schemas"]
-    schemas.update(_schemas(predictions, protocols))
-    _show_problems(document)
-    for protocol in protocols:
-        for route, about in _documented(protocol):
-            operations = document["paths"].setdefault(route.path, {})
-            operations[route.method.lower()] = _protocol_operation(protocol.title, route, about)
-    titles = [protocol.title for protocol in protocols]
-    document["tags"] = [{"name": tag} for tag in ("forecast", "models", *titles)]  # in this order, other tags behind
-    if service.catalogue.model(service.catalogue.default) is not None:
-        loaded = service.catalogue.find().loaded
-        _show_model(schemas, loaded)
-        _show_names(document, loaded)
-    return document
-
-
-def _documented(protocol: DescribedProtocol) -> Iterator[tuple[DescribedRoute, About]]:
-    """Yields the routes of a protocol that do something, and what they do."""
-    return ((route, route.about) for route in protocol.routes if route.about is not None)
-
-
-def _operation(route: PredictionRoute) -> dict[str, Any]:
-    """Describes a route that is answered in front of the framework."""
-    array = {MediaType.NPY.value.decode(): {"schema": {"type": "string", "format": "binary"}}}
-    answer = {"description": "The forecasts.", "content": _json_content(route.answer_model) | array}
-    return {
-        "tags": ["forecast"],
-        "summary": route.summary,
-        "operationId": type(route).__name__,
-        "parameters": list(_parameters()),
-        "requestBody": {"required": True, "content": _json_content(route.body_model) | array},
-        "responses": {"200": answer},
-    }
-
-
-def _protocol_operation(title: str, route: DescribedRoute, about: About) -> dict[str, Any]:
-    """Describes a route of a protocol, whose errors are not problems."""
-    names = re.findall(r"{(\w+)}", route.path)
-    operation: dict[str, Any] = {
-        "tags": [title],
-        "summary": about.summary,
-        "operationId": "_".join(re.findall(r"\w+", f"{route.method.lower()}{route.path}")),
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": dict(PATH_PARTS[name])} for name in names
-        ],
-        "responses": {
-            "200": {"description": "The answer.", "content": _content(about.answer, about)},
-            "default": {"description": "An error.", "content": _json_content(ErrorAnswer)},
-        },
-    }
-    if about.body is not None:
-        is_required = any(field.is_required() for field in about.body.model_fields.values())
-        operation["requestBody"] = {"required": is_required, "content": _content(about.body, about)}
-    if about.is_binary:
-        operation["parameters"].append(LENGTH_PARAMETER)
-    return operation
-
-
-def _content(model: type[Any], about: About) -> dict[str, Any]:
-    return _json_content(model) | (BINARY_CONTENT if about.is_binary else {})
-
-
-def _json_content(model: type[Any]) -> dict[str, Any]:
-    return {MediaType.JSON.value.decode(): {"schema": {"$ref": SCHEMA_REFERENCE.format(model=model.__name__)}}}
-
-
-def _parameters() -> Iterator[dict[str, Any]]:
-    for name, schema in Selection.model_json_schema()["properties"].items():
-        description = schema.pop("description")
-        yield {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
-
-
-def _schemas(predictions: Sequence[PredictionRoute], protocols: Sequence[DescribedProtocol]) -> dict[str, Any]:
-    abouts = [about for protocol in protocols for _, about in _documented(protocol)]
-    bodies = [route.body_model for route in predictions] + [about.body for about in abouts if about.body is not None]
-    answers = [route.answer_model for route in predictions] + [about.answer for about in abouts]
-    answers += [Problem, ErrorAnswer]
-    described: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in bodies]
-    described += [(model, "serialization") for model in answers]
-    schemas: dict[str, Any] = models_json_schema(described, ref_template=SCHEMA_REFERENCE)[1]["$defs"]
-    return schemas
-
-
-def _show_problems(document: dict[str, Any]) -> None:
-    """Describes every error as a problem, in place of the framework's own 422."""
-    problem = {"schema": {"$ref": SCHEMA_REFERENCE.format(model=Problem.__name__)}}
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {
-                "description": "A problem (RFC 9457).",
-                "content": {PROBLEM_MEDIA_TYPE: problem},
-            }
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
-
-
-def _show_model(schemas: dict[str, Any], loaded: LoadedVersion) -> None:
-    for schema in schemas.values():
-        _show_shapes(schema, loaded.contract)
-    golden, signature = loaded.golden, loaded.signature
-    window, last = _plain(golden.windows[0]), _plain(golden.windows[-1])
-    inputs = _by_tensor(signature.inputs, golden.windows[:1])
-    outputs = _by_tensor(signature.outputs, golden.forecasts[:1])
-    answered = {"model_name": loaded.name, "model_version": str(loaded.version)}
-    examples = {
-        "WindowRequest": {"window": window},
-        "BatchRequest": {"windows": [window, last]},
-        "PredictRequest": {"instances": _as_rows(inputs)},
-        "PredictAnswer": {"predictions": _as_rows(outputs)},
-        "SavedModelMetadata": metadata_of(loaded),
-        "InferRequest": {"inputs": _as_tensors(inputs)},
-        "InferAnswer": {**answered, "outputs": _as_tensors(outputs)},
-    }
-    for name, example in examples.items():
-        schemas[name]["example"] = example
-
-
-def _by_tensor(layout: Layout, tables: Array) -> dict[str, Array]:
-    """Returns the tensors of a batch by name."""
-    return {spec.name: array for spec, array in zip(layout.tensors, layout.split(tables), strict=True)}
-
-
-def _as_rows(tensors: dict[str, Array]) -> list[Any]:
-    """Returns a batch in the row format of `/v1`: bare where there is one tensor, otherwise by name."""
-    plain = {name: _plain(array) for name, array in tensors.items()}
-    rows = list(zip(*plain.values(), strict=True))
-    return [row[0] if len(plain) == 1 else dict(zip(plain, row, strict=True)) for row in rows]
-
-
-def _as_tensors(tensors: dict[str, Array]) -> list[dict[str, Any]]:
-    """Returns a batch in the format of `/v2`."""
-    return [
-        {"name": name, "shape": list(array.shape), "datatype": DATATYPE, "data": _plain(array.reshape(-1))}
-        for name, array in tensors.items()
-    ]
-
-
-def _plain(array: Array) -> Any:
-    """Returns an array as lists of the shortest numbers that are the same float32."""
-    return orjson.loads(orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-def _show_names(document: dict[str, Any], loaded: LoadedVersion) -> None:
-    """Fills the default model into the paths as an example."""
-    examples = {"model": loaded.name, "name": loaded.name, "version": loaded.version}
-    for path in document["paths"].values():
-        for operation in path.values():
-            for parameter in operation.get("parameters", ()):
-                if parameter["in"] == "path" and parameter["name"] in examples:
-                    parameter["example"] = examples[parameter["name"]]
-
-
-def _show_shapes(node: object, contract: Contract) -> None:
-    """Fills the contract's sizes and names into every part of a schema with an `x-axis`."""
-    if isinstance(node, list):
-        for part in node:
-            _show_shapes(part, contract)
-    elif isinstance(node, dict):
-        for part in list(node.values()):
-            _show_shapes(part, contract)
-        axis = node.pop("x-axis", None)
-        if axis == "features" and node["type"] == "object":
-            node["properties"] = {feature.name: _feature_schema(feature) for feature in contract.features}
-            node["required"] = list(contract.feature_names)
-            node["additionalProperties"] = False
-        elif axis is not None and axis != "batch":
-            _show_size(node, axis, contract)
-
-
-def _show_size(node: dict[str, Any], axis: str, contract: Contract) -> None:
-    names = {"features": contract.feature_names, "targets": contract.target_names}.get(axis, ())
-    sizes = {"steps": contract.steps, "horizon": contract.horizon}
-    node["minItems"] = node["maxItems"] = sizes.get(axis, len(names))
-    node["description"] = f"{axis}: {', '.join(names)}" if names else axis
-    if axis == "features" and len(names) == 1:
-        lists = dict(node)
-        node.clear()
-        node["anyOf"] = [{"type": "number"}, lists]
-
-
-def _feature_schema(feature: Feature) -> dict[str, str]:
-    unit = f" {feature.unit}" if feature.unit else ""
-    is_ranged = feature.minimum is not None and feature.maximum is not None
-    text = f"{feature.minimum:g} to {feature.maximum:g}{unit} in training" if is_ranged else f"a number{unit}"
-    return {"type": "number", "description": text}

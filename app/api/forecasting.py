@@ -4,20 +4,27 @@
 
 A protocol brings a `Dialect`, which knows its names, bodies and errors. The pipeline knows the order, the limits and
 the times. Nothing here knows HTTP: a gRPC servicer or a test uses the pipeline with a request of its own.
+
+What takes more than some 5 ms is done in the service's side thread, so that no request stops the others.
 """
 
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from app.arrays import Array
 from app.errors import DeadlinePassed
 from app.exchange import Exchange, Stage
+from app.payloads.sizes import FindLargest, Largest
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.service import Service
+
+MAX_NUMBERS_AT_ONCE = 32 * 1024
+"""Most numbers of an answer that are written on the event loop. To compress them takes some 5 ms."""
 
 Gate: TypeAlias = Callable[[Exchange], None]
 """Raises a `ServiceError` where a request for forecasts may not pass: before its model is looked up."""
@@ -30,8 +37,16 @@ class Asked(Protocol):
     def exchange(self) -> Exchange:
         """What becomes of the request."""
 
-    async def read(self) -> None:
-        """Waits until the whole request is here. Does nothing where a request comes as a whole."""
+    @property
+    def size(self) -> int:
+        """How many bytes it keeps in memory until it is decoded."""
+
+    async def read(self, largest: FindLargest) -> None:
+        """Waits until the whole request is here. Does nothing where a request comes as a whole.
+
+        Args:
+            largest: Works out the largest request. A larger one is refused, before it comes where possible.
+        """
 
 
 AskedT = TypeVar("AskedT", bound=Asked)
@@ -67,12 +82,26 @@ class Dialect(ABC, Generic[AskedT, ContextT, AnswerT]):
         """Checks what the head of the request says of its body. By default there is nothing to check."""
 
     @abstractmethod
+    def largest(self, asked: AskedT, served: ServedVersion) -> Largest:
+        """Works out the largest request to a version, in the form that the request declares."""
+
+    def decode_at_once(self, asked: AskedT, served: ServedVersion) -> Decoded[ContextT] | None:
+        """Reads the windows if that is a matter of some 5 ms at most; returns None if it may take longer.
+
+        By default every request is read at once.
+        """
+        return self.decode(asked, served)
+
+    @abstractmethod
     def decode(self, asked: AskedT, served: ServedVersion) -> Decoded[ContextT]:
-        """Reads the windows out of the request."""
+        """Reads the windows out of the request. Runs in the side thread where `decode_at_once` returns None."""
 
     @abstractmethod
     def encode(self, served: ServedVersion, forecasts: Array, context: ContextT) -> AnswerT:
-        """Writes the forecasts, of shape (batch, horizon, targets) in raw units, as an answer."""
+        """Writes the forecasts, of shape (batch, horizon, targets) in raw units, as an answer.
+
+        Runs in the side thread where there are more than `MAX_NUMBERS_AT_ONCE` numbers.
+        """
 
 
 class Forecasting:
@@ -101,24 +130,32 @@ class Forecasting:
         exchange.answered_by = served.name, served.version
         dialect.check(asked, served)
         served.batcher.check_room()
-        await asked.read()
+        await asked.read(partial(dialect.largest, asked, served))
         started = time.perf_counter()
-        decoded = dialect.decode(asked, served)
+        decoded = dialect.decode_at_once(asked, served)
+        if decoded is None:
+            decoded = await self._service.side.run(partial(dialect.decode, asked, served), asked.size)
         exchange.complete(Stage.DECODE, started)
         forecasts = await _submit(decoded, served, exchange)
         started = time.perf_counter()
-        answer = dialect.encode(served, forecasts, decoded.context)
+        if forecasts.size <= MAX_NUMBERS_AT_ONCE:
+            answer = dialect.encode(served, forecasts, decoded.context)
+        else:
+            encode = partial(dialect.encode, served, forecasts, decoded.context)
+            answer = await self._service.side.run(encode, 0)
         exchange.complete(Stage.ENCODE, started)
         return answer
 
 
-async def _submit(decoded: Decoded[ContextT], served: ServedVersion, exchange: Exchange) -> Array:
-    """Waits for the forecasts, within the caller's own limit too; the service's limit may be shorter."""
+def _submit(decoded: Decoded[ContextT], served: ServedVersion, exchange: Exchange) -> Awaitable[Array]:
+    """Returns the forecasts to be waited for, within the caller's own limit too; the service's limit may be shorter."""
     forecasts = served.batcher.submit(decoded.windows, allow_nan=decoded.allow_nan, stages=exchange.stages)
-    if decoded.timeout_seconds is None:
-        return await forecasts
+    return forecasts if decoded.timeout_seconds is None else _in_time(forecasts, decoded.timeout_seconds)
+
+
+async def _in_time(forecasts: Awaitable[Array], seconds: float) -> Array:
     try:
-        async with asyncio.timeout(decoded.timeout_seconds):
+        async with asyncio.timeout(seconds):
             return await forecasts
     except TimeoutError:
-        raise DeadlinePassed(decoded.timeout_seconds) from None
+        raise DeadlinePassed(seconds) from None

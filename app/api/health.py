@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app.api.dependencies import RunningService
 from app.process.lifecycle import Phase
-from app.telemetry.metrics import exposition
 
 router = APIRouter(tags=["health"])
 
@@ -65,7 +64,7 @@ async def healthz(service: RunningService) -> Response:
 async def metrics(service: RunningService) -> Response:
     """Gives counters and histograms in Prometheus' text format."""
     service.flush()
-    return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await service.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _status_code(phase: Phase) -> HTTPStatus:

@@ -11,11 +11,12 @@ from typing import TypeAlias
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.direct import Answer, Request, by_name
+from app.api.direct import Answer, Header, Request, by_name
 from app.api.problems import problem_answer
 from app.errors import InternalError, ModelNotReady, ServiceError
 from app.exchange import Exchange
 from app.process.answer import CLOSE
+from app.process.extensions import SEND_WHOLE
 from app.process.lifecycle import Phase
 from app.process.protocol import CLIENT_HAS_LEFT
 from app.serving.service import Service
@@ -33,7 +34,8 @@ NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 AnswerError: TypeAlias = Callable[[ServiceError, str], Answer]
 """Makes the answer to an error, given the request's id."""
 
-Handle: TypeAlias = Callable[[Request, Send], Awaitable[None]]
+Handle: TypeAlias = Callable[[Request, Send], Awaitable[Answer | None]]
+"""Returns the answer to a request, or None where it has sent the answer itself."""
 
 
 class ExchangeMiddleware:
@@ -72,10 +74,12 @@ class ExchangeMiddleware:
             metadata=headers,
             peer=client[0] if client else None,
         )
-        request = Request(scope, receive, exchange, headers, self._service.settings)
-        dispatch = _Dispatch(exchange, send, self._service).send
+        request = Request(scope, receive, exchange, headers, self._service)
+        dispatch = _Dispatch(request, send, self._service)
         try:
-            await self._handle(request, dispatch)
+            answer = await self._handle(request, dispatch.send)
+            if answer is not None:
+                await dispatch.answer(answer)
         except ServiceError as error:
             await self._answer(error, exchange, dispatch)
         except ClientDisconnect:
@@ -99,35 +103,47 @@ class ExchangeMiddleware:
             exchange.is_quiet = exchange.route in QUIET_ROUTES
             self._service.exchanges.add(exchange)
 
-    async def _answer(self, error: ServiceError, exchange: Exchange, send: Send) -> None:
+    async def _answer(self, error: ServiceError, exchange: Exchange, dispatch: "_Dispatch") -> None:
         exchange.fail(error)
-        await self._answer_error(error, exchange.request_id).send(send)
+        await dispatch.answer(self._answer_error(error, exchange.request_id))
 
 
 class _Dispatch:
     """Sends an answer on, its head with what every answer has."""
 
-    __slots__ = ("_exchange", "_send", "_service")
+    __slots__ = ("_exchange", "_request", "_send", "_service")
 
-    def __init__(self, exchange: Exchange, send: Send, service: Service) -> None:
-        self._exchange = exchange
+    def __init__(self, request: Request, send: Send, service: Service) -> None:
+        self._request = request
+        self._exchange = request.exchange
         self._send = send
         self._service = service
 
+    async def answer(self, answer: Answer) -> None:
+        """Sends a whole answer, at once where the server can."""
+        self._exchange.status = answer.status
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), *self._common_headers()]
+        send_whole = self._request.extension(SEND_WHOLE)
+        if send_whole is None or not send_whole(answer.status, headers, answer.body):
+            await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": answer.body})
+
     async def send(self, message: Message) -> None:
-        """Takes the ASGI messages of the answer."""
+        """Takes the ASGI messages of an answer."""
         if message["type"] == "http.response.start":
-            exchange = self._exchange
-            exchange.status = int(message["status"])
-            is_draining = self._service.lifecycle.phase is Phase.DRAINING  # now, not when the request began
-            message["headers"] = [
-                *message["headers"],
-                (b"x-request-id", exchange.request_id.encode()),
-                NO_SNIFFING,
-                *(_version_headers(*exchange.answered_by) if exchange.answered_by is not None else ()),
-                *((CLOSE,) if is_draining else ()),
-            ]
+            self._exchange.status = int(message["status"])
+            message["headers"] = [*message["headers"], *self._common_headers()]
         await self._send(message)
+
+    def _common_headers(self) -> list[Header]:
+        """Returns the headers that every answer has."""
+        exchange = self._exchange
+        headers: list[Header] = [(b"x-request-id", exchange.request_id.encode()), NO_SNIFFING]
+        if exchange.answered_by is not None:
+            headers += version_headers(*exchange.answered_by)
+        if self._service.lifecycle.phase is Phase.DRAINING:  # now, not when the request began
+            headers.append(CLOSE)
+        return headers
 
 
 def wrap_route(
@@ -138,8 +154,8 @@ def wrap_route(
 ) -> ExchangeMiddleware:
     """Wraps a direct route."""
 
-    async def handle(request: Request, send: Send) -> None:
-        await (await answer(request)).send(send)
+    def handle(request: Request, _: Send) -> Awaitable[Answer]:
+        return answer(request)
 
     return ExchangeMiddleware(handle, service, answer_error, protocol)
 
@@ -160,7 +176,7 @@ class FrameworkMiddleware:
         """Handles one ASGI connection. Passes on what is not HTTP."""
         await (self._exchanges if scope["type"] == "http" else self._app)(scope, receive, send)
 
-    async def _handle(self, request: Request, send: Send) -> None:
+    async def _handle(self, request: Request, send: Send) -> Answer | None:
         scope = request.scope
         of_host = scope.get("route")
         try:
@@ -168,8 +184,10 @@ class FrameworkMiddleware:
         finally:  # the framework leaves the route that it found
             if (route := scope.get("route")) is not of_host and route is not None:
                 request.exchange.route = route.path
+        return None
 
 
 @lru_cache
-def _version_headers(model: str, version: int) -> tuple[tuple[bytes, bytes], ...]:
+def version_headers(model: str, version: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Returns the headers that tell which version answered."""
     return (b"x-windowcast-model", model.encode()), (b"x-windowcast-version", b"%d" % version)

@@ -1,20 +1,24 @@
 """The native prediction routes: forecasts for one window or many."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, ClassVar, Self
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.api.body import MediaType, declared_type, wanted_type
+from app.api.admission import Asked
+from app.api.body import QUICK_BYTES, SMALL_BYTES, MediaType, declared_type, wanted_type
 from app.api.dependencies import find
 from app.api.direct import Answer, Request
 from app.api.forecasting import Decoded, Dialect, Forecasting
-from app.api.problems import invalid_query
+from app.api.problems import invalid_query, problem_answer
 from app.arrays import Array
 from app.errors import InvalidRequest, LocatedError, MethodNotAllowed
 from app.payloads import native, npy
+from app.payloads.sizes import Largest
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.policies import LABEL_PATTERN
 from app.version.manifest import NAME_PATTERN, Contract
@@ -36,7 +40,59 @@ class Selection(BaseModel):
         return self
 
 
-DEFAULT_MODEL = Selection()
+MAX_PARAMETERS = 16
+"""More parameters than any query has."""
+
+KNOWN_QUERIES = 256
+"""How many different queries are remembered with their meaning."""
+
+MAX_QUERY_BYTES = 1024
+"""Longest query that is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query as it was read.
+
+    Attributes:
+        selection: Which model and version answer.
+        is_known: Whether the query has no other parameters.
+    """
+
+    selection: Selection
+    is_known: bool
+
+    @classmethod
+    def of(cls, query: bytes) -> Self:
+        """Reads a query.
+
+        Raises:
+            InvalidRequest: A parameter has a wrong value, or there are far too many.
+        """
+        try:
+            pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+        except ValueError:
+            raise _unknown_parameter() from None
+        parameters = dict(pairs)
+        try:
+            selection = Selection.model_validate(parameters)
+        except ValidationError as error:
+            raise invalid_query(error) from None
+        return cls(selection, is_known=parameters.keys() <= Selection.model_fields.keys())
+
+
+def _read_query(query: bytes) -> Query:
+    """Reads a query, and remembers the meaning of a short one: most requests have the same query."""
+    return _short_query(query) if len(query) <= MAX_QUERY_BYTES else Query.of(query)
+
+
+@lru_cache(KNOWN_QUERIES)
+def _short_query(query: bytes) -> Query:
+    return Query.of(query)
+
+
+def _unknown_parameter() -> InvalidRequest:
+    return InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
 
 
 class PredictionRoute(Dialect[Request, MediaType, Answer]):
@@ -69,18 +125,39 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
             raise MethodNotAllowed("POST")
         return await self._forecasting.answer(request, self)
 
+    def asked_by(self, path: str, query: bytes) -> Asked | None:
+        """Returns what a path and a query ask for; None for another path."""
+        if path != self.path:
+            return None
+        selection = _read_query(query).selection
+        return Asked("native", self.path, problem_answer, selection.model, selection.version, selection.label)
+
     def select(self, asked: Request, catalogue: Catalogue) -> ServedVersion:
         """Finds the version that the query names."""
-        query = asked.scope["query_string"]
-        selection = _selection(_parameters(query)) if query else DEFAULT_MODEL
+        selection = _read_query(asked.scope["query_string"]).selection
         return find(catalogue, selection.model, selection.version, selection.label)
 
     def check(self, asked: Request, served: ServedVersion) -> None:  # noqa: ARG002
         """Checks that the query has no other parameters, and that the declared type of the body is known."""
-        query = asked.scope["query_string"]
-        if query and _parameters(query).keys() - Selection.model_fields.keys():
-            raise InvalidRequest([LocatedError("?", "unknown query parameter; this takes model, version and label")])
+        if not _read_query(asked.scope["query_string"]).is_known:
+            raise _unknown_parameter()
         declared_type(asked.headers)
+
+    def largest(self, asked: Request, served: ServedVersion) -> Largest:
+        """Works out the largest array, or the largest JSON body."""
+        is_npy = declared_type(asked.headers) is MediaType.NPY
+        return (self._largest_npy if is_npy else self._largest_json)(served.contract)
+
+    def decode_at_once(self, asked: Request, served: ServedVersion) -> Decoded[MediaType] | None:
+        """Reads a small body, an array, or JSON of the usual form."""
+        if asked.size <= SMALL_BYTES:
+            return self.decode(asked, served)
+        if asked.size > QUICK_BYTES:
+            return None
+        if declared_type(asked.headers) is MediaType.NPY:
+            return self.decode(asked, served)
+        windows = self._read_usual(asked.body, served.contract)
+        return None if windows is None else Decoded(windows, context=wanted_type(asked.headers))
 
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[MediaType]:
         """Reads the windows out of a JSON or npy body."""
@@ -96,6 +173,18 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
             targets = served.contract.target_names
             body = native.write_answer(served.name, served.version, targets, self.answer_field, part)
         return Answer(body, [(b"content-type", context.value)])
+
+    @abstractmethod
+    def _largest_json(self, contract: Contract) -> Largest:
+        """Returns the largest JSON body."""
+
+    @abstractmethod
+    def _largest_npy(self, contract: Contract) -> Largest:
+        """Returns the largest npy body."""
+
+    @abstractmethod
+    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
+        """Returns the windows in a JSON body of the usual form."""
 
     @abstractmethod
     def _read_json(self, body: bytes, contract: Contract) -> Array:
@@ -119,6 +208,15 @@ class Predict(PredictionRoute):
     answer_model = native.ForecastResponse
     answer_field = b"prediction"
 
+    def _largest_json(self, contract: Contract) -> Largest:
+        return native.largest_window(contract)
+
+    def _largest_npy(self, contract: Contract) -> Largest:
+        return npy.largest(contract, 1)
+
+    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
+        return native.read_usual_window(body, contract)
+
     def _read_json(self, body: bytes, contract: Contract) -> Array:
         return native.read_window(body, contract)
 
@@ -139,6 +237,15 @@ class PredictBatch(PredictionRoute):
     answer_model = native.BatchResponse
     answer_field = b"predictions"
 
+    def _largest_json(self, contract: Contract) -> Largest:
+        return native.largest_batch(contract, self._max_windows)
+
+    def _largest_npy(self, contract: Contract) -> Largest:
+        return npy.largest(contract, self._max_windows)
+
+    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
+        return native.read_usual_windows(body, contract, self._max_windows)
+
     def _read_json(self, body: bytes, contract: Contract) -> Array:
         return native.read_windows(body, contract, self._max_windows)
 
@@ -147,14 +254,3 @@ class PredictBatch(PredictionRoute):
 
     def _answer_part(self, forecasts: Array) -> Array:
         return forecasts
-
-
-def _parameters(query: bytes) -> dict[str, str]:
-    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-
-
-def _selection(parameters: dict[str, str]) -> Selection:
-    try:
-        return Selection.model_validate(parameters)
-    except ValidationError as error:
-        raise invalid_query(error) from None

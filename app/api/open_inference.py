@@ -17,25 +17,28 @@ import orjson
 
 from app import __version__
 from app.api import schemas
-from app.api.body import deflate, inflatable_bytes, inflate, wanted_encoding
+from app.api.admission import Asked
+from app.api.body import QUICK_BYTES, SMALL_BYTES, deflate, wanted_encoding
 from app.api.dependencies import find
 from app.api.direct import Answer, Request, route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
+from app.api.problems import plain_answer
 from app.api.schemas import About
 from app.arrays import Array
 from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
-from app.payloads.open_inference.document import LENGTH_HEADER, parse_document
+from app.payloads.open_inference.document import LENGTH_HEADER, document_length, parse_document
 from app.payloads.open_inference.reading import InferRequest, InferRequestReader
 from app.payloads.open_inference.tensors import DATATYPE
 from app.payloads.open_inference.triton import PLATFORM, configured_tensors, statistics
 from app.payloads.open_inference.writing import write_answer
+from app.payloads.sizes import NO_WINDOWS, Largest
 from app.process.lifecycle import Phase
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.policies import Policy
 from app.serving.service import Service
 from app.serving.states import State, Status
 from app.settings import Settings
-from app.telemetry.figures import Figures, figures_by_version
+from app.telemetry.figures import Figures
 from app.version.manifest import VERSION_PATTERN
 from app.version.signature import Layout
 
@@ -48,6 +51,9 @@ STATES = {State.AVAILABLE: "READY", State.LOADING: "LOADING"}
 
 NOT_SERVING = "UNAVAILABLE"
 
+
+DOCUMENT_LENGTH = LENGTH_HEADER.lower().encode()
+"""The name of the header as ASGI has it."""
 
 JSON, BYTES = b"application/json", b"application/octet-stream"
 
@@ -117,14 +123,25 @@ class InferDialect(Dialect[Request, Wanted, Answer]):
         """Finds the version that the path names."""
         return find(catalogue, self._model, _number(self._version))
 
+    def largest(self, _: Request, served: ServedVersion) -> Largest:
+        """Works out the largest body, which has all numbers in its document."""
+        return self._reader(served).largest()
+
+    def decode_at_once(self, asked: Request, served: ServedVersion) -> Decoded[Wanted] | None:
+        """Reads a small body, or tensors as bytes behind a small document."""
+        length = asked.headers.get(DOCUMENT_LENGTH)
+        document_bytes = asked.size if length is None else document_length(length, asked.size)
+        is_quick = document_bytes <= SMALL_BYTES and asked.size <= QUICK_BYTES
+        return self.decode(asked, served) if is_quick else None
+
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[Wanted]:
         """Reads the tensors. What else the request asks for goes to the encoder."""
-        settings, signature = self._settings, served.loaded.signature
-        body = inflate(asked.headers, asked.body, inflatable_bytes(settings, signature.inputs.window_numbers))
-        reader = InferRequestReader(served.name, signature, settings.max_batch_windows)
-        infer = reader.read(body, asked.headers.get(LENGTH_HEADER.lower().encode()))
+        infer = self._reader(served).read(asked.body, asked.headers.get(DOCUMENT_LENGTH))
         wanted = Wanted(infer, wanted_encoding(asked.headers))
         return Decoded(infer.windows, context=wanted, timeout_seconds=infer.timeout_seconds)
+
+    def _reader(self, served: ServedVersion) -> InferRequestReader:
+        return InferRequestReader(served.name, served.loaded.signature, self._settings.max_batch_windows)
 
     def encode(self, served: ServedVersion, forecasts: Array, context: Wanted) -> Answer:
         """Writes the tensors that the request asks for, in the encoding that it prefers."""
@@ -172,6 +189,15 @@ class OpenInference:
             Route("POST", f"{PREFIX}/repository/models/{{model}}/load", self._refuse_control, None),
             Route("POST", f"{PREFIX}/repository/models/{{model}}/unload", self._refuse_control, None),
         )
+
+    def asked_by(self, path: str, _: bytes) -> Asked | None:
+        """Returns what a path asks for; None for anything but forecasts, and for a path with percent signs."""
+        if not path.startswith(f"{PREFIX}/") or "%" in path:
+            return None
+        route, names = self._route_of(path)
+        if route.about is not INFER:
+            return None
+        return Asked("inference", route.path, plain_answer, names["model"], _number(names.get("version")))
 
     async def answer(self, request: Request) -> Answer:
         """Answers a request.
@@ -256,7 +282,7 @@ class OpenInference:
     async def _stats(self, _: Request, model: str | None = None, version: str | None = None) -> Answer:
         serving = self._all_serving() if model is None else self._serving(model, version)
         self._service.flush()
-        figures = figures_by_version()
+        figures = await self._service.figures()
         keys = [(served.name, served.version) for served in serving]
         stats = [statistics(*key, figures.get(key) or Figures()) for key in keys]
         return _json({"model_stats": stats})
@@ -274,9 +300,8 @@ class OpenInference:
         return [served for model in self._service.catalogue.models().values() for served in model.versions.values()]
 
     async def _index(self, request: Request) -> Answer:
-        await request.read()
-        body = inflate(request.headers, request.body, inflatable_bytes(self._service.settings, 0))
-        only_ready = parse_document(body).get("ready", False) if body else False
+        await request.read(lambda: NO_WINDOWS)
+        only_ready = parse_document(request.body).get("ready", False) if request.body else False
         if not isinstance(only_ready, bool):
             raise InvalidArgument("expected ready to be true or false")
         return _json(

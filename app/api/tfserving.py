@@ -27,13 +27,16 @@ from urllib.parse import unquote
 
 import orjson
 
-from app.api.body import inflatable_bytes, inflate
+from app.api.admission import Asked
+from app.api.body import QUICK_BYTES, SMALL_BYTES
 from app.api.direct import Answer, Header, Request, raw_route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
+from app.api.problems import plain_answer
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
 from app.arrays import Array
 from app.errors import InvalidArgument, NoSuchServable, Unimplemented
 from app.payloads.names import quoted
+from app.payloads.sizes import Largest
 from app.payloads.tfserving.document import Orientation
 from app.payloads.tfserving.reading import BodyReader
 from app.payloads.tfserving.writing import write_answer
@@ -178,13 +181,27 @@ class PredictDialect(Dialect[Request, Orientation, Answer]):
         """Finds the version that the path names."""
         return _select(self._target, catalogue)
 
+    def largest(self, _: Request, served: ServedVersion) -> Largest:
+        """Works out the largest body, which has rows."""
+        return self._reader(served).largest()
+
+    def decode_at_once(self, asked: Request, served: ServedVersion) -> Decoded[Orientation] | None:
+        """Reads a small body, or a body of the usual form."""
+        if asked.size <= SMALL_BYTES:
+            return self.decode(asked, served)
+        usual = self._reader(served).read_usual(asked.body) if asked.size <= QUICK_BYTES else None
+        return None if usual is None else self._decoded(*usual)
+
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[Orientation]:
         """Reads rows or columns."""
-        settings, inputs = self._settings, served.loaded.signature.inputs
-        reader = BodyReader(inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
-        body = inflate(asked.headers, asked.body, inflatable_bytes(settings, inputs.window_numbers))
-        orientation, windows = reader.read(body)
-        return Decoded(windows, context=orientation, allow_nan=settings.allow_nan)
+        return self._decoded(*self._reader(served).read(asked.body))
+
+    def _reader(self, served: ServedVersion) -> BodyReader:
+        inputs, settings = served.loaded.signature.inputs, self._settings
+        return BodyReader(inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
+
+    def _decoded(self, orientation: Orientation, windows: Array) -> Decoded[Orientation]:
+        return Decoded(windows, context=orientation, allow_nan=self._settings.allow_nan)
 
     def encode(self, served: ServedVersion, forecasts: Array, context: Orientation) -> Answer:
         """Writes rows for rows, and columns for columns."""
@@ -205,6 +222,13 @@ class TFServing:
     def __init__(self, service: Service, forecasting: Forecasting) -> None:
         self._service = service
         self._forecasting = forecasting
+
+    def asked_by(self, path: str, _: bytes) -> Asked | None:
+        """Returns what a path with its percent signs asks for; None for anything but forecasts."""
+        target = Target.of("POST", path) if ACTION.fullmatch(path) else None
+        if target is None or target.action != "predict":
+            return None
+        return Asked("tfserving", target.route.path, plain_answer, target.model, target.version, target.label)
 
     async def answer(self, request: Request) -> Answer:
         """Answers a request.

@@ -7,7 +7,7 @@ from app.engines.engine import Engine, EngineName
 from app.engines.proof import check_golden_rows
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.golden import Golden
-from app.version.manifest import TWIN_FILE, Contract, Manifest
+from app.version.manifest import MAX_TWIN_BYTES, TWIN_FILE, Contract, Manifest
 
 if TYPE_CHECKING:
     from app.engines.tensorflow import TensorFlowEngine
@@ -56,7 +56,7 @@ def _load_onnx(version_dir: Path, manifest: Manifest, golden: Golden, max_window
     if not manifest.has_twin:
         because = f", because {manifest.no_twin}" if manifest.no_twin else ""
         raise ArtifactError(version_dir, f"the version has no fused twin{because}", "set WINDOWCAST_ENGINE=tensorflow")
-    graph = manifest.read_file(version_dir, TWIN_FILE)
+    graph = manifest.read_file(version_dir, TWIN_FILE, MAX_TWIN_BYTES)
     # Imported here because either engine may be missing from an installation.
     from app.engines.onnx import OnnxEngine  # noqa: PLC0415
 

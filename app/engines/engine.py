@@ -1,10 +1,24 @@
 """What every engine does, whatever library it computes with."""
 
+from math import prod
 from typing import Literal, Protocol, TypeAlias
 
 from app.arrays import Array
+from app.version.manifest import Contract
 
 EngineName: TypeAlias = Literal["auto", "onnx", "tensorflow"]
+
+MAX_CALL_NUMBERS = 2**24
+"""Most numbers of windows, and of forecasts, that are prepared for in one call: 64 MiB of each."""
+
+
+def call_windows(contract: Contract, largest: int) -> int:
+    """Returns the most windows in one call of an engine: `largest`, or fewer if the windows or the forecasts are large.
+
+    Larger batches are computed in pieces.
+    """
+    numbers = max(prod(contract.window_shape), prod(contract.forecast_shape))
+    return min(largest, MAX_CALL_NUMBERS // numbers)
 
 
 class Engine(Protocol):

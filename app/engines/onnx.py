@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from app.arrays import Array
+from app.engines.engine import call_windows
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.golden import probe_windows
 from app.version.manifest import TWIN_FILE, Contract
@@ -59,7 +60,7 @@ class OnnxEngine:
     ) -> None:
         self._source = source
         self._contract = contract
-        self._largest_piece = LARGEST_SHARE * threads
+        self._largest_piece = call_windows(contract, LARGEST_SHARE * threads)
         self._warm_windows = min(max_windows, self._largest_piece)
         self._alone = _open_session(graph, 1, source)
         _check_tensors(source, "input", self._alone.get_inputs(), INPUT, contract.window_shape)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from app.arrays import Array
+from app.engines.engine import call_windows
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.golden import Golden, deviation, probe_windows, with_scales
-from app.version.manifest import Contract, Feature, Target
+from app.version.manifest import MAX_COLUMNS, MAX_NUMBERS, Contract, Feature, Target
 from app.version.signature import Layout, Signature, TensorSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -62,13 +63,13 @@ class TensorFlowEngine:
 
     def __init__(self, version_dir: Path, contract: Contract | None, max_windows: int) -> None:
         self._version_dir = version_dir
-        self._batch_sizes = _ladder(max_windows)
         self._model = _load(version_dir)  # keeps the variables alive
         self.function = _serving_function(self._model, version_dir)
         self.signature = _read_signature(self.function, version_dir)
         if contract is not None:
             _check_signature(self.signature, contract, version_dir)
         self.contract = contract or _contract_of(self.signature)
+        self._batch_sizes = _ladder(call_windows(self.contract, max_windows))
         self._plain = _on_windows(self.function, self.signature)
         self._compiled: dict[int, Callable[..., Any]] = {}
         self.remark = "not warmed up"
@@ -177,7 +178,12 @@ def _read_layout(specs: dict[str, Any], version_dir: Path) -> Layout:
             raise ArtifactError(version_dir, f"{problem}, but only {needed} can be served", remedy)
     if not specs:
         raise ArtifactError(version_dir, f"{SIGNATURE} takes or gives no tensor")
-    return Layout(tuple(TensorSpec(name, tuple(spec.shape.as_list()[1:])) for name, spec in sorted(specs.items())))
+    layout = Layout(tuple(TensorSpec(name, tuple(spec.shape.as_list()[1:])) for name, spec in sorted(specs.items())))
+    if layout.window_numbers > MAX_NUMBERS or layout.shape[1] > MAX_COLUMNS:
+        problem = f"{SIGNATURE} takes or gives {layout.window_numbers} numbers in {layout.shape[1]} columns"
+        remedy = "make the model smaller"
+        raise ArtifactError(version_dir, f"{problem}, but at most {MAX_NUMBERS} in {MAX_COLUMNS} can be served", remedy)
+    return layout
 
 
 def _shown(shape: Any) -> str:

@@ -4,7 +4,7 @@ The usual bodies are read without a Python object per number: `app.payloads.quic
 are read by the pydantic models, which say where a body is wrong.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any, Self, TypeVar
 
 import orjson
@@ -16,6 +16,16 @@ from app.errors import BatchTooLarge, InvalidRequest, LocatedError
 from app.payloads.advice import is_one_window
 from app.payloads.parsing import invalid_body, parse_json
 from app.payloads.quick import reader_of
+from app.payloads.sizes import (
+    Extent,
+    Largest,
+    check_values,
+    extent_of_lists,
+    extent_of_name,
+    extent_of_number,
+    in_brackets,
+    windows_text,
+)
 from app.payloads.windows import RecordsWindow, Tensor, Window, Windows
 from app.version.manifest import Contract
 
@@ -86,6 +96,27 @@ class BatchResponse(BaseModel, use_attribute_docstrings=True):
     """A forecast for each window."""
 
 
+def largest_window(contract: Contract) -> Largest:
+    """Returns the largest body of a `WindowRequest`, which has records: every number has its name there."""
+    steps, features = contract.window_shape
+    numbers = sum((extent_of_name(name) + extent_of_number(depth=3) for name in contract.feature_names), Extent())
+    records = in_brackets(in_brackets(numbers, depth=2) * steps, depth=1)
+    return Largest(f"{windows_text(1, steps * features)}; several windows go to POST /predict/batch", records)
+
+
+def largest_batch(contract: Contract, max_windows: int) -> Largest:
+    """Returns the largest body of a `BatchRequest`."""
+    steps, features = contract.window_shape
+    return Largest(
+        windows_text(max_windows, steps * features), extent_of_lists((max_windows, steps, features), depth=1)
+    )
+
+
+def read_usual_window(body: bytes, contract: Contract) -> Array | None:
+    """Reads the body of a `WindowRequest` of the usual form; returns None for any other body."""
+    return reader_of(contract.window_shape).read_window(body)
+
+
 def read_window(body: bytes, contract: Contract) -> Array:
     """Reads the body of a `WindowRequest`.
 
@@ -95,11 +126,25 @@ def read_window(body: bytes, contract: Contract) -> Array:
     Raises:
         MalformedBody: The body is not JSON.
         InvalidRequest: The body does not fit the contract.
+        TooManyValues: The body has more values than the largest request.
     """
-    window = reader_of(contract.window_shape).read_window(body)
+    window = read_usual_window(body, contract)
     if window is None:
+        check_values(body, partial(largest_window, contract))
         window = _validate(WindowRequest, parse_json(body), contract, takes=TAKES_WINDOW).windows
     return window
+
+
+def read_usual_windows(body: bytes, contract: Contract, max_windows: int) -> Array | None:
+    """Reads the body of a `BatchRequest` of the usual form; returns None for any other body.
+
+    Raises:
+        BatchTooLarge: The body has more than `max_windows` windows.
+    """
+    windows = reader_of(contract.window_shape).read_windows(body)
+    if windows is not None and len(windows) > max_windows:
+        raise BatchTooLarge(len(windows), max_windows)
+    return windows
 
 
 def read_windows(body: bytes, contract: Contract, max_windows: int) -> Array:
@@ -112,14 +157,14 @@ def read_windows(body: bytes, contract: Contract, max_windows: int) -> Array:
         MalformedBody: The body is not JSON.
         BatchTooLarge: The body has more than `max_windows` windows.
         InvalidRequest: The body does not fit the contract.
+        TooManyValues: The body has more values than the largest request.
     """
-    windows = reader_of(contract.window_shape).read_windows(body)
+    windows = read_usual_windows(body, contract, max_windows)
     if windows is None:
+        check_values(body, partial(largest_batch, contract, max_windows))
         content = parse_json(body)
         _check_count(content, max_windows, contract)
-        return _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).windows
-    if len(windows) > max_windows:
-        raise BatchTooLarge(len(windows), max_windows)
+        windows = _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).windows
     return windows
 
 

@@ -21,6 +21,7 @@ from app.arrays import FLOAT32_MAX, Array, to_float32
 from app.errors import MAX_LOCATED_ERRORS, BatchTooLarge, InvalidRequest, LocatedError, MalformedBody
 from app.payloads.advice import wrong_shape
 from app.payloads.lists import number_problem
+from app.payloads.sizes import Extent, Largest, windows_text
 from app.version.manifest import Contract
 
 FORMAT = "an array in NumPy's npy format"
@@ -38,6 +39,16 @@ LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 
 MAX_HEADER_BYTES = 1024
 """A header of a numeric array has 128 bytes. The literal in a longer header could be costly to read."""
+
+
+MAX_NUMBER_BYTES = 8
+"""Most bytes of a number of the types that are read."""
+
+
+def largest(contract: Contract, max_windows: int) -> Largest:
+    """Returns the largest body with an array of that many windows."""
+    numbers = prod(contract.window_shape)
+    return Largest(windows_text(max_windows, numbers), Extent(MAX_NUMBER_BYTES * numbers * max_windows))
 
 
 def read_window(body: bytes, contract: Contract) -> Array:
@@ -134,7 +145,11 @@ def _checked(array: NDArray[Any], shape: tuple[int, int, int]) -> Array:
 
 
 def _locate(array: NDArray[Any]) -> Iterator[LocatedError]:
-    """Yields every number that is not finite in float32, by its place in the array."""
-    for place in np.argwhere(~(np.abs(array.astype(np.float64)) <= FLOAT32_MAX)):
-        message = number_problem(float(array[tuple(place)]))
+    """Yields every number that is not finite in float32, by its place in the array.
+
+    Only the places that are asked for are worked out: there may be millions.
+    """
+    for flat_place in np.flatnonzero(~(np.abs(array.astype(np.float64)) <= FLOAT32_MAX)):
+        place = np.unravel_index(flat_place, array.shape)
+        message = number_problem(float(array[place]))
         yield LocatedError("".join(f"/{index}" for index in place), str(message))

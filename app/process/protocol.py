@@ -4,74 +4,121 @@ Without the bounds one client can fill the memory with endless headers, or hold 
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.process.answer import Answer
 from app.process.clock import Clock
-
-BODY_IS_HERE = "body_is_here"
-"""The extension, in an ASGI scope, by which the server says that the whole body has arrived."""
+from app.process.connections import PROBES, RESERVED, RESERVED_SECONDS
+from app.process.extensions import SEND_WHOLE, TAKE_BODY, take_body
+from app.process.heads import (
+    HEAD_TOO_LARGE,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    REQUEST_TIMEOUT,
+    TOO_MANY_CONNECTIONS,
+    answer_to_faulty,
+    answer_to_garbage,
+)
+from app.process.readers import ReaderWatch
+from app.process.refusals import Admission, Refusal, SharedState
+from app.process.upgrades import UpgradelessProtocol
+from app.telemetry.metrics import CONNECTIONS
 
 CLIENT_HAS_LEFT = "the client has left"
 """The message with which the server cancels a request whose client has left."""
 
-MAX_HEAD_BYTES = 64 * 1024
-"""Longest request line and headers together."""
+MAX_OTHER_BYTES = 64 * 1024
+"""Most bytes of a message behind its head that are not body: sizes of chunks, their extensions, and trailers. Each byte
+of the body allows for `OTHER_BYTES_PER_BYTE` more, as a client may send a body in many small chunks."""
+
+OTHER_BYTES_PER_BYTE = 8
 
 MAX_PIPELINED = 64
 """Most requests of one connection that wait for the answer to an earlier request. Then no more is read."""
 
-BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-REQUEST_TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+SMALL_BODY_BYTES = 256 * 1024
+"""Part of a body that the application learns of read by read, so that it can refuse a body at once."""
 
+MAX_UNREAD_BYTES = 2 * 2**20
+"""Most of a body that waits for the application. Then no more is read."""
+
+CROWD = 64
+"""With that many requests under way it is worth asking whether there is room for another."""
 
 LAST_REQUEST_SECONDS = 0.5
 """How long an idle connection stays open when the server stops. Its client may have sent a request already."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(UpgradelessProtocol):
     """Closes a connection whose client is too slow, or asks for too much.
 
-    - A head of more than `MAX_HEAD_BYTES` is answered with 431, a head that is too slow with 408.
+    - A head of more than `MAX_HEAD_BYTES` or `MAX_HEADERS` is answered with 431, a head that is too slow with 408.
+    - A head that breaks the rules of HTTP is answered as `app.process.heads` says.
+    - Trailers, and other bytes of a message that are not body, are bounded. Nobody reads trailers.
     - A body that goes on long after its answer ends the connection.
     - So does a client that reads nothing of its answers, or sends nothing on an idle connection.
     - More than `MAX_PIPELINED` requests ahead are not read.
+    - Beyond the config's `max_connections`, probes alone are answered.
 
     The config's `receive_timeout_seconds` bounds the time from the connection, or from the first byte of a further
     request, to the end of the head; from an early answer to the end of the body; and between two reads of the client.
     Nothing is ever written before the answer to an earlier request.
+
+    Where many requests are under way, and the application has an `admission`, the application may refuse a request by
+    its head; see `app.process.refusals`.
     """
 
+    server_state: SharedState
+    _admission: Admission | None = None
+    _is_new = True
+    """Whether no head was complete yet."""
     _is_in_head = True
+    _refusal: bytes | None = None
+    """An answer that is held back."""
+    _is_passing_over = False
+    """Whether the body of a refused request is being read."""
     _is_deaf = False
     """Whether all further bytes are ignored."""
     _head_bytes = 0
     _read_bytes = 0
+    _message_bytes = 0
+    """Bytes since the end of the last head, body included, or a few less."""
+    _body_bytes = 0
     _is_last_request = False
-    _upgrade_head: bytes | None = None
     _task: asyncio.Task[None] | None = None
     _running: RequestResponseCycle | None = None
-    _answers = 0
-    _unwritten = 0, 0
-    """At the last look: how many bytes were to be written, and how many answers were complete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
         super().connection_made(transport)
         self._patience_seconds: float = self.config.receive_timeout_seconds  # type: ignore[attr-defined]
         self._clock = Clock(self.loop)
-        self._write_clock = Clock(self.loop)
-        self._await_head()
+        self._reader = ReaderWatch(transport, self.loop, self._patience_seconds)
+        self._admission = getattr(self.app, "admission", None)
+        CONNECTIONS.inc()
+        surplus = len(self.connections) - self.config.max_connections  # type: ignore[attr-defined]
+        self._is_surplus = surplus > 0
+        if surplus > RESERVED:
+            self._turn_away()
+        else:
+            self._await_head()
+
+    def _turn_away(self) -> None:
+        self.server_state.refused_connections.add()
+        self._refuse(TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the clocks, and the work on answers that nobody will read."""
+        CONNECTIONS.dec()
         self._clock.close()
-        self._write_clock.close()
+        self._reader.close()
         self.pipeline.clear()
+        # The parser refers to this connection, and holds what it has read of a trailer.
+        self.parser = None  # type: ignore[assignment]
         if self._running is not None and self._task is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._task.cancel(CLIENT_HAS_LEFT)
@@ -80,8 +127,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A further request starts on the connection."""
         super().on_message_begin()
-        self._head_bytes = 0
+        self._extensions: dict[str, Any] = {}
+        self.scope["extensions"] = self._extensions
+        self._head_bytes = self._message_bytes = self._body_bytes = 0
         self._is_in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header. Ignores a trailer, and headers beyond the number that is answered at all."""
+        if self._is_in_head and len(self.headers) <= MAX_HEADERS:
+            name = name.lower()
+            if name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            self.headers.append((name, value))
 
     def data_received(self, data: bytes) -> None:
         """Counts the bytes before the head is complete. Even blank lines between two requests start the clock.
@@ -94,41 +151,76 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = self._is_in_head or begins
         if self._is_in_head:
             self._head_bytes += len(data)
+        else:
+            self._message_bytes += len(data)
         self._read_bytes = self._head_bytes
         self._parse(data)
-        if self._is_in_head and not self._is_over():
+        if self._is_over():
+            return
+        if self._is_in_head:
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HEAD_TOO_LARGE)
             elif begins or not self._clock.is_running:
                 self._await_head()
+        elif self._message_bytes - self._body_bytes > MAX_OTHER_BYTES + OTHER_BYTES_PER_BYTE * self._body_bytes:
+            self._refuse(HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """The head is complete. The body has limits of its own."""
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
-            self._upgrade_head = self._head_without_upgrade()
+        if self.sets_upgrade_aside():
             return
         self._is_in_head = False
         self._clock.stop()
         if self._is_over():
             return
-        if self._read_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
-            self._refuse(HEAD_TOO_LARGE)
+        faulty = answer_to_faulty(self.parser.get_http_version(), self.headers)
+        if faulty is None and self._read_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+            faulty = HEAD_TOO_LARGE
+        if faulty is not None:
+            self._refuse(faulty)
+            return
+        self._is_new = False
+        if self._is_surplus and self.url.partition(b"?")[0] not in PROBES:
+            self._turn_away()
+            return
+        self.send_refusal()  # of an earlier request
+        if (refusal := self._find_refusal()) is not None:
+            self._hold_refusal(refusal)
             return
         super().on_headers_complete()
-        if self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
+        if self._is_surplus or self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Hands the body on, unless its head was refused."""
-        if not self._is_over():
-            super().on_body(body)
+        """Keeps a part of the body for the application, unless its head was refused.
+
+        For a large body the application is woken for pieces of growing size, and for the end. uvicorn wakes it for
+        every read of the socket, and stops reading at 64 KiB, which takes longer than the reads.
+        """
+        self._body_bytes += len(body)
+        cycle = self.cycle
+        if self._is_passing_over or self._is_over() or cycle.response_complete:
+            return
+        cycle.body += body
+        unread = len(cycle.body)
+        received = self._body_bytes - unread
+        if received < SMALL_BODY_BYTES or unread > received:
+            cycle.message_event.set()
+        if unread > MAX_UNREAD_BYTES:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """The body is complete, read or ignored."""
-        if self._upgrade_head is not None or self._is_over():
+        if self.is_set_aside or self._is_over():
             return
-        self.scope["extensions"] = {BODY_IS_HERE: {}}
+        if self._is_passing_over:
+            self._is_passing_over = False
+            if self._refusal is None:
+                self._await_more()
+            return
         super().on_message_complete()
+        if len(self.cycle.body) == self._body_bytes:  # nobody has begun to receive it
+            self._extensions[TAKE_BODY] = partial(take_body, self.cycle)
         if self.cycle.response_complete:  # it was answered before its body had come
             self.cycle.more_body = False
             self._await_more()
@@ -142,9 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
         A client that was answered before the end of its body, as with 413, gets some time to send the rest.
         """
         self.server_state.total_requests += 1
-        self._answers += 1
-        if not self._write_clock.is_running and self.transport.get_write_buffer_size():
-            self._watch_writing()
+        self._reader.note_answer()
         if self.transport.is_closing():
             return
         if self.pipeline:
@@ -156,62 +246,61 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _await_more(self) -> None:
         """Waits for the rest of a body whose answer is out, or for another request."""
-        seconds = self._patience_seconds if self.cycle.more_body else self.timeout_keep_alive
-        self._clock.set(seconds, self.transport.close)
+        is_open = self._is_passing_over or (self.cycle is not None and self.cycle.more_body)
+        self._clock.set(self._patience_seconds if is_open else self.timeout_keep_alive, self.transport.close)
+
+    def _find_refusal(self) -> Refusal | None:
+        """Asks the application for a refusal of the request whose head is here, while many requests are under way.
+
+        A request that waits for another's answer, or is the last of its connection, goes to the application.
+        """
+        admission = self._admission
+        if admission is None or not (admission.is_crowded or len(self.tasks) >= CROWD):
+            return None
+        is_alone = self.cycle is None or self.cycle.response_complete
+        if not is_alone or self.expect_100_continue or self._is_last_request or not self.parser.should_keep_alive():
+            return None
+        return admission.refusal_of(self.parser.get_method(), self.url)
+
+    def _hold_refusal(self, refusal: Refusal) -> None:
+        """Holds the refusal back, and passes over the body."""
+        self._refusal = refusal.answer(self.headers)
+        self._is_passing_over = True
+        self.flow.pause_reading()
+        self.server_state.refusals.add(self, refusal)
+
+    def send_refusal(self) -> None:
+        """Sends the answer that was held back, if there is one, and goes on reading."""
+        answer, self._refusal = self._refusal, None
+        if answer is None or self.transport.is_closing():
+            return
+        self.server_state.total_requests += 1
+        self.transport.write(answer)
+        self._reader.note_answer()
+        self.flow.resume_reading()
+        if not self._is_in_head:
+            self._await_more()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        self._watch_writing()
-
-    def _watch_writing(self) -> None:
-        self._unwritten = self.transport.get_write_buffer_size(), self._answers
-        self._write_clock.set(self._patience_seconds, self._check_writing)
-
-    def _check_writing(self) -> None:
-        """Aborts a connection whose client has read nothing for too long. A close would wait for the client."""
-        bytes_then, answers_then = self._unwritten
-        bytes_now = self.transport.get_write_buffer_size()
-        if bytes_now and bytes_now >= bytes_then and self._answers == answers_then:
-            self.transport.abort()
-        elif bytes_now:
-            self._watch_writing()
+        self._reader.begin()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Starts the task as uvicorn does, remembers it, and sends the answer in one write."""
-        cycle.send = Answer(cycle).send  # type: ignore[method-assign]
+        answer = Answer(cycle)
+        cycle.send = answer.send  # type: ignore[method-assign]
+        cycle.scope["extensions"][SEND_WHOLE] = answer.send_whole  # type: ignore[assignment]  # we made them
         self._running = cycle
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
     def _parse(self, data: bytes) -> None:
-        """Parses. A head that offers an upgrade (`curl --http2`) is parsed again without the offer, as RFC 9110 allows.
-
-        The parser takes a head with an upgrade for a whole message and stops behind it, so the body would be lost.
-        """
         try:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as stop:
-                self._parse_again(memoryview(data)[stop.args[0] :])
+            self.parse(data)
         except httptools.HttpParserError:
-            self._refuse(BAD_REQUEST)
-
-    def _parse_again(self, rest: memoryview) -> None:
-        """Parses the head without its upgrade, then the bytes behind it, which may hold another upgrade."""
-        while self._upgrade_head is not None:
-            head, self._upgrade_head = self._upgrade_head, None
-            self.parser.feed_data(head)
-            try:
-                self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as stop:
-                rest = rest[stop.args[0] :]
-
-    def _head_without_upgrade(self) -> bytes:
-        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()]
-        lines += [name + b": " + value for name, value in self.headers if name.lower() != b"upgrade"]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+            self._refuse(answer_to_garbage(self.parser.get_http_version()))
 
     def shutdown(self) -> None:
         """The server stops. An idle connection may bring one last request, which may be on its way."""
@@ -227,7 +316,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         """Whether a request could begin: the last request was answered, and its body has come."""
-        return self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body
+        if self._is_new or self._is_passing_over or self._refusal is not None:
+            return False
+        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
 
     def _is_over(self) -> bool:
         return self._is_deaf or self.transport.is_closing()
@@ -237,10 +328,12 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._running is not self.cycle or not self.cycle.more_body
 
     def _await_head(self) -> None:
-        self._clock.set(self._patience_seconds, lambda: self._refuse(REQUEST_TIMEOUT))
+        seconds = RESERVED_SECONDS if self._is_surplus else self._patience_seconds
+        self._clock.set(seconds, lambda: self._refuse(REQUEST_TIMEOUT))
 
     def _refuse(self, answer: bytes) -> None:
         """Ends the connection with an answer, or after the answer to an earlier request that is still open."""
+        self.send_refusal()
         self._clock.stop()
         self._is_deaf = True
         if self._running is not None and not self._running.response_complete and self._can_be_answered():

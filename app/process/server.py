@@ -13,6 +13,7 @@ from app.errors import AddressError
 from app.process.accepting import Acceptor, Connections, Share
 from app.process.backlog import HANDSHAKE_SECONDS, ignore_new_clients
 from app.process.lifecycle import STARTUP_FAILURE, exit_now, obey
+from app.process.refusals import SharedState
 from app.telemetry.logs import get_logger
 
 log = get_logger()
@@ -24,13 +25,17 @@ class Config(uvicorn.Config):
     Args:
         drain_seconds: Time between SIGTERM and the close of the listener.
         receive_timeout_seconds: Longest time that a client may take to send a head or a body, or to read an answer.
+        max_connections: Most connections that are taken.
         **options: As uvicorn takes them.
     """
 
-    def __init__(self, *, drain_seconds: float, receive_timeout_seconds: float, **options: Any) -> None:
+    def __init__(
+        self, *, drain_seconds: float, receive_timeout_seconds: float, max_connections: int, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.drain_seconds = drain_seconds
         self.receive_timeout_seconds = receive_timeout_seconds
+        self.max_connections = max_connections
 
     @property
     def stop_seconds(self) -> float:
@@ -59,6 +64,7 @@ class Server(uvicorn.Server):
         self.port_closes = True
         self._on_started = on_started
         self._share = share
+        self.server_state = SharedState()
         self.server_state.connections = self._connections = Connections()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:

@@ -4,86 +4,36 @@ A lone request never waits for company: there is no delay and no polling. Reques
 a call. A short call runs on the event loop itself, because the way to a thread and back would cost more than it frees.
 A long call runs in the engine's thread, so that the loop goes on.
 
-The queue is bounded in windows, and every job has a deadline. A job that passes its deadline in the queue, or whose
-caller left, is never computed. A batch that fails is computed once more window by window, so that one request cannot
-spoil its neighbours'.
+The queue is bounded in windows and in time, and every job has a deadline. A job that passes its deadline in the queue,
+or whose caller left, is never computed. A batch that fails is computed once more window by window, so that one request
+cannot spoil its neighbours'.
 
 Nothing refers to a batcher without jobs, so the last reference to a batcher, perhaps a request's, frees its engine.
 """
 
 import asyncio
+import math
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from app.arrays import Array
-from app.errors import DeadlinePassed, PredictionFailed, QueueFull
-from app.exchange import Stage, Stages
+from app.errors import DeadlinePassed, QueueFull
+from app.exchange import Stages
+from app.serving.jobs import NO_WINDOWS, Computed, Job, fail, share_out
+from app.serving.pace import Throughput
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Batch
 
 log = get_logger()
 
 Predict = Callable[[Array], Array]
-
-NO_WINDOWS = np.empty(0, np.float32)
-
-
-class Job:
-    """Windows of one request (batch, steps, features), and the future of their forecasts."""
-
-    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "stages", "submitted", "windows")
-
-    def __init__(
-        self,
-        windows: Array,
-        deadline: float,
-        forecasts: asyncio.Future[Array],
-        stages: Stages | None,
-        *,
-        allow_nan: bool,
-    ) -> None:
-        self.windows = windows
-        self.size = len(windows)
-        self.deadline = deadline
-        self.forecasts = forecasts
-        self.stages = stages
-        self.allow_nan = allow_nan
-        self.is_queued = True
-        self.submitted = time.perf_counter()
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody still waits for the forecasts."""
-        return not self.forecasts.done()
-
-
-@dataclass(slots=True)
-class Computed:
-    """A call of the engine that has succeeded.
-
-    Attributes:
-        jobs: The jobs that the call computed.
-        forecasts: Their forecasts one after another.
-        started: When the call began, by `time.perf_counter`.
-        ended: When the call ended.
-    """
-
-    jobs: list[Job]
-    forecasts: Array
-    started: float
-    ended: float
-
-    @property
-    def facts(self) -> Batch:
-        """What the metrics count of the call."""
-        waits = [self.started - job.submitted for job in self.jobs]
-        return Batch(len(self.forecasts), self.ended - self.started, waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +44,16 @@ class Limits:
         call_windows: Most windows in one call of the engine, unless a single job has more.
         inline_windows: Most windows that are computed on the event loop.
         queue_windows: Most windows that may wait.
+        queue_seconds: Longest time that windows should wait.
+        windows_per_second: What the engine computes a second, for all that is known before anybody asks.
         seconds: Longest time from `submit` to the forecasts.
     """
 
     call_windows: int
     inline_windows: int
     queue_windows: int
+    queue_seconds: float
+    windows_per_second: float
     seconds: float
 
 
@@ -110,6 +64,7 @@ class Batcher:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
         executor: The thread that computes long calls.
         limits: Of windows and time.
+        crowd: Holds the batcher from the moment that its queue has no room for a request to its next call.
         on_batch: Told of every batch that was computed.
         on_failure: Called where the batcher itself fails. Its jobs would stay without an answer.
     """
@@ -119,25 +74,51 @@ class Batcher:
         predict: Predict,
         executor: Executor,
         limits: Limits,
+        crowd: "set[Batcher]",
         on_batch: Callable[[Batch], None],
         on_failure: Callable[[BaseException], None],
     ) -> None:
         self._predict = predict
         self._executor = executor
         self._limits = limits
+        self._throughput = Throughput(limits.windows_per_second)
+        self._crowd = crowd
+        self._least_room = min(limits.call_windows, self._room_for(limits.queue_seconds))
+        self._room = self._room_for(limits.queue_seconds)
         self._on_batch = on_batch
         self._on_failure = on_failure
         self._queue: deque[Job] = deque()
         self._queued_windows = 0
+        self._expected_windows = 0
+        """Windows of requests whose heads were read in this turn of the event loop: one each, for all that is known."""
+        self._last_end = -math.inf
         self._unanswered: deque[tuple[float, asyncio.Future[Array]]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
-        self._work: asyncio.Task[None] | None = None
-        """Computes batch after batch while jobs wait."""
+        self._is_working = False
+        """Whether a call is under way, or about to begin."""
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def queued_windows(self) -> int:
         """How many windows wait. Windows that are being computed do not wait."""
         return self._queued_windows
+
+    def admit(self) -> bool:
+        """Tells whether the queue has room for a request of which only the head is here, and counts on the request.
+
+        In one turn of the event loop the heads of many requests may be read before the first of them is in the queue.
+        """
+        waiting = self._queued_windows + self._expected_windows
+        if waiting >= self._room:
+            self._crowd.add(self)
+            return False
+        if not self._expected_windows:
+            asyncio.get_running_loop().call_soon(self._expect_nobody)
+        self._expected_windows += 1
+        return True
+
+    def _expect_nobody(self) -> None:
+        self._expected_windows = 0
 
     def check_room(self, count: int = 1) -> None:
         """Checks that the queue has room for that many windows, before anything is done for them.
@@ -145,8 +126,13 @@ class Batcher:
         Raises:
             QueueFull: The queue has no room.
         """
-        if self._queued_windows and self._queued_windows + count > self._limits.queue_windows:
-            raise QueueFull(self._limits.queue_windows)
+        if self._queued_windows and self._queued_windows + count > self._room:
+            self._crowd.add(self)
+            raise QueueFull
+
+    def _room_for(self, seconds: float) -> int:
+        """Returns how many windows may wait, at least 1, if the last of them shall wait no longer than that."""
+        return max(1, min(self._limits.queue_windows, round(self._throughput.windows_per_second * seconds)))
 
     async def submit(self, windows: Array, *, allow_nan: bool = False, stages: Stages | None = None) -> Array:
         """Waits for the forecasts of these windows.
@@ -169,9 +155,9 @@ class Batcher:
         job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), stages, allow_nan=allow_nan)
         self._queue.append(job)
         self._queued_windows += job.size
-        if self._work is None:
-            self._work = loop.create_task(self._compute_all())
-            self._work.add_done_callback(self._end_work)
+        if not self._is_working:
+            self._is_working = True
+            loop.call_soon(self._work)
         self._watch(job)
         try:
             return await job.forecasts
@@ -181,15 +167,35 @@ class Batcher:
                 job.windows = NO_WINDOWS
             del job  # the traceback of an error would keep the job, and the job would keep the error
 
-    async def _compute_all(self) -> None:
-        while batch := self._take_batch():
-            await self._compute(batch)
-            await asyncio.sleep(0)  # answers leave and requests come in before the next call
-        self._work = None
-
-    def _end_work(self, work: asyncio.Task[None]) -> None:
-        if not work.cancelled() and (error := work.exception()) is not None:
+    def _work(self) -> None:
+        """Makes one call of the engine for what waits, or begins one in the engine's thread."""
+        try:
+            batch = self._take_batch()
+            if sum(job.size for job in batch) > self._limits.inline_windows:
+                self._go_on_after(self._compute_elsewhere(batch))
+            else:
+                self._compute_here(batch)
+        except Exception as error:  # noqa: BLE001 (whatever it is, somebody has to know)
             self._on_failure(error)
+
+    def _go_on(self) -> None:
+        """Works on if jobs wait. Answers leave and requests come in before the next call."""
+        self._is_working = bool(self._queue)
+        if self._is_working:
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _go_on_after(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._end_task)
+
+    def _end_task(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._on_failure(error)
+        else:
+            self._go_on()
 
     def _take_batch(self) -> list[Job]:
         """Takes the jobs that wait and are still wanted, up to the cap. A single job may be larger than the cap."""
@@ -203,23 +209,51 @@ class Batcher:
             if now < job.deadline and job.is_wanted:
                 batch.append(job)
                 count += job.size
+        self._crowd.discard(self)
         return batch
 
     def _leave_queue(self, job: Job) -> None:
         job.is_queued = False
         self._queued_windows -= job.size
 
-    async def _compute(self, batch: list[Job]) -> None:
+    def _compute_here(self, batch: list[Job]) -> None:
+        """Computes on the event loop."""
         try:
-            computed = await self._call(batch)
-        except Exception:
-            log.warning("batch failed; computing it again window by window", requests=len(batch), exc_info=True)
-            for job in batch:
-                await self._compute_one_by_one(job)
+            computed = self._predict_wanted(batch)
+        except Exception as error:  # noqa: BLE001 (told there)
+            self._go_on_after(self._compute_again(batch, error))
         else:
-            if computed is not None:
-                self._on_batch(computed.facts)
-                _share_out(computed)
+            self._finish(computed)
+            self._go_on()
+
+    async def _compute_elsewhere(self, batch: list[Job]) -> None:
+        """Computes in the engine's thread."""
+        try:
+            loop = asyncio.get_running_loop()
+            computed = await loop.run_in_executor(self._executor, self._predict_wanted, batch)
+        except Exception as error:  # noqa: BLE001 (told there)
+            await self._compute_again(batch, error)
+        else:
+            self._finish(computed)
+
+    async def _compute_again(self, batch: list[Job], error: Exception) -> None:
+        """Computes a batch that failed."""
+        log.warning("batch failed; computing it again window by window", requests=len(batch), exc_info=error)
+        for job in batch:
+            await self._compute_one_by_one(job)
+
+    def _finish(self, computed: Computed | None) -> None:
+        if computed is not None:
+            self._note_pace(computed)
+            self._on_batch(computed.facts)
+            share_out(computed)
+
+    def _note_pace(self, computed: Computed) -> None:
+        """Fits the room in the queue to the engine's pace. The pace shows only where windows waited all the time."""
+        if computed.jobs[0].submitted < self._last_end:
+            self._throughput.note(len(computed.forecasts), computed.ended - self._last_end)
+            self._room = max(self._least_room, self._room_for(self._limits.queue_seconds))
+        self._last_end = computed.ended
 
     async def _compute_one_by_one(self, job: Job) -> None:
         try:
@@ -227,10 +261,10 @@ class Batcher:
             computed = await loop.run_in_executor(self._executor, self._predict_one_by_one, job)
         except Exception:
             log.exception("prediction failed", windows=job.size)
-            _fail(job)
+            fail(job)
         else:
             if computed is not None:
-                _share_out(computed)
+                share_out(computed)
 
     def _predict_one_by_one(self, job: Job) -> Computed | None:
         if not job.is_wanted:
@@ -238,11 +272,6 @@ class Batcher:
         started = time.perf_counter()
         forecasts = [self._predict_all(job.windows[place : place + 1]) for place in range(job.size)]
         return Computed([job], np.concatenate(forecasts), started, time.perf_counter())
-
-    async def _call(self, batch: list[Job]) -> Computed | None:
-        if sum(job.size for job in batch) <= self._limits.inline_windows:
-            return self._predict_wanted(batch)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._predict_wanted, batch)
 
     def _predict_wanted(self, batch: list[Job]) -> Computed | None:
         """Computes the jobs that are still wanted: callers may have left while the engine's thread was busy."""
@@ -288,24 +317,3 @@ def _expire(batcher: weakref.ref[Batcher]) -> None:
     """Expires a batcher's jobs. A batcher that is gone had none."""
     if (alive := batcher()) is not None:
         alive.expire()
-
-
-def _share_out(computed: Computed) -> None:
-    is_sound = np.isfinite(computed.forecasts).all()
-    start = 0
-    for job in computed.jobs:
-        own = computed.forecasts[start : start + job.size]
-        start += job.size
-        if not (is_sound or job.allow_nan or np.isfinite(own).all()):
-            log.error("forecast is not finite", windows=job.size)
-            _fail(job)
-        elif job.is_wanted:
-            if job.stages is not None:
-                job.stages[Stage.QUEUE] = job.submitted, computed.started
-                job.stages[Stage.COMPUTE] = computed.started, computed.ended
-            job.forecasts.set_result(own)
-
-
-def _fail(job: Job) -> None:
-    if job.is_wanted:
-        job.forecasts.set_exception(PredictionFailed())

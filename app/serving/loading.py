@@ -101,7 +101,7 @@ def _load_own(
     version_dir: Path, manifest: Manifest, engine: EngineName, max_windows: int, threads: int
 ) -> tuple[Golden, Engine]:
     manifest.check_files(version_dir, but={TWIN_FILE})  # its engine checks it; a version can serve without it
-    golden = Golden.load(version_dir)
+    golden = Golden.load(version_dir, manifest.contract)
     return golden, load_engine(engine, version_dir, manifest, golden, max_windows, threads)
 
 

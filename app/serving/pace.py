@@ -1,5 +1,6 @@
-"""How fast an engine is, measured before the version serves: short calls may run on the event loop."""
+"""How fast an engine is: measured before the version serves, and seen while it serves."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,11 @@ INLINE_SECONDS = 0.001
 TIMING_ROUNDS = 3
 """Calls of which the quickest counts, so that a busy moment does not make an engine look slow."""
 
+TYPICAL_CALL_WINDOWS = 64
+"""Windows of the call that tells, before anybody asks, how fast an engine is when it is busy."""
+
+MEMORY_SECONDS = 1.0
+"""Busy seconds after which what was seen of an engine's speed has faded to a third."""
 
 Clock = Callable[[], float]
 
@@ -37,6 +43,49 @@ def inline_windows(engine: Engine, contract: Contract, clock: Clock = time.threa
     while count <= MAX_CALL_WINDOWS and _call_seconds(engine, probe_windows(contract, count), clock) <= INLINE_SECONDS:
         count *= 2
     return count // 2
+
+
+def busy_windows_per_second(engine: Engine, contract: Contract, max_windows: int) -> float:
+    """Returns how many windows a second the warm engine computes in calls of many windows, as one call tells.
+
+    Args:
+        engine: The engine, warm.
+        contract: What windows the engine takes.
+        max_windows: Most windows in one call.
+    """
+    try:
+        return _windows_per_second(engine, probe_windows(contract, min(TYPICAL_CALL_WINDOWS, max_windows)))
+    except Exception:  # noqa: BLE001 (whatever it is, such batches are computed window by window)
+        return _windows_per_second(engine, probe_windows(contract, 1))
+
+
+def _windows_per_second(engine: Engine, windows: Array) -> float:
+    started = time.perf_counter()
+    engine.predict(windows)
+    return len(windows) / max(time.perf_counter() - started, 1e-9)
+
+
+class Throughput:
+    """Windows a second that a queue has been relieved of while windows waited in it, the latest second first.
+
+    Args:
+        windows_per_second: What to expect before anything was seen.
+    """
+
+    def __init__(self, windows_per_second: float) -> None:
+        self._windows = windows_per_second * MEMORY_SECONDS
+        self._seconds = MEMORY_SECONDS
+
+    def note(self, windows: int, seconds: float) -> None:
+        """Notes that the queue was relieved of windows in some busy seconds."""
+        remains = math.exp(-seconds / MEMORY_SECONDS)
+        self._windows = self._windows * remains + windows
+        self._seconds = self._seconds * remains + seconds
+
+    @property
+    def windows_per_second(self) -> float:
+        """Windows a second."""
+        return self._windows / self._seconds
 
 
 def _call_seconds(engine: Engine, windows: Array, clock: Clock) -> float:

@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from app.errors import ArtifactError, VersionError
+from app.errors import ArtifactError, VersionError, printable
 from app.serving.batching import Batcher
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.loading import LoadedVersion, LoadVersion
 from app.serving.policies import Policy, PolicyFile
 from app.serving.states import State, Status, Statuses
 from app.settings import Settings
+from app.telemetry.exposition import remove_ended_series
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import LOAD_FAILURES, LOAD_SECONDS, LOADS
 from app.version.folders import GRAPH_FILE, Stamp, check_whole, is_still, model_names, stamp_of, versions
@@ -35,6 +36,12 @@ START_PATIENCE_SECONDS = 10.0
 
 START_POLL_SECONDS = 0.1
 MAX_NAMES_SHOWN = 8
+
+MAX_CANDIDATES = 256
+"""Most versions of a model, the highest, among which sound ones are looked for. Each look asks for all of them."""
+
+MAX_TROUBLE_TOLD = 20
+"""Most sentences of trouble that are told at once."""
 
 
 class Repository:
@@ -86,6 +93,7 @@ class Repository:
             at_once: Whether to follow the policies even if somebody may be writing them.
         """
         trouble = []
+        self.note_endings()
         try:
             self.policies.refresh(at_once=at_once)
         except ArtifactError as error:
@@ -98,6 +106,7 @@ class Repository:
             log.warning("models or policies need attention", reason=" ".join(trouble))
         self.trouble = trouble
         self.note_endings()
+        remove_ended_series()
 
     def _wait_for_writers(self, end: float) -> None:
         """Waits until nobody seems to write into a version's folder, at most until `end`."""
@@ -144,6 +153,7 @@ class Repository:
         trouble += [
             f"{self.policies.path.name}: there is no model {name}." for name in sorted(self.policies.names() - names)
         ]
+        names |= self.statuses.all().keys()  # of models whose folder is gone
         for name in sorted(names, key=lambda name: (name != default, name)):
             try:
                 trouble += self._refresh_model(name)
@@ -152,7 +162,8 @@ class Repository:
             except Exception as error:
                 log.exception("model not looked at", model=name)
                 trouble.append(f"{name}: could not be looked at ({type(error).__name__}).")
-        return trouble
+        more = len(trouble) - MAX_TROUBLE_TOLD
+        return trouble if more <= 0 else [*trouble[:MAX_TROUBLE_TOLD], f"And {more} more."]
 
     def _refresh_model(self, name: str) -> list[str]:
         model = self.catalogue.model(name)
@@ -180,7 +191,7 @@ class Repository:
 
     def _load_wanted(self, name: str, policy: Policy, serving: Mapping[int, ServedVersion]) -> dict[int, ServedVersion]:
         """Returns the versions that the policy wants and that serve or can be loaded."""
-        there = {*versions(self._settings.models_dir / name), *serving}
+        there = {*versions(self._settings.models_dir / name)[-MAX_CANDIDATES:], *serving}
         if policy.versions is None:
             candidates, count = sorted(there, reverse=True), policy.latest or 1
         else:
@@ -192,7 +203,7 @@ class Repository:
             served = self._serve(name, version, serving.get(version))
             if served is not None:
                 wanted[version] = served
-        self.statuses.forget(name, {*candidates, *there})
+        self.statuses.keep(name, {*candidates, *there})
         return dict(sorted(wanted.items()))
 
     def _serve(self, name: str, version: int, served: ServedVersion | None) -> ServedVersion | None:
@@ -267,7 +278,7 @@ class Repository:
         """Returns the error's text without folders of this machine, for answers over HTTP."""
         text = str(error)
         for folder in (self._settings.models_dir, self.policies.path.parent):
-            text = text.replace(f"{folder}/", "")
+            text = text.replace(f"{printable(folder)}/", "")
         return text
 
     def _publish(self, name: str, versions: Mapping[int, ServedVersion], labels: Mapping[str, int]) -> None:

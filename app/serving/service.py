@@ -14,22 +14,29 @@ from functools import partial
 
 from app.errors import ModelNotReady, VersionError
 from app.exchange import Exchange, record
+from app.process.cores import yield_to_event_loop
 from app.process.lifecycle import Lifecycle, Phase
 from app.serving.batching import Batcher, Limits
 from app.serving.catalogue import Catalogue
 from app.serving.loading import LoadedVersion, LoadVersion, loader_of
-from app.serving.pace import MAX_CALL_WINDOWS, inline_windows
-from app.serving.policies import Policy
+from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.repository import Repository
+from app.serving.side import SideThread
 from app.settings import Settings
+from app.telemetry.exposition import exposition
+from app.telemetry.figures import figures_by_version
 from app.telemetry.journal import Journal
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import QUEUES_SECONDS, count_batches, count_build, count_queues, watch_queue
+from app.telemetry.sharing import Shared
 
 log = get_logger()
 
 HOUSEKEEPING_SECONDS = QUEUES_SECONDS
 """How often to do what is not urgent."""
+
+WAITING_BODIES = 8
+"""How many bodies of the largest size may wait for the side thread, or as many smaller ones as have the same size."""
 
 TENSORFLOW = "tensorflow"
 
@@ -61,6 +68,10 @@ class Service:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self.exchanges: Journal[Exchange] = Journal(record)
+        self.exposition = Shared(exposition)
+        self.figures = Shared(figures_by_version)
+        self.crowd: set[Batcher] = set()
+        """The queues that were full when somebody last asked."""
         self._batches = Journal(count_batches)
         self._on_fatal = on_fatal
         self._free_memory = free_memory
@@ -68,9 +79,13 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._threads: list[ThreadPoolExecutor] = []
         self.repository = self._new_repository()
+        self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:
         return Repository(self.settings, self._make_batcher, self._load_version)
+
+    def _new_side_thread(self) -> SideThread:
+        return SideThread(WAITING_BODIES * self.settings.max_body_bytes, self.settings.request_timeout_seconds)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -86,8 +101,8 @@ class Service:
         if self._tasks:
             raise RuntimeError("the service runs already")
         # One thread: TensorFlow is not promised to be safe in several, and more would only fight for the cores.
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
+        self._executor = _thread("engine")
+        self._loader = _thread("loader")
         self._threads = [self._executor, self._loader]
         self.lifecycle.start()
         count_build()
@@ -140,17 +155,6 @@ class Service:
         look = partial(self.repository.refresh, at_once=at_once)
         await asyncio.get_running_loop().run_in_executor(self._loader, look)
 
-    async def change_policy(self, name: str, edit: Callable[[Policy], Policy]) -> None:
-        """Changes a model's policy, and returns when the policy is followed as far as possible.
-
-        A version that takes longer to load than a request may take is not waited for. See `PolicyFile.change`.
-
-        Raises:
-            ArtifactError: The policies cannot be written. Nothing has changed.
-        """
-        await asyncio.to_thread(self.repository.policies.change, name, edit)
-        await self.look_now()
-
     async def look_now(self) -> None:
         """Follows policies and folders at once, and waits for the end as long as a request may take."""
         looking = asyncio.ensure_future(self.refresh(at_once=True))
@@ -158,10 +162,13 @@ class Service:
 
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
         settings = self.settings
+        call_windows = min(MAX_CALL_WINDOWS, settings.max_batch_windows)
         limits = Limits(
-            call_windows=min(MAX_CALL_WINDOWS, settings.max_batch_windows),
+            call_windows=call_windows,
             inline_windows=inline_windows(loaded.engine, loaded.contract),
             queue_windows=settings.max_queue_windows,
+            queue_seconds=settings.max_queue_seconds,
+            windows_per_second=busy_windows_per_second(loaded.engine, loaded.contract, call_windows),
             seconds=settings.request_timeout_seconds,
         )
         name, version, batches = loaded.name, loaded.version, self._batches
@@ -169,6 +176,7 @@ class Service:
             loaded.engine.predict,
             self._executor,
             limits,
+            self.crowd,
             on_batch=lambda batch: batches.add((name, version, batch)),
             on_failure=self._end_batching,
         )
@@ -197,6 +205,8 @@ class Service:
         self._tasks = []
         for thread in self._threads:
             thread.shutdown(wait=False, cancel_futures=True)
+        self.side.stop()
+        self.side = self._new_side_thread()
         self.repository.statuses.clear()
         self.repository = self._new_repository()
         self.flush()
@@ -216,6 +226,11 @@ class Service:
         with suppress(Exception):  # the disk for the metrics may be full, and the process must end all the same
             self.flush()
         self._on_fatal(error)
+
+
+def _thread(name: str) -> ThreadPoolExecutor:
+    """Returns a thread that computes. Threads that engines start inherit its priority."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=name, initializer=yield_to_event_loop)
 
 
 def try_this(settings: Settings) -> str:

@@ -7,10 +7,14 @@ pending ──> loading ──> available ──> unloading ──> ended
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 
 from app.errors import VersionError
 from app.telemetry.metrics import VERSION_STATE
 from app.version.folders import Stamp
+
+MAX_FAILURES_TOLD = 1000
+"""Most versions of which probes tell why they do not serve."""
 
 
 class State(StrEnum):
@@ -50,7 +54,10 @@ class Status:
 
 
 class Statuses:
-    """The status of each version that serves, served or was tried. Every change also goes into the metrics."""
+    """The status of each version that is on disk, in a policy, or serves. Every change also goes into the metrics.
+
+    A version that ended or failed is dropped at the first look after its folder is gone.
+    """
 
     def __init__(self) -> None:
         self._statuses: dict[str, dict[int, Status]] = {}
@@ -65,13 +72,14 @@ class Statuses:
         return self._statuses.get(name, {})
 
     def failures(self) -> dict[str, str]:
-        """Returns why versions do not serve that should, by `NAME/VERSION`."""
-        return {
-            f"{name}/{version}": status.reason
+        """Returns why versions do not serve that should, by `NAME/VERSION`; the first `MAX_FAILURES_TOLD` of them."""
+        failures = (
+            (f"{name}/{version}", status.reason)
             for name, statuses in self.all().items()
             for version, status in statuses.items()
             if status.state in {State.FAILED, State.PENDING}
-        }
+        )
+        return dict(islice(failures, MAX_FAILURES_TOLD))
 
     def note(self, name: str, version: int, status: Status) -> None:
         """Sets a version's status."""
@@ -81,18 +89,25 @@ class Statuses:
     def end(self, name: str, version: int) -> bool:
         """Notes that a version is gone, and tells whether it was leaving: it may be wanted again by now."""
         with self._changing:
-            leaves = self._statuses[name][version].state is State.UNLOADING
+            status = self.of(name).get(version)
+            leaves = status is not None and status.state is State.UNLOADING
             if leaves:
                 self._set(name, version, Status(State.ENDED))
             return leaves
 
-    def forget(self, name: str, known: set[int]) -> None:
-        """Drops the failed and pending versions that are neither on disk nor in a policy any more."""
+    def keep(self, name: str, known: set[int]) -> None:
+        """Drops the versions of a model that do not serve and are neither on disk nor in a policy any more."""
         with self._changing:
+            kept = {}
             for version, status in self.of(name).items():
-                if version not in known and status.state in {State.FAILED, State.PENDING}:
+                if version in known or status.state not in {State.FAILED, State.PENDING, State.ENDED}:
+                    kept[version] = status
+                else:
                     VERSION_STATE.labels(name, str(version), status.state).dec()
-                    self._statuses[name] = {v: s for v, s in self._statuses[name].items() if v != version}
+            if kept:
+                self._statuses[name] = kept
+            else:
+                self._statuses.pop(name, None)
 
     def clear(self) -> None:
         """Drops everything: the service stops."""

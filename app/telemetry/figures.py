@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client.samples import Sample
 
-from app.telemetry.metrics import registry
+from app.telemetry.exposition import collect
 
 REQUESTS = "windowcast_request_seconds"
 
@@ -49,7 +49,7 @@ class Figures:
 def figures_by_version() -> dict[tuple[str, int], Figures]:
     """Returns the figures of every version that was asked, by model and version."""
     samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
-    for metric in registry().collect():
+    for metric in collect():
         for sample in metric.samples:
             if {"model", "version"} <= sample.labels.keys() and not sample.name.endswith("_bucket"):
                 samples[sample.labels["model"], sample.labels["version"]].append(sample)

@@ -1,6 +1,5 @@
 """What the service counts, in Prometheus' text format. Label values come from closed sets only."""
 
-import os
 import platform
 import weakref
 from bisect import bisect_left
@@ -13,16 +12,7 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as release_of
 from typing import Protocol, Self, TypeVar
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-    multiprocess,
-)
-from prometheus_client.registry import REGISTRY
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from app import __version__
 
@@ -90,6 +80,10 @@ ENGINE_SECONDS = Histogram(
 QUEUE_SECONDS = Histogram(
     "windowcast_queue_seconds", "Time of a request in the queue.", ["model", "version"], buckets=SECONDS
 )
+CONNECTIONS = Gauge("windowcast_connections", "Open connections of clients.", multiprocess_mode="livesum")
+CONNECTIONS_REFUSED = Counter(
+    "windowcast_connections_refused", "Connections that were refused because too many were open."
+)
 READY = Gauge("windowcast_ready", "Workers that are ready.", multiprocess_mode="livesum")
 VERSION_STATE = Gauge(
     "windowcast_version_state",
@@ -108,6 +102,24 @@ BUILD_INFO = Gauge(
     ["version", "python", "onnxruntime", "tensorflow"],
     multiprocess_mode="max",
 )
+
+BY_MODEL = (
+    REQUESTS,
+    REQUEST_SECONDS,
+    REFUSALS,
+    DECODING_SECONDS,
+    ENCODING_SECONDS,
+    LAST_PREDICTION,
+    QUEUE_WINDOWS,
+    BATCH_WINDOWS,
+    ENGINE_SECONDS,
+    QUEUE_SECONDS,
+    VERSION_STATE,
+    LOADS,
+    LOAD_FAILURES,
+    LOAD_SECONDS,
+)
+"""The metrics whose series belong to a model, and perhaps to a version."""
 
 
 class Outcome(StrEnum):
@@ -243,11 +255,11 @@ def watch_queue(model: str, version: int, queue: Queue) -> None:
 def count_queues() -> None:
     """Counts the windows that wait now. A queue that has ended counts as empty once, then no more."""
     waiting: Counts[tuple[str, str]] = Counts()
-    for reference, labels in list(_queues.items()):  # another thread may add one
+    for reference, labels in list(_queues.items()):  # another thread may do the same
         queue = reference()
         waiting[labels] += queue.queued_windows if queue is not None else 0
         if queue is None:
-            del _queues[reference]
+            _queues.pop(reference, None)
     for labels, number in waiting.items():
         QUEUE_WINDOWS.labels(*labels).set(number)
 
@@ -266,18 +278,3 @@ def _observe(histogram: Histogram, values: Sequence[float]) -> None:
     for bucket, count in Counts(bisect_left(bounds, value) for value in values).items():
         histogram._buckets[bucket].inc(count)  # noqa: SLF001
     histogram._sum.inc(sum(values))  # noqa: SLF001
-
-
-def registry() -> CollectorRegistry:
-    """Returns the metrics of all workers. Those of other workers lag by a moment, their queues by `QUEUES_SECONDS`."""
-    count_queues()
-    if MULTIPROCESS_DIR not in os.environ:
-        return REGISTRY
-    together = CollectorRegistry()
-    multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-    return together
-
-
-def exposition() -> bytes:
-    """Writes the metrics of all workers in Prometheus' text format."""
-    return generate_latest(registry())

@@ -1,7 +1,5 @@
 """Golden rows: windows and forecasts recorded at export, and the measure of agreement between two forecasts."""
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,9 @@ import numpy as np
 
 from app.arrays import Array
 from app.errors import ArtifactError
-from app.version.manifest import Contract
+from app.version.files import open_file, readable
+from app.version.manifest import MANIFEST_FILE, Contract
+from app.version.npz import read_rows
 
 GOLDEN_FILE = "assets.extra/golden.npz"
 
@@ -20,10 +20,21 @@ TOLERANCE = 1e-5
 ROUNDING_STEPS = 4
 """Rounding steps of the float32 forecast that are allowed in addition, for targets far from zero."""
 
+MAX_SCALE_RATIO = 1000
+"""Largest scale of a target, in units of the largest golden number of the target.
+
+The scale is a standard deviation in training, which golden rows need not show: a target that does not depend on the
+windows is forecast by its mean, perhaps near zero. So the ratio is generous. It still keeps the tolerance within a
+hundredth of the numbers that are compared. Training writes no scale beyond it.
+"""
+
 PARITY_BATCHES = (1, 7, 64)
 """Batch sizes at which a model's forms, in memory, exported and fused, must agree."""
 
 PROBE_SEED = 2026
+
+MAX_GOLDEN_ROWS = 64
+"""Most golden rows. Training records 16, and each is computed twice before a version serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +52,65 @@ class Golden:
             np.savez(file, windows=self.windows, forecasts=self.forecasts)
 
     @classmethod
-    def load(cls, version_dir: Path) -> "Golden":
+    def load(cls, version_dir: Path, contract: Contract) -> "Golden":
         """Reads the rows of a version as plain data: nothing in the file is run.
 
+        No more is inflated than `MAX_GOLDEN_ROWS` rows of the contract take, whatever the file says of itself.
+
+        Args:
+            version_dir: The version's folder.
+            contract: Its contract.
+
         Raises:
-            ArtifactError: The file is missing or does not hold golden rows.
+            ArtifactError: The file is missing or does not hold golden rows of the contract, or the contract has a
+                scale beyond what the rows allow.
         """
         path = version_dir / GOLDEN_FILE
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as rows:
-                return cls(np.asarray(rows["windows"], np.float32), np.asarray(rows["forecasts"], np.float32))
-        except FileNotFoundError:
-            raise ArtifactError(path, "the golden rows are missing") from None
-        except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error):
-            raise ArtifactError(path, "does not hold golden rows") from None
+        with readable(path, "the golden rows are missing"):
+            file = open_file(path)
+        shapes = {"windows": contract.window_shape, "forecasts": contract.forecast_shape}
+        with file:
+            try:
+                golden = cls(**read_rows(file, shapes, MAX_GOLDEN_ROWS))
+            except ValueError as error:
+                raise ArtifactError(path, "does not hold golden rows") from error
+        if not (len(golden.windows) == len(golden.forecasts) and np.isfinite(golden.windows).all()):
+            raise ArtifactError(path, "the golden rows are not a finite window for each forecast")
+        _check_scales(contract, golden, version_dir)
+        return golden
+
+
+def largest_scales(contract: Contract, golden: Golden) -> list[float]:
+    """Returns the largest scale that golden rows allow each target.
+
+    The numbers of a target are its forecasts and, if it is a feature too, its values in the windows. Where all of them
+    are zero, they count as 1.
+    """
+    features = contract.feature_names
+    sizes = []
+    for number, target in enumerate(contract.targets):
+        forecasts = golden.forecasts[:, :, number]
+        known = golden.windows[:, :, features.index(target.name)] if target.name in features else forecasts
+        sizes.append(max(float(np.abs(forecasts).max()), float(np.abs(known).max())) or 1.0)
+    return [MAX_SCALE_RATIO * size for size in sizes]
+
+
+def with_allowed_scales(contract: Contract, golden: Golden) -> Contract:
+    """Returns the contract with every scale cut to the largest that golden rows allow."""
+    pairs = zip(contract.targets, largest_scales(contract, golden), strict=True)
+    targets = tuple(target.model_copy(update={"scale": min(target.scale, largest)}) for target, largest in pairs)
+    return contract.model_copy(update={"targets": targets})
+
+
+def _check_scales(contract: Contract, golden: Golden, version_dir: Path) -> None:
+    """Checks that no scale makes any forecast agree with any other."""
+    for target, largest in zip(contract.targets, largest_scales(contract, golden), strict=True):
+        if target.scale > largest:
+            problem = (
+                f"the scale of {target.name} is {target.scale:.3g}, more than {MAX_SCALE_RATIO} times its largest "
+                f"golden number, {largest / MAX_SCALE_RATIO:.3g}"
+            )
+            raise ArtifactError(version_dir / MANIFEST_FILE, problem)
 
 
 def deviation(forecasts: Array, expected: Array, scales: Sequence[float]) -> float:
@@ -107,5 +163,7 @@ def probe_windows(contract: Contract, count: int) -> Array:
         Shape (count, steps, features), raw units.
     """
     minima, maxima = training_ranges(contract)
-    share = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (count, *contract.window_shape))
-    return np.asarray(minima + share * (maxima - minima), np.float32)
+    windows = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (count, *contract.window_shape))
+    windows *= maxima - minima  # in place: the windows may be large
+    windows += minima
+    return windows.astype(np.float32)

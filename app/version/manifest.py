@@ -1,25 +1,42 @@
 """What a model version says about itself: its contract, where it comes from, how well it did, and its checksums.
 
 `training` writes a `Manifest` as the last file of a version. The service trusts a version only if its files match the
-manifest. Nothing here needs TensorFlow or FastAPI.
+manifest. Nothing here needs TensorFlow or FastAPI. One file because a manifest is one record.
 """
 
 import hashlib
+import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Literal
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from app.errors import ArtifactError
+from app.version.files import contents, open_file, read_file, readable
 
 MANIFEST_FILE = "manifest.json"
 TWIN_FILE = "assets.extra/model.onnx"
 """The fused twin: the same model as a graph for ONNX Runtime. Not every version has one."""
+MAX_TWIN_BYTES = 2**29
+"""Most bytes of a twin, which is read whole: about four layers of 1024 cells that read both ways, twice over."""
+MAX_MANIFEST_BYTES = 2**23
+"""Most bytes of a manifest: the scores of 4000 targets."""
+MAX_MANIFEST_PARTS = 2**18
+"""Most commas, lists and objects in a manifest: again the scores of 4000 targets.
+
+While they are parsed, nothing else of the service runs. So many take a tenth of a second.
+"""
 MADE_ELSEWHERE = "unknown: made elsewhere"
 """Source of the data of a foreign model: one that `training` did not make."""
+MAX_NUMBERS = 2**21
+"""Most numbers of a window, and of a forecast: in JSON they fill the largest body that the service takes by default."""
+MAX_COLUMNS = 2**16
+"""Most features, and most targets. Each has a name, and a place in the metadata."""
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Model names: safe as a folder, in a URL, in a header and as a metric label."""
 VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
@@ -44,6 +61,14 @@ class Feature(Record):
     maximum: float | None = None
     """Largest value in the training part, in the column's unit; None for a foreign model."""
 
+    @model_validator(mode="after")
+    def _range_fits_float32(self) -> Self:
+        """Checks that windows as far again below and above the range, which prove a version, are finite."""
+        low, high = self.minimum or 0.0, self.maximum or 0.0
+        if not max(abs(2 * low - high), abs(2 * high - low)) <= LARGEST_FLOAT32:
+            raise ValueError(f"{self.name} ranges from {low:g} to {high:g}, and float32 cannot hold as much again")
+        return self
+
 
 class Target(Record):
     """One output column of the forecast."""
@@ -52,7 +77,7 @@ class Target(Record):
     """Name of the column."""
     unit: str | None = None
     """Its unit of measure, if training was told."""
-    scale: float = Field(gt=0)
+    scale: float = Field(gt=0, allow_inf_nan=False)
     """Standard deviation of the target in the training part, in its unit: the yardstick of numeric agreement.
 
     For a foreign model, the root mean square of its golden forecasts.
@@ -96,18 +121,32 @@ class Contract(Record):
     Windows are (batch, steps, features), forecasts (batch, horizon, targets), both float32 in raw units.
     """
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MAX_NUMBERS)
     """Rows of a window."""
-    features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    features: Annotated[tuple[Feature, ...], Field(min_length=1, max_length=MAX_COLUMNS, fail_fast=True)]
     """Columns of a window, in the order of its last axis."""
-    horizon: int = Field(ge=1)
+    horizon: int = Field(ge=1, le=MAX_NUMBERS)
     """Rows of a forecast, directly after the window."""
-    targets: Annotated[tuple[Target, ...], Field(min_length=1)]
+    targets: Annotated[tuple[Target, ...], Field(min_length=1, max_length=MAX_COLUMNS, fail_fast=True)]
     """Columns of a forecast, in the order of its last axis."""
     frequency: str | None = None
     """Distance between two rows in words, for example `1 week`; None where rows have no regular distance."""
     spacing: Frequency | None = Field(default=None, exclude_if=lambda spacing: spacing is None)
     """The same distance as count and unit; None also in versions that are older than this field."""
+
+    @model_validator(mode="after")
+    def _fits_a_request(self) -> Self:
+        for what, shape in (("window", self.window_shape), ("forecast", self.forecast_shape)):
+            if prod(shape) > MAX_NUMBERS:
+                raise ValueError(f"a {what} has {shape[0]} x {shape[1]} numbers, but at most {MAX_NUMBERS} are served")
+        return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        for names in (self.feature_names, self.target_names):
+            if len({*names}) < len(names):
+                raise ValueError("two features or two targets have the same name")
+        return self
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -211,7 +250,7 @@ class Manifest(Record):
     """What the version was trained on."""
     versions: dict[str, str]
     """Releases of Python, TensorFlow, Keras, numpy and windowcast that made the version."""
-    scores: tuple[Score, ...]
+    scores: Annotated[tuple[Score, ...], Field(fail_fast=True)]
     """Scores of the published forecaster first, then of the others: baselines, or a network that was not published."""
     verdict: str
     """One sentence: how the network compares with the best baseline, and what was published in its place, if it was."""
@@ -264,16 +303,17 @@ class Manifest(Record):
             ArtifactError: There is no manifest, or the file is not a manifest.
         """
         path = version_dir / MANIFEST_FILE
+        with readable(path, "the manifest is missing, so the export was not finished"):
+            content = read_file(path, MAX_MANIFEST_BYTES)
+        if sum(map(content.count, (b",", b"[", b"{"))) > MAX_MANIFEST_PARTS:
+            raise ArtifactError(path, f"is not a manifest: it has more than {MAX_MANIFEST_PARTS} parts")
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            raise ArtifactError(path, "the manifest is missing, so the export was not finished") from None
-        except OSError as error:
-            raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
+            return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise ArtifactError(path, f"is not a manifest: {place}: {first['msg']}") from None
+            problem = first["msg"].removeprefix("Value error, ")
+            raise ArtifactError(path, f"is not a manifest: {place}: {problem}") from None
 
     def check_files(self, version_dir: Path, but: Collection[str] = ()) -> None:
         """Checks that every file of the version has its recorded sha256.
@@ -283,29 +323,34 @@ class Manifest(Record):
             but: Files that the caller checks itself.
 
         Raises:
-            ArtifactError: A file is missing, unreadable, changed or not listed; names the first such file.
+            ArtifactError: A file is missing, unreadable, changed or not listed; names the first such file. Or a listed
+                file is outside the folder.
         """
+        for name in self.files:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ArtifactError(version_dir / MANIFEST_FILE, "lists a file outside the version's folder")
         unlisted = [path for path in _files(version_dir) if path.relative_to(version_dir).as_posix() not in self.files]
         if unlisted:
             raise ArtifactError(unlisted[0], f"is not listed in {MANIFEST_FILE}", "remove it, or export again")
         for name in self.files:
             if name not in but:
-                with _readable(version_dir / name):
+                with readable(version_dir / name):
                     sha256 = file_sha256(version_dir / name)
                 self._check_digest(version_dir, name, sha256)
 
-    def read_file(self, version_dir: Path, name: str) -> bytes:
+    def read_file(self, version_dir: Path, name: str, max_bytes: int) -> bytes:
         """Reads one file of the version, and checks what was read against its recorded sha256.
 
         Args:
             version_dir: The version's folder.
             name: Path of the file, relative to the folder.
+            max_bytes: Most bytes that are read.
 
         Raises:
-            ArtifactError: The file is missing, unreadable or changed.
+            ArtifactError: The file is missing, unreadable, changed or too large.
         """
-        with _readable(version_dir / name):
-            content = (version_dir / name).read_bytes()
+        with readable(version_dir / name):
+            content = read_file(version_dir / name, max_bytes)
         self._check_digest(version_dir, name, hashlib.sha256(content).hexdigest())
         return content
 
@@ -315,20 +360,9 @@ class Manifest(Record):
             raise ArtifactError(version_dir / name, problem)
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns what keeps a file from being read into an `ArtifactError`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise ArtifactError(path, "the file is missing") from None
-    except OSError as error:
-        raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from None
-
-
 def file_sha256(path: Path) -> str:
     """Returns the sha256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -341,6 +375,6 @@ def _files(version_dir: Path) -> Iterator[Path]:
     """Lists every file except the manifest and hidden files, which file managers leave behind and nothing loads."""
     return (
         path
-        for path in sorted(version_dir.rglob("*"))
-        if path.is_file() and path.name != MANIFEST_FILE and not path.name.startswith(".")
+        for path, status in contents(version_dir)
+        if not (stat.S_ISDIR(status.st_mode) or path.name == MANIFEST_FILE or path.name.startswith("."))
     )

@@ -1,23 +1,31 @@
 """The signatures in a `saved_model.pb`, read without TensorFlow, in the JSON form that protobuf gives them.
 
-Only the messages on the way to the signatures are parsed; the graph, which may be large, is skipped. Numbers of fields
-and names of types come from TensorFlow's `saved_model.proto` and its imports.
+Only the messages on the way to the signatures are parsed; the graph, which may be large, is skipped and never read.
+Numbers of fields and names of types come from TensorFlow's `saved_model.proto` and its imports.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from app.errors import ArtifactError
+from app.version.files import open_file, readable
 
-Value: TypeAlias = int | memoryview
+Read: TypeAlias = Callable[[int, int], bytes]
+"""Reads the bytes of a message from one position up to another."""
+Span: TypeAlias = tuple[int, int]
+"""Where bytes begin and end in what is read."""
+Value: TypeAlias = int | bytes
 Fields: TypeAlias = Mapping[int, Sequence[Value]]
 """The values of each field of a message, in their order, by the number of the field."""
 Json: TypeAlias = dict[str, Any]
 
-MAX_SIGNATURES_BYTES = 2**20
-"""Most bytes of signatures; a signature takes a few hundred."""
+MAX_SIGNATURES_BYTES = 2**18
+"""Most bytes of signatures; a signature takes a few hundred. In memory they take a hundred times as much."""
+MAX_FIELDS = 2**16
+"""Most fields of the file, and of its graph beside the nodes, which take one field. There are a few dozen."""
 
 VARINT, LENGTH_DELIMITED = 0, 2
 FIXED_SIZES = {1: 8, 5: 4}
@@ -42,18 +50,25 @@ def read_signatures(path: Path) -> Json:
     Raises:
         ArtifactError: The file cannot be read, is not a SavedModel of one graph, or has too many bytes of signatures.
     """
-    try:
-        content = memoryview(path.read_bytes())
-    except OSError as error:
-        raise ArtifactError(path, f"cannot be read ({error.strerror})", "check its permissions") from error
-    try:
-        [graph] = _values(content, 2)
-        entries = _values(graph, 5)
-        if sum(map(len, entries)) > MAX_SIGNATURES_BYTES:
-            raise ArtifactError(path, f"has more than {MAX_SIGNATURES_BYTES} bytes of signatures")
-        return _map(entries, _signature)
-    except ValueError as error:
-        raise ArtifactError(path, "is not a SavedModel") from error
+    with readable(path), open_file(path) as file:
+        try:
+            return _map(_entries(file, path), _signature)
+        except ValueError as error:
+            raise ArtifactError(path, "is not a SavedModel") from error
+
+
+def _entries(file: BinaryIO, path: Path) -> list[bytes]:
+    """Reads the entries of the map of signatures."""
+
+    def read(start: int, end: int) -> bytes:
+        file.seek(start)
+        return file.read(end - start)
+
+    [graph] = _spans(read, (0, os.fstat(file.fileno()).st_size), 2)
+    spans = _spans(read, graph, 5)
+    if sum(end - start for start, end in spans) > MAX_SIGNATURES_BYTES:
+        raise ArtifactError(path, f"has more than {MAX_SIGNATURES_BYTES} bytes of signatures")
+    return [read(*span) for span in spans]
 
 
 def _signature(fields: Fields) -> Json:
@@ -111,7 +126,7 @@ def _map(entries: Sequence[Value], read: Callable[[Fields], Json]) -> Json:
 
 
 def _message(values: Sequence[Value]) -> Fields:
-    return _fields(values[-1] if values else memoryview(b""))
+    return _fields(values[-1] if values else b"")
 
 
 def _text(values: Sequence[Value]) -> str:
@@ -131,15 +146,23 @@ def _number(values: Sequence[Value]) -> int:
     return number
 
 
-def _bytes(value: Value) -> memoryview:
-    if not isinstance(value, memoryview):
+def _bytes(value: Value) -> bytes:
+    if not isinstance(value, bytes):
         raise ValueError("not bytes")  # noqa: TRY004
     return value
 
 
-def _values(message: memoryview, wanted: int) -> list[memoryview]:
-    """Returns the values of one field of a message."""
-    return [_bytes(value) for number, value in _walk(message) if number == wanted]
+def _spans(read: Read, message: Span, wanted: int) -> list[Span]:
+    """Returns where the values of one field of a message are."""
+    spans = []
+    for count, (number, value) in enumerate(_walk(read, message)):
+        if count == MAX_FIELDS:
+            raise ValueError("too many fields")
+        if number == wanted:
+            if isinstance(value, int):
+                raise ValueError("not bytes")
+            spans.append(value)
+    return spans
 
 
 def _fields(message: Value) -> Fields:
@@ -148,37 +171,39 @@ def _fields(message: Value) -> Fields:
     Raises:
         ValueError: The bytes are no message.
     """
+    content = _bytes(message)
     fields = defaultdict(list)
-    for number, value in _walk(_bytes(message)):
-        fields[number].append(value)
+    for number, value in _walk(lambda start, end: content[start:end], (0, len(content))):
+        fields[number].append(value if isinstance(value, int) else content[slice(*value)])
     return fields
 
 
-def _walk(message: memoryview) -> Iterator[tuple[int, Value]]:
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
+def _walk(read: Read, message: Span) -> Iterator[tuple[int, int | Span]]:
+    """Yields the fields of a message, each as its number and its value: a number, or where its bytes are."""
+    position, end = message
+    while position < end:
+        key, position = _varint(read, position, end)
         number, kind = key >> 3, key & 7
         if kind == VARINT:
-            value, position = _varint(message, position)
+            value, position = _varint(read, position, end)
             yield number, value
             continue
         if kind == LENGTH_DELIMITED:
-            size, position = _varint(message, position)
+            size, position = _varint(read, position, end)
         elif kind in FIXED_SIZES:
             size = FIXED_SIZES[kind]
         else:
             raise ValueError("a field of an unknown kind")
-        if size > len(message) - position:
+        if size > end - position:
             raise ValueError("a field that goes on after the end")
-        yield number, message[position : position + size]
+        yield number, (position, position + size)
         position += size
 
 
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
+def _varint(read: Read, position: int, end: int) -> tuple[int, int]:
     """Returns a number of 64 bits, seven bits in each byte, and the position after it."""
     number = 0
-    for place, byte in enumerate(message[position : position + MAX_VARINT_BYTES]):
+    for place, byte in enumerate(read(position, min(position + MAX_VARINT_BYTES, end))):
         number |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return number & 2**64 - 1, position + place + 1

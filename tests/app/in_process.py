@@ -46,9 +46,15 @@ class Application:
 
     def post(self, path: str, **content: Any) -> Future[httpx.Response]:
         """Sends a request; returns its answer, to be waited for."""
+        return self._send(httpx.Request("POST", f"http://service{path}", **content))
 
+    def get(self, path: str) -> Future[httpx.Response]:
+        """Asks for a document; returns the answer, to be waited for."""
+        return self._send(httpx.Request("GET", f"http://service{path}"))
+
+    def _send(self, request: httpx.Request) -> Future[httpx.Response]:
         async def ask() -> httpx.Response:
-            answer = await _answer(self, httpx.Request("POST", f"http://service{path}", **content))
+            answer = await _answer(self, request)
             answer.read()
             return answer
 
@@ -121,15 +127,19 @@ class ServerInThread(Server):
         pass
 
 
-def config_of(app: Any, *, receive_timeout_seconds: float = LIMIT_SECONDS, **options: Any) -> Config:
+def config_of(
+    app: Any, *, receive_timeout_seconds: float = LIMIT_SECONDS, max_connections: int = 1000, **options: Any
+) -> Config:
     """What our server and its connections need to know, for an application that speaks ASGI."""
     return Config(
         app=app,
         http=BoundedProtocol,
         lifespan="off",
+        proxy_headers=False,
         log_config=None,
         drain_seconds=0,
         receive_timeout_seconds=receive_timeout_seconds,
+        max_connections=max_connections,
         **options,
     )
 
@@ -141,6 +151,7 @@ def listening(
     *,
     receive_timeout_seconds: float = LIMIT_SECONDS,
     keep_alive_seconds: float = 10 * LIMIT_SECONDS,
+    max_connections: int = 1000,
 ) -> Iterator[int]:
     """Serves an application on a real socket, with our protocol on an event loop whose clock can be moved.
 
@@ -149,11 +160,17 @@ def listening(
         loop: The event loop.
         receive_timeout_seconds: How long a client may take for a head, and to read an answer.
         keep_alive_seconds: How long a connection may be idle.
+        max_connections: How many connections are taken.
 
     Yields:
         The port.
     """
-    config = config_of(app, receive_timeout_seconds=receive_timeout_seconds, timeout_keep_alive=keep_alive_seconds)
+    config = config_of(
+        app,
+        receive_timeout_seconds=receive_timeout_seconds,
+        timeout_keep_alive=keep_alive_seconds,
+        max_connections=max_connections,
+    )
     server = ServerInThread(config)
 
     def has_stopped() -> bool:

@@ -139,7 +139,7 @@ def verify(path: VersionPath) -> None:
     """
     manifest = Manifest.read(path)
     manifest.check_files(path)
-    golden = Golden.load(path)
+    golden = Golden.load(path, manifest.contract)
     from app.engines.choice import load_engine
 
     engines: list[EngineName] = ["tensorflow", "onnx"] if manifest.has_twin else ["tensorflow"]

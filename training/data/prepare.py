@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from app.version.manifest import MAX_NUMBERS, Feature
 from training.config import TrainingConfig
 from training.data import series
 from training.data.files import read_table
@@ -33,6 +35,7 @@ def prepare(config: TrainingConfig) -> Dataset:
     dataset = _prepare_samples(config) if config.series == "multiplication" else _prepare_table(config)
     _check_units(config, dataset)
     _check_learnable(dataset)
+    _check_servable(dataset)
     return replace(dataset, units={**dataset.units, **config.measured_in})
 
 
@@ -63,6 +66,25 @@ def _check_learnable(dataset: Dataset) -> None:
                 f"({counted(len(targets), 'window')}), so there is nothing to learn; bring more training rows, or "
                 "choose a shorter --window, a smaller --stride or another --target"
             )
+
+
+def _check_servable(dataset: Dataset) -> None:
+    """Checks that a service can take the windows and give the forecasts, before there is a model that nobody serves."""
+    windows, targets = dataset.train.windows, dataset.train.targets
+    for flag, (rows, columns) in (("--window", windows.shape[1:]), ("--horizon", targets.shape[1:])):
+        if rows * columns > MAX_NUMBERS:
+            raise ConfigError(
+                f"{flag} {rows} with {counted(columns, 'column')} makes {rows * columns} numbers, but at most "
+                f"{MAX_NUMBERS} can be served; choose a smaller one"
+            )
+    for name, low, high in zip(dataset.feature_names, windows.min((0, 1)), windows.max((0, 1)), strict=True):
+        try:
+            Feature(name=name, minimum=float(low), maximum=float(high))
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise DataError(
+                f"{dataset.provenance.source}: column {problem}, so no service could check it; choose a larger unit"
+            ) from None
 
 
 def _prepare_table(config: TrainingConfig) -> Dataset:

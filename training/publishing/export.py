@@ -13,15 +13,18 @@ import tensorflow as tf
 
 from app import __version__
 from app.engines.engine import Engine
-from app.version.golden import Golden
+from app.version.golden import Golden, with_allowed_scales
 from app.version.manifest import Contract, DataFingerprint, Feature, Manifest, Score, Target, digest_files
 from training.config import TrainingConfig
 from training.data.windows import Dataset
 from training.errors import NotFusable
-from training.publishing.parity import check_twin, record_golden
+from training.publishing.parity import check_exported, check_twin, record_golden
 from training.publishing.publication import building_dir, publish
 from training.publishing.saved_model import save_model
 from training.publishing.twin import build_twin, write_twin
+
+MAX_STEPS_RECORDED = 2**16
+"""Most steps whose errors are in a manifest, over all scores. The report always has them."""
 
 Annex = Callable[[Path, Manifest], None]
 """Adds files to the folder of a version. The manifest is complete except for the checksums."""
@@ -55,7 +58,9 @@ def export(
     with building_dir(model_dir) as building:
         contract = make_contract(dataset)
         engine = save_model(model, contract, building)
-        golden = record_golden(engine, model, contract, dataset.test.windows)
+        golden = record_golden(engine, contract, dataset.test.windows)
+        contract = with_allowed_scales(contract, golden)
+        check_exported(engine, model, contract, golden)
         golden.save(building)
         no_twin = _try_twin(engine, model, contract, golden, building)
         manifest = Manifest(
@@ -65,7 +70,7 @@ def export(
             config=config.model_dump(mode="json"),
             data=DataFingerprint(**asdict(dataset.provenance), notices=dataset.provenance.notices),
             versions=releases(),
-            scores=tuple(scores),
+            scores=_recorded(scores),
             verdict=verdict,
             files={},
             no_twin=no_twin,
@@ -73,6 +78,13 @@ def export(
         if annex:
             annex(building, manifest)
         return publish(manifest.model_copy(update={"files": digest_files(building)}), building, model_dir)
+
+
+def _recorded(scores: Sequence[Score]) -> tuple[Score, ...]:
+    """Returns the scores for the manifest, without the errors by step if these are more than a manifest can hold."""
+    if sum(len(score.mae_by_step) for score in scores) <= MAX_STEPS_RECORDED:
+        return tuple(scores)
+    return tuple(score.model_copy(update={"mae_by_step": (), "rmse_by_step": ()}) for score in scores)
 
 
 def make_contract(dataset: Dataset) -> Contract:

@@ -22,6 +22,8 @@ from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, 
 from app.version.golden import PARITY_BATCHES, Golden, probe_windows, with_scales
 from app.version.manifest import (
     MANIFEST_FILE,
+    MAX_COLUMNS,
+    MAX_NUMBERS,
     NAME_PATTERN,
     VERSION_PATTERN,
     Contract,
@@ -79,7 +81,8 @@ def _fuse_version(version_dir: Path, model_dir: Path) -> Path:
     manifest.check_files(version_dir)
     if manifest.has_twin:
         raise FusionError(version_dir, "has a fused twin already")
-    contract, golden = manifest.contract, Golden.load(version_dir)
+    contract = manifest.contract
+    golden = Golden.load(version_dir, contract)
     engine = TensorFlowEngine(version_dir, contract, max(PARITY_BATCHES))
     twin = build_twin(rebuild_version(manifest, engine.function), contract)
     check_twin(twin, engine.predict, contract, golden)
@@ -145,6 +148,8 @@ def _read_contract(signature: Any) -> Contract:
     windows, forecast = next(iter(inputs.values())), next(iter(outputs.values()))
     steps, features = _sizes(windows, "(batch, steps, features)", axes=(3,))
     horizon, targets = (*_sizes(forecast, "(batch, horizon) or (batch, horizon, targets)", axes=(2, 3)), 1)[:2]
+    if max(steps * features, horizon * targets) > MAX_NUMBERS or max(features, targets) > MAX_COLUMNS:
+        raise NotFusable(f"its windows or forecasts have more than {MAX_NUMBERS} numbers or {MAX_COLUMNS} columns")
     return Contract(
         steps=steps,
         features=tuple(Feature(name=f"x{number}") for number in range(features)),

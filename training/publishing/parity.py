@@ -1,7 +1,8 @@
 """Proves that a model's forms agree: the model in memory, the SavedModel on disk, the fused twin.
 
-    record_golden  the SavedModel computes what the model does; records the golden rows
-    check_twin     the twin computes what the SavedModel does
+    record_golden   the golden rows, as the SavedModel computes them
+    check_exported  the SavedModel computes what the model does
+    check_twin      the twin computes what the SavedModel does
 
 Forms agree if no forecast differs by more than `app.version.golden.deviation` allows, at every size of batch.
 """
@@ -17,7 +18,7 @@ from app.engines.engine import Engine
 from app.engines.onnx import OnnxEngine
 from app.errors import ArtifactError
 from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_windows, training_ranges
-from app.version.manifest import Contract
+from app.version.manifest import MAX_TWIN_BYTES, Contract
 from training.errors import ExportError, NotFusable
 from training.publishing.twin import twin_bytes
 
@@ -30,21 +31,32 @@ PLAIN_OPERATORS = frozenset(
 )
 
 
-def record_golden(engine: Engine, model: keras.Model, contract: Contract, windows: Array) -> Golden:
-    """Compares a SavedModel with the model in memory, and records its golden rows.
+def record_golden(engine: Engine, contract: Contract, windows: Array) -> Golden:
+    """Records the golden rows of a SavedModel.
+
+    Args:
+        engine: The SavedModel, not warmed up and hence as it was written.
+        contract: The shapes and the training ranges.
+        windows: Real windows (n, steps, features), in time order.
+    """
+    golden_windows = _golden_windows(contract, windows)
+    return Golden(golden_windows, engine.predict(golden_windows))
+
+
+def check_exported(engine: Engine, model: keras.Model, contract: Contract, golden: Golden) -> None:
+    """Checks that a SavedModel computes what the model in memory does.
 
     Args:
         engine: The SavedModel, not warmed up and hence as it was written.
         model: The model in memory.
         contract: The shapes, the training ranges and the targets' scales.
-        windows: Real windows (n, steps, features), in time order.
+        golden: The version's golden rows.
 
     Raises:
         ExportError: The SavedModel computes something else.
     """
-    golden_windows = _golden_windows(contract, windows)
     worst = 0.0
-    for inputs in (golden_windows, *(probe_windows(contract, batch) for batch in PARITY_BATCHES)):
+    for inputs in (golden.windows, *(probe_windows(contract, batch) for batch in PARITY_BATCHES)):
         expected = np.asarray(model(inputs, training=False))
         worst = max(worst, deviation(engine.predict(inputs), expected, contract.target_scales))
     if worst > 1:
@@ -52,7 +64,6 @@ def record_golden(engine: Engine, model: keras.Model, contract: Contract, window
             f"The exported model does not compute what the trained one does: it is off by {worst * TOLERANCE:.1g} of "
             f"the targets' scale where {TOLERANCE:g} is allowed. Nothing was published."
         )
-    return Golden(golden_windows, engine.predict(golden_windows))
 
 
 def check_twin(twin: ModelProto, predict_plain: Callable[[Array], Array], contract: Contract, golden: Golden) -> None:
@@ -65,8 +76,10 @@ def check_twin(twin: ModelProto, predict_plain: Callable[[Array], Array], contra
         golden: The version's golden rows.
 
     Raises:
-        NotFusable: The twin is not fused, or computes something else.
+        NotFusable: The twin is not fused, is larger than a service reads, or computes something else.
     """
+    if twin.ByteSize() > MAX_TWIN_BYTES:
+        raise NotFusable(f"its twin would have more than {MAX_TWIN_BYTES} bytes")
     _check_operators(twin)
     engine = _load(twin, contract)
     windows = np.concatenate([_extreme_windows(contract), probe_windows(contract, max(PARITY_BATCHES))])

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+from app.errors import ArtifactError
 from app.version.manifest import MANIFEST_FILE, VERSION_PATTERN, Manifest
 from training.errors import ExportError
 
@@ -79,9 +80,16 @@ def publish(manifest: Manifest, building: Path, model_dir: Path) -> Path:
 
     Returns:
         The folder of the version.
+
+    Raises:
+        ExportError: The manifest is larger than a service reads. Nothing is published.
     """
     _write_through(building)
     _write_last(building / MANIFEST_FILE, manifest.model_dump_json(indent=2))
+    try:
+        Manifest.read(building)
+    except ArtifactError as error:
+        raise ExportError(f"{model_dir}: the manifest {error.problem}; nothing was published.") from error
     return _take_number(building, model_dir)
 
 

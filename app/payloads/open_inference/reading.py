@@ -31,7 +31,11 @@ from app.payloads.open_inference.document import (
     timeout_of,
 )
 from app.payloads.open_inference.tensors import DATATYPE, DATATYPES, from_bytes, from_json
+from app.payloads.sizes import Extent, Largest, check_values, extent_of_lists, extent_of_name, windows_text
 from app.version.signature import Signature, TensorSpec
+
+ENTRY = Extent(bytes=1024, values=32, brackets=4, names=16)
+"""Room for what describes a tensor beside its name: shape, datatype, parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,15 @@ class InferRequestReader:
         self._signature = signature
         self._max_windows = max_windows
 
+    def largest(self) -> Largest:
+        """Returns the largest body, which has all numbers in its document."""
+        inputs, outputs = self._signature.inputs, self._signature.outputs
+        entries = (ENTRY + extent_of_name(spec.name) for spec in (*inputs.tensors, *outputs.tensors))
+        data = (extent_of_lists((self._max_windows, *spec.shape), depth=3) for spec in inputs.tensors)
+        return Largest(
+            windows_text(self._max_windows, inputs.window_numbers), sum(entries, Extent()) + sum(data, Extent())
+        )
+
     def read(self, body: bytes, length: bytes | None) -> InferRequest:
         """Reads a request.
 
@@ -89,10 +102,12 @@ class InferRequestReader:
             MalformedBody: The document is not JSON.
             InvalidArgument: The document does not fit the model, or the bytes do not fit the document.
             BatchTooLarge: The request has more than `max_windows` windows.
+            TooManyValues: The document has more values than the largest request.
         """
         end = len(body) if length is None else document_length(length, len(body))
         if length is not None and not end:
             return self._read_raw(body)
+        check_values(memoryview(body)[:end], self.largest)
         document = parse_document(memoryview(body)[:end])
         parameters = parameters_of(document)
         check_offered(parameters)

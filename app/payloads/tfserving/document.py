@@ -41,7 +41,31 @@ class Token(float):
     __slots__ = ()
 
 
-DECODER = json.JSONDecoder(parse_constant=Token)
+MAX_WHOLE_CHARACTERS = 20
+"""Longest integer that is read as such. A longer integer is rounded to float64 at once, as every number is in the end,
+which takes time in proportion to its digits and not to their square."""
+
+MAX_CHARACTERS = 4300
+"""Longest integer that is read at all."""
+
+
+def _constant(text: str) -> Token:
+    return Token(text)
+
+
+def _whole(text: str) -> float:
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError
+    return int(text) if len(text) <= MAX_WHOLE_CHARACTERS else float(text)
+
+
+def _fraction(text: str) -> float:
+    return float(text)
+
+
+DECODER = json.JSONDecoder(parse_constant=_constant, parse_int=_whole, parse_float=_fraction)
+"""Calls a function of Python for every number. Between two calls other threads get their turn, and the event loop with
+them. A type such as `float` would hold Python's lock until the last number."""
 
 
 def parse_document(body: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from app.arrays import Array
 from app.errors import BatchTooLarge, InvalidArgument
 from app.payloads.advice import is_one_window
 from app.payloads.quick import Form, SkeletonReader, nested
+from app.payloads.sizes import Extent, Largest, check_values, extent_of_lists, extent_of_name, in_brackets, windows_text
 from app.payloads.tfserving.document import (
     SIGNATURE,
     Orientation,
@@ -42,20 +43,38 @@ class BodyReader:
         self._max_windows = max_windows
         self._allow_nan = allow_nan
 
+    def largest(self) -> Largest:
+        """Returns the largest body, which has rows: every window has the names of all inputs there."""
+        tensors = (extent_of_name(spec.name) + extent_of_lists(spec.shape, depth=3) for spec in self._tensors)
+        rows = in_brackets(in_brackets(sum(tensors, Extent()), depth=2) * self._max_windows, depth=1)
+        return Largest(windows_text(self._max_windows, self._inputs.window_numbers), rows)
+
+    def read_usual(self, body: bytes) -> tuple[Orientation, Array] | None:
+        """Reads a body of the usual form, as `read` does; returns None for any other body.
+
+        Raises:
+            BatchTooLarge: The body has more than `max_windows` windows.
+        """
+        for orientation in Orientation if len(self._tensors) == 1 else ():
+            tensor = quick_reader(orientation, self._tensors[0].shape).read(body)
+            if tensor is not None:
+                if len(tensor) > self._max_windows:
+                    raise BatchTooLarge(len(tensor), self._max_windows)
+                return orientation, self._inputs.join([tensor])
+        return None
+
     def read(self, body: bytes) -> tuple[Orientation, Array]:
         """Returns the orientation of a body, and its windows (batch, steps, features).
 
         Raises:
             InvalidArgument: The body does not fit the API or the signature.
             BatchTooLarge: The body has more than `max_windows` windows.
+            TooManyValues: The body has more values than the largest request.
         """
-        if len(self._tensors) == 1:
-            for orientation in Orientation:
-                tensor = quick_reader(orientation, self._tensors[0].shape).read(body)
-                if tensor is not None:
-                    if len(tensor) > self._max_windows:
-                        raise BatchTooLarge(len(tensor), self._max_windows)
-                    return orientation, self._inputs.join([tensor])
+        usual = self.read_usual(body)
+        if usual is not None:
+            return usual
+        check_values(body, self.largest)
         content = parse_document(body)
         orientation = orientation_of(content)
         value = content[orientation.field]

@@ -2,16 +2,20 @@
 
 import shutil
 import threading
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 import httpx
 import pytest
 
+from app.serving import policies
 from tests.app.in_process import Application, application
 from tests.app.version.test_folders import record_wrong_golden_rows
+from tests.holding import held_loading
 from tests.servers import Server, serving
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -167,6 +171,62 @@ def test_a_choice_that_turns_out_not_to_serve_is_taken_back(admin: httpx.Client,
     assert put_policy(admin, versions=[1, 3])[3] == "available", "one that serves is enough"
 
 
+def test_a_label_put_while_a_choice_is_taken_back_stays(
+    administered: Application, admin: httpx.Client, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+    try_lock = policies._try_lock
+
+    def count(handle: int) -> bool:
+        nonlocal tries
+        tries += 1
+        return try_lock(handle)
+
+    put_policy(admin, versions=[1, 3])
+    (models / "default" / "2" / "saved_model.pb").write_bytes(b"")
+    monkeypatch.setattr(policies, "_try_lock", count)
+    with held_loading(administered.folder) as loading, ThreadPoolExecutor() as pool:
+        choice = pool.submit(admin.put, "/admin/models/default/policy", json={"versions": [2]})
+        loading.wait_until_reached()
+        label = pool.submit(admin.put, "/admin/models/default/labels/stable", json={"version": 1})
+        wait_until(lambda: tries > 1)  # the first change has its turn, the second asks for it
+        assert not label.done()
+        loading.release()
+        assert choice.result().status_code == 409
+        assert label.result().status_code == 200
+    assert label.result().json()["labels"] == {"stable": 1}
+    assert admin.get("/admin/models/default/state").json()["policy"]["labels"] == {"stable": 1}
+    assert admin.get("/admin/models/default/state").json()["policy"]["versions"] == [1, 3]
+    assert version_of(admin, label="stable") == 1
+
+
+@pytest.mark.parametrize(("by_hand", "in_the_end"), [([3], [3]), ([2], [1])])
+def test_a_choice_that_is_taken_back_leaves_what_was_written_by_hand(
+    by_hand: list[int], in_the_end: list[int], administered: Application, admin: httpx.Client, models: Path
+) -> None:
+    put_policy(admin, versions=[1])
+    (models / "default" / "2" / "saved_model.pb").write_bytes(b"")
+    with held_loading(administered.folder) as loading, ThreadPoolExecutor() as pool:
+        choice = pool.submit(admin.put, "/admin/models/default/policy", json={"versions": [2]})
+        loading.wait_until_reached()
+        file = models / "policies.toml"
+        file.write_text(f"[default]\nversions = {by_hand}\nlabels = {{ mine = 1 }}\n")
+        loading.release()
+        assert choice.result().status_code == 409
+    assert tomllib.loads(file.read_text())["default"] == {"versions": in_the_end, "labels": {"mine": 1}}
+
+
+def test_a_label_for_a_version_that_another_worker_lets_go_is_refused(admin: httpx.Client, models: Path) -> None:
+    put_policy(admin, versions=[1, 3])
+    assert admin.put("/admin/models/default/labels/stable", json={"version": 3}).status_code == 200
+    with application(models.parent, admin_key=KEY, watch_seconds=0) as late, late.client() as client:
+        client.headers["Authorization"] = f"Bearer {KEY}"
+        put_policy(admin, versions=[3])
+        for label in ("stable", "new"):  # this service has not heard of it yet
+            assert client.put(f"/admin/models/default/labels/{label}", json={"version": 1}).status_code == 409
+    assert tomllib.loads((models / "policies.toml").read_text())["default"]["labels"] == {"stable": 3}
+
+
 def test_the_documentation_knows_the_key(admin: httpx.Client) -> None:
     document = admin.get("/openapi.json").json()
     [name] = document["components"]["securitySchemes"]
@@ -197,7 +257,7 @@ def test_a_file_that_cannot_be_changed_stays_and_is_told(admin: httpx.Client, mo
     (models / "policies.toml").write_text("[default\n")
     answer = admin.put("/admin/models/default/policy", json={"latest": 1})
     assert answer.status_code == 409
-    assert answer.json()["detail"].startswith("The policies stay as they are: their file is not TOML")
+    assert answer.json()["detail"].startswith("The policies cannot be changed: their file is not TOML")
     assert str(models) not in answer.text
     wait_until(lambda: "policies.toml: is not TOML" in str(admin.get("/healthz").json()["trouble"]))
     assert version_of(admin) == 3
@@ -283,6 +343,33 @@ def test_callers_lose_nothing_while_versions_come_and_go(roller: Server, models:
         shutil.rmtree(models / "default" / "3")
         admin.post("/admin/refresh")
     assert {key for key, count in callers.answers.items() if count} == {(200, "1"), (200, "3")}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_label_is_lost_that_one_operator_puts_while_another_chooses_what_cannot_serve(
+    workers: int, models: Path
+) -> None:
+    (models / "default" / "2" / "saved_model.pb").write_bytes(b"")
+    count = 15
+
+    def choose_in_vain(client: httpx.Client) -> set[int]:
+        path = "/admin/models/default/policy"
+        return {client.put(path, json={"versions": [2]}).status_code for _ in range(count)}
+
+    def put_labels(client: httpx.Client) -> set[int]:
+        path = "/admin/models/default/labels"
+        return {client.put(f"{path}/l{number}", json={"version": 1}).status_code for number in range(count)}
+
+    with serving(models.parent, admin_key=KEY, watch_seconds=WATCH_SECONDS, workers=workers) as server:
+        wait_until(lambda: len(server.log("ready")) == workers)
+        with server.client() as one, server.client() as another, ThreadPoolExecutor() as pool:
+            for client in (one, another):
+                client.headers["Authorization"] = f"Bearer {KEY}"
+            put_policy(one, versions=[1])
+            choices, labels = pool.submit(choose_in_vain, one), pool.submit(put_labels, another)
+            assert (choices.result(), labels.result()) == ({409}, {200})
+    written = tomllib.loads((models / "policies.toml").read_text())["default"]
+    assert written == {"versions": [1], "labels": {f"l{number}": 1 for number in range(count)}}
 
 
 def test_a_failed_version_is_told_everywhere_and_disturbs_nothing(admin: httpx.Client, models: Path) -> None:

@@ -1,6 +1,8 @@
 """The documentation: complete, about the served model, and without a single foreign address."""
 
+import gc
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,20 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from app.api.docs import DescribedProtocol, DescribedRoute
+from app.api import docs
 from app.api.forecasting import Forecasting
 from app.api.open_inference import OpenInference
+from app.api.openapi import DescribedProtocol, DescribedRoute
 from app.api.schemas import ErrorAnswer, InferAnswer, PredictAnswer
 from app.api.tfserving import TFServing
 from app.serving.service import Service
+from app.serving.side import SIDE_THREAD
 from app.settings import Settings
+from tests.app.fakes import loader, version_folders
+from tests.app.held import held, noted
 from tests.app.in_process import application
 from tests.holding import held_loading
+from tests.waiting import PATIENCE_SECONDS
 
 PREFIXES = {"/v1", "/v2"}
 
@@ -263,3 +270,62 @@ def test_a_service_that_loads_describes_its_routes_already(twin_dir: Path, settl
         schema = client.get("/openapi.json").json()["components"]["schemas"]["PredictRequest"]
         assert [option["$ref"].rpartition("/")[2] for option in schema["anyOf"]] == ["Rows", "Columns"]
         assert "example" not in schema
+
+
+def test_the_document_is_written_once_for_a_version_and_beside_the_event_loop(
+    tmp_path: Path, settled_folders: None
+) -> None:
+    models = version_folders(tmp_path / "models")
+    with noted(docs, "describe") as threads, application(tmp_path, loader()) as service, service.client() as client:
+        first = [client.get("/openapi.json") for _ in range(3)]
+        assert [name[: len(SIDE_THREAD)] for name in threads] == [SIDE_THREAD]
+        version_folders(models, "default/2")
+        service.loop.run(service.front.service.look_now())
+        second = [client.get("/openapi.json") for _ in range(3)]
+        assert len(threads) == 2
+    assert [version_in(answer) for answer in [*first, *second]] == ["1"] * 3 + ["2"] * 3
+
+
+def version_in(document: httpx.Response) -> str:
+    """The version in the document's examples."""
+    version: str = document.json()["components"]["schemas"]["InferAnswer"]["example"]["model_version"]
+    return version
+
+
+def test_requests_that_come_while_the_document_is_written_share_it_and_others_are_answered(tmp_path: Path) -> None:
+    version_folders(tmp_path / "models")
+    with held(docs, "describe") as writing, application(tmp_path, loader()) as service, service.client() as client:
+        documents = [service.get("/openapi.json") for _ in range(3)]
+        assert writing.begun.wait(PATIENCE_SECONDS)
+        assert client.get("/livez").status_code == 200
+        assert not any(document.done() for document in documents)
+        writing.release()
+        assert [document.result(PATIENCE_SECONDS).status_code for document in documents] == [200] * 3
+        assert len(writing.threads) == 1
+
+
+def test_the_document_keeps_no_version_that_has_ended(tmp_path: Path, settled_folders: None) -> None:
+    models = version_folders(tmp_path / "models")
+    with application(tmp_path, loader()) as service, service.client() as client:
+        client.get("/openapi.json")
+        running = service.front.service
+        ended = weakref.ref(running.catalogue.find())
+        version_folders(models, "default/2")
+        service.loop.run(running.look_now())
+        gc.collect()
+        assert ended() is None
+
+
+def test_a_document_that_a_browser_has_is_not_sent_again(client: httpx.Client) -> None:
+    first = client.get("/openapi.json")
+    tag = first.headers["ETag"]
+    again = client.get("/openapi.json", headers={"If-None-Match": tag})
+    assert (again.status_code, again.headers["ETag"], again.content) == (304, tag, b"")
+    assert client.get("/openapi.json", headers={"If-None-Match": '"other"'}).content == first.content
+    assert client.head("/openapi.json").status_code == 200
+
+
+def test_an_asset_is_read_once(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = client.get("/docs/swagger-ui.css").content
+    monkeypatch.delattr(docs, "resources")
+    assert client.get("/docs/swagger-ui.css").content == first

@@ -14,11 +14,12 @@ from app.api.forecasting import Decoded, Dialect, Forecasting, Gate
 from app.arrays import Array
 from app.errors import DeadlinePassed, InternalError, ModelNotReady, NotFound, ServiceError, TooManyRequests
 from app.exchange import Exchange, Stage, record
+from app.payloads.sizes import NO_WINDOWS, FindLargest, Largest
 from app.serving.catalogue import Catalogue, Miss, ServedVersion
 from app.serving.loading import LoadedVersion
 from app.serving.service import Service
 from app.settings import Settings
-from app.telemetry.metrics import registry
+from app.telemetry.exposition import registry
 from tests.app.fakes import MeanEngine, loader, version_folders
 from tests.logs import captured_logs
 
@@ -32,7 +33,9 @@ class Call:
     message: dict[str, Any]
     exchange: Exchange = field(default_factory=lambda: Exchange("telegraph", path="forecast"))
 
-    async def read(self) -> None: ...
+    size = 0
+
+    async def read(self, largest: FindLargest) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Telegraph(Dialect[Call, Sheet, list[tuple[int, float]]]):
             return catalogue.find(asked.message.get("model"))
         except Miss:
             raise NotFound from None
+
+    def largest(self, _: Call, __: ServedVersion) -> Largest:
+        return NO_WINDOWS
 
     def decode(self, asked: Call, _: ServedVersion) -> Decoded[Sheet]:
         windows = np.array([asked.message["rows"]], np.float32)
@@ -182,6 +188,14 @@ def test_an_error_counts_as_what_it_is_whatever_the_status_sent_before() -> None
     exchange.end()
     record([exchange])
     assert failed() == before + 1
+
+
+def test_an_error_has_no_status_before_it_is_sent_and_its_own_in_the_end() -> None:
+    exchange = Exchange("telegraph")
+    exchange.fail(InternalError())
+    assert exchange.status == 0
+    exchange.end()
+    assert exchange.status == 500
 
 
 def test_windows_that_share_a_batch_get_their_own_forecasts(service: Service) -> None:

@@ -20,7 +20,8 @@ from app.process.lifecycle import Phase
 from app.process.protocol import CLIENT_HAS_LEFT
 from app.serving.service import Service
 from app.settings import Settings
-from app.telemetry.metrics import CLIENT_LEFT, registry
+from app.telemetry.exposition import registry
+from app.telemetry.metrics import CLIENT_LEFT
 from tests.logs import captured_logs
 
 NEW_ID = re.compile(r"[0-9a-f]{32}")
@@ -107,11 +108,11 @@ def test_an_unexpected_error_is_a_problem_and_its_story_stays_in_the_log() -> No
 
 def test_a_service_error_is_the_problem_it_is() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        raise QueueFull(8)
+        raise QueueFull(2)
 
     sent, [line] = exchange(refuse)
     assert (sent[0]["status"], line["status"]) == (503, 503)
-    assert (b"retry-after", b"1") in sent[0]["headers"]
+    assert (b"retry-after", b"2") in sent[0]["headers"]
     assert b"urn:windowcast:queue-full" in sent[1]["body"]
 
 
@@ -183,7 +184,7 @@ def test_what_is_not_http_is_passed_on() -> None:
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    raise QueueFull(8)
+    raise QueueFull(2)
 
 
 async def fail(scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,16 +22,16 @@ def test_every_error_has_a_status_of_its_kind_and_a_place_in_the_overview(kind: 
 
 
 def test_a_refusal_for_now_says_when_to_come_back() -> None:
-    assert problem_answer(QueueFull(8), "id").headers.count((b"retry-after", b"1")) == 1
+    assert problem_answer(QueueFull(1), "id").headers.count((b"retry-after", b"1")) == 1
 
 
 def test_a_caller_learns_what_is_wrong_but_no_request_id() -> None:
-    problem = orjson.loads(problem_answer(QueueFull(8), "id").body)
+    problem = orjson.loads(problem_answer(QueueFull(1), "id").body)
     assert problem == {
         "type": "urn:windowcast:queue-full",
         "title": "Queue full",
         "status": 503,
-        "detail": "The queue is full: 8 windows may wait. Try again later.",
+        "detail": "The queue of this model is full. Try again in 1 s, or send fewer windows at once.",
     }
 
 

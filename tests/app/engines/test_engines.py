@@ -75,9 +75,9 @@ def test_golden_rows_that_are_not_finite_prove_nothing(contract: Contract) -> No
 
 
 def load(choice: EngineName, version_dir: Path) -> Engine:
-    return load_engine(
-        choice, version_dir, Manifest.read(version_dir), Golden.load(version_dir), max_windows=2, threads=1
-    )
+    manifest = Manifest.read(version_dir)
+    golden = Golden.load(version_dir, manifest.contract)
+    return load_engine(choice, version_dir, manifest, golden, max_windows=2, threads=1)
 
 
 def uninstall(package: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,8 +159,8 @@ def test_a_twin_that_does_not_prove_right_is_not_served(
 def test_the_bytes_that_were_checked_are_the_bytes_that_run(twin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = Manifest.read_file
 
-    def read_and_swap(self: Manifest, version_dir: Path, name: str) -> bytes:
-        content = read(self, version_dir, name)
+    def read_and_swap(self: Manifest, version_dir: Path, name: str, max_bytes: int) -> bytes:
+        content = read(self, version_dir, name, max_bytes)
         (version_dir / name).write_bytes(wrong_twin().SerializeToString())
         return content
 

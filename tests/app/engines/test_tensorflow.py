@@ -9,10 +9,11 @@ import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
 from app.engines import tensorflow as module
+from app.engines.engine import call_windows
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
 from app.version.golden import probe_windows
-from app.version.manifest import Contract
+from app.version.manifest import MAX_COLUMNS, MAX_NUMBERS, Contract
 from tests.app.engines.test_onnx import assert_python_goes_on
 from tests.servers import running
 from tests.versions import (
@@ -45,6 +46,25 @@ def test_it_is_compiled_for_powers_of_two(engine: TensorFlowEngine) -> None:
 )
 def test_the_ladder_holds_the_largest_batch_or_ends(max_windows: int, sizes: tuple[int, ...]) -> None:
     assert module._ladder(max_windows) == sizes
+
+
+def test_large_windows_are_prepared_for_in_smaller_batches(contract: Contract) -> None:
+    assert call_windows(contract, 256) == 256
+    assert call_windows(contract.model_copy(update={"steps": 2**20}), 256) == 8
+    assert call_windows(contract.model_copy(update={"horizon": 2**21}), 256) == 8
+    assert call_windows(contract.model_copy(update={"horizon": 2**21}), 1) == 1
+
+
+@pytest.mark.parametrize("shape", [(MAX_NUMBERS + 1,), (2, 2**20 + 1), (1, MAX_COLUMNS + 1)])
+def test_a_foreign_model_that_takes_more_than_a_request_can_hold_is_refused(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    module = tf.Module()
+    windows = tf.TensorSpec((None, *shape), tf.float32, name="windows")
+    module.serve = tf.function(lambda windows: {"forecast": tf.reduce_sum(windows, 1)}, input_signature=[windows])
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.serve})
+    with pytest.raises(ArtifactError, match=f"but at most {MAX_NUMBERS} in {MAX_COLUMNS} can be served"):
+        TensorFlowEngine(tmp_path, None, 1)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 8, 9, 16, 21])

@@ -1,31 +1,27 @@
 """How clients are accepted, and shared out among workers."""
 
 import asyncio
-import shutil
+import errno
 import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
 from app.process import accepting
 from app.process.accepting import Acceptor, ClientCounts, Connections, Share
 from tests.app.in_process import has_come
+from tests.logs import captured_logs
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread
-from tests.servers import HOST, connect, is_closed, read_answer, running, serving
+from tests.servers import HOST, connect, is_closed, read_answer, serving
 from tests.waiting import wait_until
 
 CLIENTS = 12
 ROUNDS = 7
-
-FEW_FILES = """
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-runpy.run_module("app", run_name="__main__")
-"""
 
 
 @pytest.fixture
@@ -65,11 +61,13 @@ class Guest(asyncio.Protocol):
 
 
 @contextmanager
-def acceptor(loop: HeldLoop, share: Share | None) -> Iterator[tuple[int, Connections]]:
+def acceptor(
+    loop: HeldLoop, share: Share | None, listener: socket.socket | None = None
+) -> Iterator[tuple[int, Connections]]:
     """An acceptor that runs on the loop; its port, and the connections that it has made."""
 
     async def start() -> Acceptor:
-        made = Acceptor([listener], lambda: Guest(connected), connected, share)
+        made = Acceptor([sock], lambda: Guest(connected), connected, share)
         made.start(100)
         return made
 
@@ -79,9 +77,9 @@ def acceptor(loop: HeldLoop, share: Share | None) -> Iterator[tuple[int, Connect
             guest.transport.close()
 
     connected = Connections()
-    listener = socket.socket()
-    listener.bind((HOST, 0))
-    port = listener.getsockname()[1]
+    sock = listener or socket.socket()
+    sock.bind((HOST, 0))
+    port = sock.getsockname()[1]
     started = loop.run(start())
     try:
         yield port, connected
@@ -139,13 +137,26 @@ def test_clients_that_wait_when_an_acceptor_stops_are_accepted(tmp_path: Path, m
         assert all(map(is_closed, clients))
 
 
-@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs Linux")
-def test_a_service_without_room_for_connections_goes_on_when_there_is_room_again(folder: Path) -> None:
-    with running(folder, "-c", FEW_FILES) as server:
-        server.wait_for("/readyz")
-        with ExitStack() as stack:
-            for _ in range(100):
-                stack.enter_context(server.connect())
-            wait_until(lambda: "no room for connections" in server.output.read_text())
-        server.wait_for("/livez")
-        assert server.process.poll() is None
+class Cramped(socket.socket):
+    """A listener of a process that may open no more files, once."""
+
+    accepts = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.accepts += 1
+        if self.accepts == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+def test_without_room_for_a_connection_nobody_is_accepted_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "RETRY_SECONDS", LIMIT_SECONDS)
+    listener = Cramped()
+    with captured_logs() as lines, loop_in_thread() as loop, ExitStack() as stack:
+        port, connected = stack.enter_context(acceptor(loop, None, listener))
+        client = stack.enter_context(connect(port))
+        loop.advance(0)
+        assert (listener.accepts, len(connected), has_come(client)) == (1, 0, False)
+        loop.advance()
+        assert client.recv(5) == b"hello"
+    assert [line["event"] for line in lines] == ["no room for connections"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
-from uvicorn.server import ServerState
 
 from app.process.protocol import MAX_PIPELINED, BoundedProtocol
+from app.process.refusals import SharedState
 from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread, run_in_held_loop
 from tests.servers import Server, connect, is_closed, read_answer
@@ -175,6 +175,86 @@ def test_garbage_is_refused(server: Server) -> None:
         sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
         assert read_answer(sock).status == 400
         assert is_closed(sock)
+
+
+POST_HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(("headers", "status"), [(99, 200), (100, 431), (10_000, 431)])
+def test_the_number_of_headers_is_bounded(headers: int, status: int, server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(GET + b"a:\r\n" * headers + b"\r\n")  # and Host
+        assert read_answer(sock).status == status
+        assert status == 200 or is_closed(sock)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /livez HTTP/1.1\r\n", 400),
+        (GET + b"Host: other\r\n", 400),
+        (b"GET /livez HTTP/1.0\r\n", 200),
+        (b"GET /livez HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
+        (b"GET /livez\r\n", 505),
+        (b"GET /livez HTTP/0.9\r\n", 505),
+        (b"GET /livez HTTP/1.2\r\nHost: a\r\n", 505),
+        (b"GET /livez HTTP/2.0\r\nHost: a\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n", 505),
+        (POST_HEAD + b"Transfer-Encoding: gzip, chunked\r\n", 501),
+        (POST_HEAD + b"Transfer-Encoding: gzip\r\n", 501),
+        (POST_HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+        (POST_HEAD.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n", 400),
+    ],
+)
+def test_a_head_that_breaks_the_rules_is_answered_at_once(head: bytes, status: int, server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(head + b"\r\n")
+        assert read_answer(sock).status == status
+        assert is_closed(sock)
+
+
+def test_a_faulty_head_behind_a_request_does_not_cost_it_its_answer(loop: HeldLoop) -> None:
+    app = KeptBusy()
+    with listening(app, loop) as port, connect(port) as sock:
+        sock.sendall(GET + b"\r\n" + b"GET / HTTP/1.1\r\n\r\n")
+        assert app.begun.wait(PATIENCE_SECONDS)
+        app.gate.set()
+        answer = read_answer(sock)
+        assert (answer.status, answer.read(), answer.getheader("Connection")) == (200, b"ok", "close")
+        assert is_closed(sock)
+
+
+@pytest.mark.parametrize("line", [b"X-A: " + b"a" * 1000 + b"\r\n", b"a" * 1000])
+@pytest.mark.parametrize("begin", [b"2\r\n{}\r\n0\r\nX-B: ", b"2;"])
+def test_trailers_and_extensions_of_chunks_are_bounded(begin: bytes, line: bytes, server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(POST_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + begin)
+        sent = 0
+        with suppress(OSError):
+            while sent < 100_000_000:
+                sock.sendall(line.replace(b"\r\n", b"") if begin == b"2;" else line)
+                sent += len(line)
+        assert sent < 20_000_000  # what the buffers of the kernel hold
+
+
+def test_trailers_within_the_limit_are_passed_over(server: Server) -> None:
+    trailer = b"X-A: " + b"a" * 1000 + b"\r\nX-Request-Id: trailer\r\n"
+    whole = CHUNKED.replace(b"\r\n0\r\n\r\n", b"\r\n0\r\n" + trailer + b"\r\n")
+    with server.connect() as sock:
+        sock.sendall(whole)
+        answer = read_answer(sock)
+        assert (answer.status, orjson.loads(answer.read())["prediction"]) == (200, [[3.0], [4.0]])
+        assert answer.getheader("X-Request-Id") != "trailer"
+        sock.sendall(GET + b"\r\n")
+        assert read_answer(sock).status == 200
+
+
+def test_a_body_in_chunks_of_a_byte_is_taken(server: Server) -> None:
+    spread = BODY + b" " * 50_000
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in spread) + b"0\r\n\r\n"
+    with server.connect() as sock:
+        sock.sendall(POST_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert read_answer(sock).status == 200
 
 
 def test_slow_clients_do_not_slow_others(strict_service: Application, strict_port: int) -> None:
@@ -396,7 +476,7 @@ def test_a_connection_is_dropped_only_if_nothing_at_all_is_read() -> None:
         config = config_of(answering(start(LENGTH_2), body(b"ok")))
         config.load()
         transport = FullTransport()
-        protocol = BoundedProtocol(config, ServerState(), {})
+        protocol = BoundedProtocol(config, SharedState(), {})
         protocol.connection_made(transport)
         for _ in range(5):
             protocol.data_received(GET + b"\r\n")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.testing import assert_array_equal
 
 from app.arrays import Array
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
+from app.serving import batching, jobs
 from app.serving.batching import Batcher, Limits
 from app.telemetry.metrics import Batch
 from tests.loops import LIMIT_SECONDS, HeldLoop, run_in_held_loop
@@ -44,17 +46,28 @@ def batcher_of(
     max_call_windows: int = 256,
     max_inline_windows: int = 0,
     max_queue_windows: int = 100,
+    max_queue_seconds: float = 1,
+    windows_per_second: float = 1e6,
     timeout_seconds: float = LIMIT_SECONDS,
     on_batch: Callable[[Batch], None] = lambda _: None,
     executor: ThreadPoolExecutor | None = None,
+    crowd: set[Batcher] | None = None,
 ) -> Batcher:
     """A batcher whose own failure fails the test."""
-    limits = Limits(max_call_windows, max_inline_windows, max_queue_windows, timeout_seconds)
+    limits = Limits(
+        call_windows=max_call_windows,
+        inline_windows=max_inline_windows,
+        queue_windows=max_queue_windows,
+        queue_seconds=max_queue_seconds,
+        windows_per_second=windows_per_second,
+        seconds=timeout_seconds,
+    )
 
     def fail(error: BaseException) -> None:
         raise error
 
-    return Batcher(predict, executor or ThreadPoolExecutor(max_workers=1), limits, on_batch, fail)
+    threads = executor or ThreadPoolExecutor(max_workers=1)
+    return Batcher(predict, threads, limits, set() if crowd is None else crowd, on_batch, fail)
 
 
 def windows_of(*rows: float) -> Array:
@@ -146,7 +159,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
     tasks += await submitted(batcher, windows_of(1, 2, 3))
     with pytest.raises(QueueFull) as caught:
         await batcher.submit(windows_of(4, 5))
-    assert caught.value.headers["Retry-After"] == "1"
+    assert caught.value.headers["Retry-After"] in {"1", "2", "3"}
     tasks += await submitted(batcher, windows_of(4))
     engine.gate.set()
     assert [await outcome(task) for task in tasks] == [[1], [2, 3, 4], [5]]
@@ -156,6 +169,72 @@ async def test_a_full_queue_refuses_at_once() -> None:
 async def test_an_empty_queue_takes_a_request_of_any_size() -> None:
     batcher = batcher_of(GatedEngine().predict, max_queue_windows=1)
     assert len(await batcher.submit(windows_of(*range(50)))) == 50
+
+
+@in_loop
+async def test_a_queue_holds_what_can_be_computed_in_time() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict, max_queue_windows=1000, windows_per_second=10, max_queue_seconds=0.5)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(0))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(1, 2, 3, 4, 5))
+    with pytest.raises(QueueFull):
+        await batcher.submit(windows_of(6))
+    engine.gate.set()
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_window", "room"),
+    [
+        (0.001, 1000),  # as many as the engine computes in the second that windows may wait
+        (0.002, 500),
+        (1, 8),  # a call's worth, although even these will wait for longer
+    ],
+)
+def test_the_room_in_a_queue_follows_the_pace_of_its_engine(
+    seconds_per_window: float, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    for module in (batching, jobs):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+    engine = GatedEngine()
+
+    def predict(windows: Array) -> Array:
+        nonlocal now
+        forecasts = engine.predict(windows)
+        now += seconds_per_window * len(windows)
+        return forecasts
+
+    async def follow() -> None:
+        batcher = batcher_of(predict, max_call_windows=8, max_queue_windows=10**6, windows_per_second=100)
+        for _ in range(round(5 / seconds_per_window / 8) + 1):
+            engine.calls.clear()
+            engine.gate.clear()
+            tasks = await submitted(batcher, windows_of(*range(8)))
+            await until(lambda: engine.calls == [8])
+            tasks += await submitted(batcher, windows_of(*range(8)))  # waits until the first call ends
+            engine.gate.set()
+            await asyncio.gather(*tasks)
+        accepted = 0
+        while batcher.admit():
+            accepted += 1
+        assert accepted == pytest.approx(room, rel=0.02)
+
+    in_loop(follow)()
+
+
+@in_loop
+async def test_requests_whose_heads_come_in_one_turn_cannot_overfill_the_queue() -> None:
+    engine, crowd = GatedEngine(), set[Batcher]()
+    batcher = batcher_of(engine.predict, max_queue_windows=4, crowd=crowd)
+    assert [batcher.admit() for _ in range(6)] == [True] * 4 + [False] * 2
+    assert crowd == {batcher}
+    await asyncio.sleep(0)
+    assert batcher.admit(), "none of them came"
+    await batcher.submit(windows_of(1))
+    assert not crowd
 
 
 @in_loop

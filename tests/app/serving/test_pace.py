@@ -1,9 +1,9 @@
-"""How many windows an engine computes on the event loop."""
+"""How many windows an engine computes on the event loop, and in a second."""
 
 import numpy as np
 
 from app.arrays import Array
-from app.serving.pace import INLINE_SECONDS, inline_windows
+from app.serving.pace import INLINE_SECONDS, Throughput, inline_windows
 from app.version.manifest import Contract
 
 
@@ -39,3 +39,14 @@ def test_batches_are_computed_on_the_event_loop_up_to_the_largest_short_one(cont
 
 def test_an_engine_that_may_take_longer_another_time_never_holds_up_the_event_loop(contract: Contract) -> None:
     assert inline(TimedEngine(0, is_steady=False), contract) == 0
+
+
+def test_what_was_seen_last_counts_most() -> None:
+    throughput = Throughput(100)
+    assert throughput.windows_per_second == 100
+    for _ in range(10):
+        throughput.note(50, 0.1)
+    assert 300 < throughput.windows_per_second < 500
+    for _ in range(100):
+        throughput.note(50, 0.1)
+    assert round(throughput.windows_per_second) == 500

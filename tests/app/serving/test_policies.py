@@ -1,14 +1,17 @@
 """The policies' file: read, followed when it changes, and changed without harm to the rest of it."""
 
-import os
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from app.errors import ArtifactError
-from app.serving.policies import LATEST_ONE, Policy, PolicyFile
+from app.serving.policies import LATEST_ONE, MAX_FILE_BYTES, MAX_LABELS, Policy, PolicyFile
 from app.version import folders
+from tests.loops import LIMIT_SECONDS, HeldLoop, run_in_held_loop
+from tests.pipes import pipe
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -57,6 +60,10 @@ def test_a_file_is_read_when_it_has_changed(file: PolicyFile) -> None:
         ("[a]\nlabels = { '1' = 1 }", r"a.labels.1.\[key\]: "),
         ("['../a']\nlatest = 1", r"../a.\[key\]: "),
         ("a = 1", "a: "),
+        (f"[a]\nlatest = {'9' * 5000}", "is not TOML"),
+        (f"a = {'[' * 5000}{']' * 5000}", "is not TOML"),
+        ("[a]\n" + "".join(f"labels.l{n} = 1\n" for n in range(257)), "a.labels: .* at most 256 items"),
+        ("a" + ".a" * 5000 + " = 1", "has more than 4096 points"),
     ],
 )
 def test_a_file_that_is_wrong_is_told_and_changes_nothing(text: str, problem: str, file: PolicyFile) -> None:
@@ -76,8 +83,8 @@ def test_bytes_that_are_no_text_are_told(file: PolicyFile) -> None:
 
 
 def test_a_file_too_large_to_be_one_is_not_read(file: PolicyFile) -> None:
-    file.path.write_text("#" * (2**20 + 1))
-    with pytest.raises(ArtifactError, match="has more than 1048576 bytes"):
+    file.path.write_text("#" * (MAX_FILE_BYTES + 1))
+    with pytest.raises(ArtifactError, match=f"policies.toml: has more than {MAX_FILE_BYTES} bytes; correct the file"):
         file.refresh()
 
 
@@ -101,20 +108,55 @@ def test_an_empty_list_of_versions_is_kept_as_one(file: PolicyFile) -> None:
 
 
 def test_changes_at_the_same_time_are_all_kept(file: PolicyFile) -> None:
-    def add(number: int) -> None:
-        PolicyFile(file.path).change("a", lambda policy: policy.with_label(f"l{number}", number + 1))
+    async def add(number: int) -> None:
+        own = PolicyFile(file.path)
+        async with own.locked(PATIENCE_SECONDS):
+            await asyncio.to_thread(own.change, "a", lambda policy: policy.with_label(f"l{number}", number + 1))
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(add, range(40)))
+        list(pool.map(lambda number: asyncio.run(add(number)), range(40)))
     file.refresh()
     assert len(file.of("a").labels) == 40
     assert [path.name for path in file.path.parent.iterdir()] == ["policies.toml"]
 
 
 def test_a_change_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    file = PolicyFile(tmp_path / "nowhere" / "policies.toml")
+    nowhere = PolicyFile(tmp_path / "nowhere" / "policies.toml")
+
+    async def lock() -> None:
+        async with nowhere.locked(PATIENCE_SECONDS):
+            pass
+
     with pytest.raises(ArtifactError, match=r"cannot be written \(No such file or directory\)"):
-        file.change("a", lambda policy: policy)
+        nowhere.change("a", lambda policy: policy)
+    with pytest.raises(ArtifactError, match=r"cannot be written \(No such file or directory\)"):
+        asyncio.run(lock())
+
+
+def test_who_waits_too_long_for_another_change_is_told(file: PolicyFile) -> None:
+    async def lock() -> None:
+        async with PolicyFile(file.path).locked(LIMIT_SECONDS):
+            pass
+
+    async def lock_twice(loop: HeldLoop) -> None:
+        async with file.locked(LIMIT_SECONDS):
+            second = asyncio.ensure_future(lock())
+            while not second.done():
+                await loop.skip()
+            with pytest.raises(ArtifactError, match="has been changed by somebody else for 10000 seconds; try again"):
+                await second
+        await lock()
+
+    run_in_held_loop(lock_twice)
+
+
+def test_a_change_after_which_the_file_would_be_refused_is_not_made(file: PolicyFile) -> None:
+    labels = {f"l{number}": 1 for number in range(MAX_LABELS)}
+    file.change("a", lambda policy: policy.model_copy(update={"labels": labels}))
+    with pytest.raises(ArtifactError, match=f"a.labels: .* at most {MAX_LABELS} items"):
+        file.change("a", lambda policy: policy.with_label("one-more", 1))
+    file.refresh()
+    assert file.of("a").labels == labels
 
 
 def test_a_file_that_is_wrong_is_not_written_over(file: PolicyFile) -> None:
@@ -146,8 +188,7 @@ def test_a_folder_that_vanishes_with_the_file_changes_nothing(tmp_path: Path) ->
 
 
 def test_what_is_no_file_is_told(file: PolicyFile) -> None:
-    os.mkfifo(file.path)
-    with pytest.raises(ArtifactError, match="is not a file"):
+    with pipe(file.path), pytest.raises(ArtifactError, match=r"policies\.toml: is not a file; correct the file"):
         file.refresh()
     file.path.unlink()
     file.path.mkdir()

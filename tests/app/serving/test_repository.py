@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,21 @@ from app.engines.onnx import OnnxEngine
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
 from app.process import cores
+from app.serving import repository as repository_module
+from app.serving import states
 from app.serving.batching import Batcher, Limits
 from app.serving.catalogue import Miss, NoSuchLabel, NoSuchVersion
 from app.serving.loading import LoadedVersion, loader_of
-from app.serving.repository import LOAD_ATTEMPTS, Repository
+from app.serving.repository import LOAD_ATTEMPTS, MAX_TROUBLE_TOLD, Repository
 from app.settings import Settings
 from app.telemetry.metrics import VERSION_STATE
 from app.version import folders
-from app.version.manifest import MANIFEST_FILE, Contract
+from app.version.golden import GOLDEN_FILE
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract
 from tests.app.version.test_folders import flip, promise_other_shapes, record_wrong_golden_rows
 from tests.logs import captured_logs
-from tests.versions import add_twin, make_version
+from tests.pipes import pipe
+from tests.versions import add_twin, make_version, mean_twin
 
 
 def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> Repository:
@@ -38,8 +43,8 @@ def repository_of(models_dir: Path, model: str = "default", **settings: Any) -> 
 
 def idle_batcher(loaded: LoadedVersion) -> Batcher:
     """A queue in front of an engine."""
-    limits = Limits(call_windows=1, inline_windows=1, queue_windows=1, seconds=1)
-    return Batcher(loaded.engine.predict, ThreadPoolExecutor(1), limits, lambda _: None, lambda _: None)
+    limits = Limits(call_windows=1, inline_windows=1, queue_windows=1, queue_seconds=1, windows_per_second=1, seconds=1)
+    return Batcher(loaded.engine.predict, ThreadPoolExecutor(1), limits, set(), lambda _: None, lambda _: None)
 
 
 def test_a_model_without_versions_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -202,6 +207,84 @@ def test_a_broken_version_disturbs_nothing_and_is_tried_a_few_times(shelf: Shelf
     reason = shelf.repository.statuses.failures()["default/2"]
     assert "does not reproduce the golden rows" in reason
     assert str(shelf.models_dir) not in reason
+
+
+@pytest.mark.parametrize("part", [TWIN_FILE, GOLDEN_FILE, MANIFEST_FILE, "saved_model.pb", "variables/variables.index"])
+def test_a_version_with_a_pipe_in_the_place_of_a_file_keeps_no_other_from_serving(part: str, shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (folder / part).unlink()
+    with pipe(folder / part):
+        shelf.repository.refresh()
+        assert shelf.serving() == [1]
+        assert f"default/2/{part}: is not a file" in shelf.repository.statuses.failures()["default/2"]
+        shelf.put(3)
+        shelf.repository.refresh()
+        assert shelf.serving() == [3]
+
+
+def test_a_foreign_version_with_a_pipe_among_its_files_keeps_no_other_from_serving(shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (folder / MANIFEST_FILE).unlink()
+    shutil.rmtree(folder / "assets.extra")
+    (folder / "debug").mkdir()
+    with pipe(folder / "debug" / "saved_model_debug_info.pb"):  # TensorFlow reads it if it is there
+        shelf.put(3)
+        shelf.decide("[default]\nlatest = 2\n")
+    assert shelf.serving() == [1, 3]
+    assert "saved_model_debug_info.pb: is not a file" in shelf.repository.statuses.failures()["default/2"]
+
+
+def test_a_start_with_a_pipe_in_the_place_of_a_file_serves_the_version_before(shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (folder / "saved_model.pb").unlink()
+    with pipe(folder / "saved_model.pb"):
+        assert repository_loads(shelf)
+
+
+def test_a_name_that_is_no_text_is_told_as_text(shelf: Shelf) -> None:
+    folder = shelf.put(2)
+    (shelf.models_dir / "default" / os.fsdecode(b"\xff")).mkdir()
+    (folder / os.fsdecode(b"\xfe")).touch()
+    with captured_logs() as logged:
+        shelf.repository.refresh()
+    assert shelf.repository.statuses.failures()["default/2"].startswith("default/2/\\udcfe: is not listed")
+    assert [line["path"][-6:] for line in logged if "path" in line] == ["\\udcff"]
+    assert all(str(line).encode() for line in logged)
+
+
+def test_a_problem_of_any_length_is_told_in_short(shelf: Shelf, contract: Contract) -> None:
+    add_twin(shelf.put(2), contract, mean_twin(names=("x" * 10_000, "forecast")))
+    repository = repository_of(shelf.models_dir, engine="onnx")
+    repository.load()
+    reason = repository.statuses.failures()["default/2"]
+    assert "has the input xxx" in reason
+    assert len(reason) < 1000
+
+
+def test_of_broken_versions_without_number_only_the_highest_are_looked_at(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository_module, "MAX_CANDIDATES", 3)
+    for version in range(2, 8):
+        (shelf.models_dir / "default" / str(version)).mkdir()
+    shelf.repository.refresh()
+    assert shelf.serving() == [1], "what serves goes on"
+    assert shelf.states() == {1: "available", 5: "pending", 6: "pending", 7: "pending"}
+    shelf.decide("[default]\nlatest = 2\n")
+    shelf.put(8)
+    shelf.repository.refresh()
+    assert shelf.serving() == [1, 8]
+
+
+def test_trouble_and_failures_without_number_are_told_in_part(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.decide("".join(f"[m{number:02}]\n" for number in range(MAX_TROUBLE_TOLD + 5)))
+    trouble = shelf.repository.trouble
+    assert (len(trouble), trouble[-1]) == (MAX_TROUBLE_TOLD + 1, "And 5 more.")
+    monkeypatch.setattr(states, "MAX_FAILURES_TOLD", 2)
+    for version in range(2, 6):
+        (shelf.models_dir / "default" / str(version)).mkdir()
+    shelf.repository.refresh()
+    assert shelf.repository.statuses.failures().keys() == {"default/2", "default/3"}
 
 
 def test_a_version_that_was_mended_is_tried_again(shelf: Shelf) -> None:
@@ -436,14 +519,14 @@ def test_trouble_with_one_model_is_no_trouble_for_others(shelf: Shelf, monkeypat
 
 def test_a_folder_that_nobody_may_look_into_waits(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shelf.put(2)
-    walk = Path.rglob
+    scan = os.scandir
 
-    def refuse(path: Path, pattern: str) -> Iterator[Path]:
-        if path == folder:
+    def refuse(path: str | Path) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+        if Path(path) == folder:
             raise PermissionError(13, "Permission denied")
-        return walk(path, pattern)
+        return scan(os.fspath(path))
 
-    monkeypatch.setattr(Path, "rglob", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     shelf.repository.refresh()
     assert shelf.serving() == [1]
     assert "cannot be read (Permission denied)" in shelf.repository.statuses.failures()["default/2"]

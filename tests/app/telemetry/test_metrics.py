@@ -25,6 +25,7 @@ from app.api import tfserving
 from app.errors import ServiceError
 from app.serving.repository import LOAD_ATTEMPTS
 from app.serving.states import State
+from app.telemetry.exposition import registry
 from app.telemetry.metrics import (
     CLIENT_LEFT,
     SECONDS,
@@ -32,7 +33,6 @@ from app.telemetry.metrics import (
     _observe,
     _queues,
     count_queues,
-    registry,
     watch_queue,
 )
 from tests.app.api.test_problems import concrete_errors
@@ -317,6 +317,8 @@ def test_these_are_the_metrics(client: httpx.Client) -> None:
         "loads": ("counter", {"model"}),
         "load_seconds": ("histogram", {"model"}),
         "ready": ("gauge", set()),
+        "connections": ("gauge", set()),
+        "connections_refused": ("counter", set()),
         "build_info": ("gauge", {"version", "python", "onnxruntime", "tensorflow"}),
     }
 

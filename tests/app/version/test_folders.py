@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
+from app.engines import choice
 from app.errors import ArtifactError
 from app.serving.loading import load_version
 from app.version import folders
-from app.version.folders import check_whole, is_still, model_names, stamp_of, versions
+from app.version.folders import MAX_VERSION_BYTES, MAX_WARNINGS, check_whole, is_still, model_names, stamp_of, versions
 from app.version.golden import GOLDEN_FILE, Golden
 from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from tests.logs import captured_logs
+from tests.pipes import pipe
 from tests.versions import (
     SavedForecast,
     add_twin,
@@ -58,6 +61,20 @@ def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> No
     with captured_logs() as logged:
         assert versions(tmp_path) == []
     assert [(line["level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
+
+
+def test_links_in_circles_are_no_models_and_no_versions(tmp_path: Path) -> None:
+    (tmp_path / "m").symlink_to("m")
+    (tmp_path / "1").symlink_to("2")
+    (tmp_path / "2").symlink_to("1")
+    assert model_names(tmp_path) == []
+    assert versions(tmp_path) == []
+
+
+def test_a_link_to_a_folder_above_is_not_followed_for_ever(version_dir: Path) -> None:
+    (version_dir / "above").symlink_to("../..")
+    assert len(stamp_of(version_dir)) < 20
+    check_whole(version_dir)
 
 
 def test_hidden_folders_are_ignored_without_a_word(tmp_path: Path) -> None:
@@ -118,7 +135,7 @@ def remove_manifest(version_dir: Path) -> Path:
 
 
 def change_golden_rows(version_dir: Path) -> Path:
-    golden = Golden.load(version_dir)
+    golden = Golden.load(version_dir, contract_of())
     Golden(golden.windows, golden.forecasts + 1).save(version_dir)
     return version_dir / GOLDEN_FILE
 
@@ -131,7 +148,16 @@ def record_wrong_golden_rows(version_dir: Path) -> Path:
 
 def promise_other_shapes(version_dir: Path) -> Path:
     publish(version_dir, contract_of(steps=5))
-    return version_dir
+    return version_dir / GOLDEN_FILE
+
+
+def void_the_proof(version_dir: Path) -> Path:
+    """Makes any forecast agree with any other: what is recorded is wrong, and the scale makes it right."""
+    change_golden_rows(version_dir)
+    contract = contract_of()
+    targets = tuple(target.model_copy(update={"scale": 1e300}) for target in contract.targets)
+    publish(version_dir, contract.model_copy(update={"targets": targets}))
+    return version_dir / MANIFEST_FILE
 
 
 def forget_golden_rows(version_dir: Path) -> Path:
@@ -151,6 +177,7 @@ def forget_golden_rows(version_dir: Path) -> Path:
         change_golden_rows,
         record_wrong_golden_rows,
         promise_other_shapes,
+        void_the_proof,
         forget_golden_rows,
     ],
 )
@@ -184,7 +211,7 @@ def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
     def refuse(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     for listing in (model_names, versions):
         with pytest.raises(ArtifactError, match=r"cannot be listed \(Permission denied\); check its permissions\.$"):
             listing(tmp_path)
@@ -274,6 +301,92 @@ def test_a_version_from_elsewhere_is_whole_with_graph_and_variables(
     (tmp_path / "1" / part).unlink()
     with pytest.raises(ArtifactError, match=f"{part}: the file is missing"):
         check_whole(tmp_path / "1")
+
+
+def make_pipe(path: Path) -> AbstractContextManager[None]:
+    return pipe(path)
+
+
+def make_folder(path: Path) -> AbstractContextManager[None]:
+    path.mkdir()
+    return nullcontext()
+
+
+def link_to_a_device(path: Path) -> AbstractContextManager[None]:
+    path.symlink_to("/dev/zero")
+    return nullcontext()
+
+
+@pytest.mark.parametrize("part", [*SAVED_MODEL_FILES, GOLDEN_FILE, TWIN_FILE, MANIFEST_FILE, "fingerprint.pb"])
+@pytest.mark.parametrize("make", [make_pipe, link_to_a_device])
+def test_a_version_is_not_opened_where_something_else_than_a_file_is_in_it(
+    make: Callable[[Path], AbstractContextManager[None]], part: str, twin_dir: Path
+) -> None:
+    (twin_dir / part).unlink(missing_ok=True)
+    with make(twin_dir / part), pytest.raises(ArtifactError, match=f"{part}: is not a file"):
+        check_whole(twin_dir)
+
+
+@pytest.mark.parametrize("part", [*SAVED_MODEL_FILES, GOLDEN_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("make", [make_pipe, make_folder, link_to_a_device])
+def test_what_takes_the_place_of_a_file_after_the_look_is_refused_too(
+    make: Callable[[Path], AbstractContextManager[None]], part: str, version_dir: Path
+) -> None:
+    check_whole(version_dir)
+    (version_dir / part).unlink()
+    with make(version_dir / part), pytest.raises(ArtifactError, match=f"{part}: is not a file"):
+        load_version(version_dir, "auto", max_windows=1)
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_folder, link_to_a_device])
+def test_a_twin_that_is_no_file_after_the_look_is_refused(
+    make: Callable[[Path], AbstractContextManager[None]], twin_dir: Path
+) -> None:
+    (twin_dir / TWIN_FILE).unlink()
+    with make(twin_dir / TWIN_FILE):
+        with pytest.raises(ArtifactError, match=r"model\.onnx: is not a file"):
+            load_version(twin_dir, "onnx", max_windows=1)
+        assert load_version(twin_dir, "auto", max_windows=1).engine.remark.endswith("; not by a twin: is not a file")
+
+
+def test_a_pipe_that_is_hidden_is_passed_over(version_dir: Path) -> None:
+    with pipe(version_dir / ".pipe"):
+        check_whole(version_dir)
+
+
+def test_a_twin_larger_than_is_read_is_refused(twin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "MAX_TWIN_BYTES", 10)
+    with pytest.raises(ArtifactError, match=r"model\.onnx: has more than 10 bytes"):
+        load_version(twin_dir, "onnx", max_windows=1)
+
+
+def test_a_version_of_more_bytes_than_are_worth_a_checksum_is_refused(version_dir: Path) -> None:
+    with (version_dir / GOLDEN_FILE).open("r+b") as file:
+        file.truncate(MAX_VERSION_BYTES)  # takes no room
+    with pytest.raises(ArtifactError, match=f"1: has more than {MAX_VERSION_BYTES} bytes"):
+        check_whole(version_dir)
+
+
+@pytest.mark.parametrize("list_folder", [model_names, versions])
+def test_folders_without_number_are_told_and_not_listed(
+    list_folder: Callable[[Path], list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "MAX_LISTED", 3)
+    for number in range(1, 4):
+        (tmp_path / str(number)).mkdir()
+    assert len(list_folder(tmp_path)) == 3
+    (tmp_path / "4").mkdir()
+    with pytest.raises(ArtifactError, match="holds more than 3 files and folders; remove what is not served"):
+        list_folder(tmp_path)
+
+
+def test_odd_names_without_number_do_not_fill_the_log(tmp_path: Path) -> None:
+    for number in range(MAX_WARNINGS + 5):
+        (tmp_path / f"odd{number}").mkdir()
+    with captured_logs() as logged:
+        for _ in range(3):
+            assert versions(tmp_path) == []
+    assert len(logged) == MAX_WARNINGS
 
 
 def test_every_shard_of_the_variables_must_be_there(contract: Contract, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a version says about itself, and whether its files agree."""
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from pydantic import ValidationError
 from app.errors import ArtifactError
 from app.version.manifest import (
     MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    MAX_MANIFEST_PARTS,
     NAME_PATTERN,
     VERSION_PATTERN,
     Contract,
@@ -121,19 +124,19 @@ def test_a_flipped_bit_is_found(version_dir: Path) -> None:
 def test_a_file_is_read_only_as_it_was_recorded(version_dir: Path) -> None:
     manifest, path = Manifest.read(version_dir), version_dir / "saved_model.pb"
     sound = path.read_bytes()
-    assert manifest.read_file(version_dir, "saved_model.pb") == sound
+    assert manifest.read_file(version_dir, "saved_model.pb", 2**20) == sound
 
     path.write_bytes(sound[1:])
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: has changed since the export"):
-        manifest.read_file(version_dir, "saved_model.pb")
+        manifest.read_file(version_dir, "saved_model.pb", 2**20)
 
     path.unlink()
     with pytest.raises(ArtifactError, match=r"saved_model\.pb: the file is missing"):
-        manifest.read_file(version_dir, "saved_model.pb")
+        manifest.read_file(version_dir, "saved_model.pb", 2**20)
 
     path.mkdir()
-    with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\)"):
-        manifest.read_file(version_dir, "saved_model.pb")
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: is not a file"):
+        manifest.read_file(version_dir, "saved_model.pb", 2**20)
 
 
 def test_a_missing_file_is_named(version_dir: Path) -> None:
@@ -163,11 +166,11 @@ def test_a_version_without_manifest_was_not_finished(version_dir: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(version_dir: Path) -> None:
     (version_dir / "saved_model.pb").unlink()
     (version_dir / "saved_model.pb").mkdir()
-    with pytest.raises(ArtifactError, match=r"saved_model\.pb: cannot be read \(Is a directory\); check its permiss"):
+    with pytest.raises(ArtifactError, match=r"saved_model\.pb: is not a file; export"):
         Manifest.read(version_dir).check_files(version_dir)
     (version_dir / MANIFEST_FILE).unlink()
     (version_dir / MANIFEST_FILE).mkdir()
-    with pytest.raises(ArtifactError, match=r"manifest\.json: cannot be read"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is not a file"):
         Manifest.read(version_dir)
 
 
@@ -176,6 +179,73 @@ def test_what_is_no_manifest_is_refused(version_dir: Path, content: bytes) -> No
     (version_dir / MANIFEST_FILE).write_bytes(content)
     with pytest.raises(ArtifactError, match=r"manifest\.json: is not a manifest: "):
         Manifest.read(version_dir)
+
+
+def test_a_manifest_larger_than_any_is_not_parsed(version_dir: Path) -> None:
+    path = version_dir / MANIFEST_FILE
+    path.write_bytes(path.read_bytes() + b" " * MAX_MANIFEST_BYTES)
+    with pytest.raises(ArtifactError, match=rf"manifest\.json: has more than {MAX_MANIFEST_BYTES} bytes"):
+        Manifest.read(version_dir)
+
+
+@pytest.mark.parametrize("part", ["[],", "{},", "0,"])
+def test_a_manifest_of_more_parts_than_any_is_not_parsed(part: str, version_dir: Path) -> None:
+    path = version_dir / MANIFEST_FILE
+    config = f'"config":{{"a":[{part * MAX_MANIFEST_PARTS}0]}}'
+    path.write_text(path.read_text().replace('"config":{}', config))
+    with pytest.raises(ArtifactError, match=f"is not a manifest: it has more than {MAX_MANIFEST_PARTS} parts"):
+        Manifest.read(version_dir)
+
+
+def test_a_manifest_nested_without_end_is_refused(version_dir: Path) -> None:
+    path = version_dir / MANIFEST_FILE
+    depth = MAX_MANIFEST_PARTS // 4
+    path.write_text(path.read_text().replace('"config":{}', f'"config":{{"a":{"[" * depth}{"]" * depth}}}'))
+    with pytest.raises(ArtifactError, match=r"is not a manifest: the file: .*recursion limit"):
+        Manifest.read(version_dir)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../2/saved_model.pb", "variables/../../x"])
+def test_a_manifest_that_lists_a_file_elsewhere_is_refused(name: str, version_dir: Path) -> None:
+    _edit(version_dir, lambda manifest: manifest["files"].update({name: "0" * 64}))
+    with pytest.raises(ArtifactError, match=r"manifest\.json: lists a file outside the version's folder"):
+        Manifest.read(version_dir).check_files(version_dir)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"steps": 10**9}, "contract.steps: .* less than or equal to 2097152"),
+        ({"horizon": 10**4000}, "contract.horizon: "),
+        ({"steps": 2**20 + 1}, "contract: a window has 1048577 x 2 numbers, but at most 2097152 are served"),
+        ({"horizon": 2**21, "targets": [{"name": name, "scale": 1} for name in "ab"]}, "contract: a forecast has "),
+        ({"features": [{"name": "a", "minimum": 0, "maximum": 1e308}]}, "contract.features.0: a ranges from 0 to 1e"),
+        ({"features": [{"name": "a", "minimum": -2e38, "maximum": 2e38}]}, ".*and float32 cannot hold as much again"),
+        ({"features": [{"name": "a", "minimum": None, "maximum": -3e38}]}, ".*and float32 cannot hold as much again"),
+        ({"features": [{"name": "a"}, {"name": "a"}]}, "contract: two features or two targets have the same name"),
+        ({"targets": [{"name": "a", "scale": 0}]}, "contract.targets.0.scale: "),
+    ],
+)
+def test_a_contract_that_no_service_could_prove_is_refused(
+    change: dict[str, Any], problem: str, version_dir: Path
+) -> None:
+    path = version_dir / MANIFEST_FILE
+    manifest = json.loads(path.read_bytes())
+    manifest["contract"].update(change)
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=f"is not a manifest: {problem}"):
+        Manifest.read(version_dir)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_contract_has_finite_numbers(number: str, version_dir: Path) -> None:
+    path = version_dir / MANIFEST_FILE
+    sound = path.read_text()
+    for field in ('"scale":1.0', '"minimum":0.0', '"maximum":1.0'):
+        assert field in sound
+        path.write_text(sound.replace(field, f"{field.partition(':')[0]}:{number}", 1))
+        with pytest.raises(ArtifactError, match="is not a manifest: contract"):
+            Manifest.read(version_dir)
 
 
 def test_a_manifest_of_an_unknown_format_is_refused_by_name(version_dir: Path) -> None:

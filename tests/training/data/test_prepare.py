@@ -10,6 +10,7 @@ import pytest
 
 from app.version.manifest import Frequency
 from training.config import Missing, TrainingConfig
+from training.data import prepare as preparing
 from training.data.prepare import prepare
 from training.data.provenance import Provenance
 from training.errors import ConfigError, DataError
@@ -126,6 +127,28 @@ def test_too_few_rows_are_refused(csv: Write) -> None:
 def test_a_constant_target_is_refused(csv: Write) -> None:
     with pytest.raises(DataError, match="target 'a' is 7 in all 28 training rows"):
         prepare(TrainingConfig(data=csv(days_csv([7] * 40)), target="a", time="t", window=3))
+
+
+@pytest.mark.parametrize(
+    ("values", "changes", "kind", "facts"),
+    [
+        ([-2e38, 2e38] * 20, {"period": 2}, DataError, "column a ranges from -2e.38 to 2e.38, .* choose a larger unit"),
+        (range(40), {"window": 12}, ConfigError, "--window 12 with 1 column makes 12 numbers, but at most 10 can be"),
+        (range(40), {"horizon": 11}, ConfigError, "--horizon 11 with 1 column makes 11 numbers, but at most 10 can be"),
+    ],
+)
+def test_what_no_service_could_serve_is_refused_before_it_is_trained(
+    values: Sequence[float],
+    changes: dict[str, int],
+    kind: type[Exception],
+    facts: str,
+    csv: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(preparing, "MAX_NUMBERS", 10)
+    data = csv(days_csv(values))
+    with pytest.raises(kind, match=facts):
+        prepare(TrainingConfig.model_validate({"data": data, "target": "a", "window": 3, "split": "14,27"} | changes))
 
 
 # Built-in series

@@ -24,6 +24,7 @@ from training.data.windows import Dataset
 from training.errors import ExportError
 from training.network.model import build_model, serving_model
 from training.publishing import export as exporting
+from training.publishing import parity
 from training.publishing.export import export, make_contract
 
 SCORES = (Score(forecaster="model", mae=1.0, rmse=2.0),)
@@ -102,12 +103,29 @@ def test_the_manifest_tells_contract_config_data_scores_and_checksums(
 def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
     version_dir: Path, model: keras.Model, dataset: Dataset
 ) -> None:
-    golden = Golden.load(version_dir)
+    golden = Golden.load(version_dir, make_contract(dataset))
 
     np.testing.assert_array_equal(golden.windows[0], dataset.test.windows[-1])
     assert np.max(golden.windows) > np.max(dataset.train.windows)
     expected = np.asarray(model(golden.windows, training=False))
     assert deviation(golden.forecasts, expected, make_contract(dataset).target_scales) <= 1
+
+
+def test_errors_by_step_without_number_are_left_to_the_report(
+    tmp_path: Path, config: TrainingConfig, dataset: Dataset, model: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = config.model_copy(update={"models_dir": tmp_path})
+    by_step = {"mae_by_step": (1.0, 2.0), "rmse_by_step": (1.0, 2.0)}
+    scores = [score.model_copy(update=by_step) for score in (*SCORES, *SCORES)]
+    for most, expected in ((4, tuple(scores)), (3, (*SCORES, *SCORES))):
+        monkeypatch.setattr(exporting, "MAX_STEPS_RECORDED", most)
+        assert Manifest.read(export(model, here, dataset, scores, "It ties.")).scores == expected
+
+
+def test_a_twin_larger_than_a_service_reads_is_not_published(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity, "MAX_TWIN_BYTES", 1000)
+    manifest = Manifest.read(publish())
+    assert (manifest.has_twin, manifest.no_twin) == (False, "its twin would have more than 1000 bytes")
 
 
 def test_the_saved_model_is_loaded_once(publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +144,8 @@ def test_the_saved_model_is_loaded_once(publish: Publish, monkeypatch: pytest.Mo
 
 
 def test_a_version_has_a_twin_that_computes_its_golden_rows(version_dir: Path) -> None:
-    manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
+    manifest = Manifest.read(version_dir)
+    golden = Golden.load(version_dir, manifest.contract)
 
     assert manifest.has_twin
     assert manifest.no_twin is None

@@ -63,7 +63,8 @@ def version_dir(template_dir: Path, tmp_path: Path) -> Path:
 
 def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
     """By either engine, as the service would load them."""
-    manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
+    manifest = Manifest.read(version_dir)
+    golden = Golden.load(version_dir, manifest.contract)
     manifest.check_files(version_dir)
     engines = [
         load_engine(name, version_dir, manifest, golden, max_windows=1, threads=1) for name in ("onnx", "tensorflow")
@@ -189,7 +190,8 @@ def test_the_manifest_of_a_foreign_model_invents_nothing(tmp_path: Path) -> None
 
     version_dir = fuse(saved_dir, models_dir=tmp_path)
 
-    manifest, golden = Manifest.read(version_dir), Golden.load(version_dir)
+    manifest = Manifest.read(version_dir)
+    golden = Golden.load(version_dir, manifest.contract)
     assert manifest.contract.feature_names == ("x0", "x1")
     assert manifest.contract.target_names == ("y0",)
     assert {(feature.unit, feature.minimum, feature.maximum) for feature in manifest.contract.features} == {(None,) * 3}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.version import manifest
 from app.version.manifest import Manifest
 from tests.servers import ROOT
 from tests.training.publishing.publisher import publish_one
@@ -32,6 +33,15 @@ def test_versions_are_numbered_from_one_upwards(tmp_path: Path) -> None:
     assert publish_one(tmp_path).name == "2"
     (tmp_path / "default" / "7").mkdir()
     assert publish_one(tmp_path).name == "8"
+
+
+def test_a_manifest_that_no_service_would_read_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", 100)
+    with pytest.raises(ExportError, match="the manifest has more than 100 bytes; nothing was published"):
+        publish_one(tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_a_number_that_another_export_takes_first_is_passed_over(

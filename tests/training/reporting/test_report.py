@@ -20,6 +20,7 @@ from app.version.manifest import DataFingerprint, Finding, Manifest
 from tests.servers import running
 from tests.training.reporting.made import evaluation_of
 from tests.training.tiny import config_of, waves
+from tests.waiting import PATIENCE_SECONDS
 from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.provenance import Provenance
@@ -276,11 +277,13 @@ def test_calls_work_as_they_stand(several: Path, tmp_path: Path) -> None:
     with running(several.parents[2], model="nine") as server:
         server.wait_for("/readyz")
         here = program.replace("http://127.0.0.1:8000", server.url)
-        ended = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, check=True, timeout=60)
+        ended = subprocess.run(
+            [sys.executable, "-c", here], capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+        )
         assert np.shape(json.loads(ended.stdout)) == (3, 9)
 
         [array] = re.findall(r"python -c '(import numpy.*)'", page.text)
-        subprocess.run([sys.executable, "-c", array], cwd=tmp_path, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", array], cwd=tmp_path, check=True, timeout=PATIENCE_SECONDS)
         [example] = re.findall(r"curl -s http://127.0.0.1:8000(/\S+) \|", page.text)
         urls = re.findall(r"'http://127.0.0.1:8000(/\S+)'", page.text)
         with server.client() as client:

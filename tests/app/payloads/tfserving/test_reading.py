@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.testing import assert_array_equal
 
 from app.arrays import Array
 from app.errors import BatchTooLarge, InvalidArgument, ServiceError
-from app.payloads.tfserving.document import Orientation
+from app.payloads.tfserving.document import Orientation, parse_document
 from app.payloads.tfserving.reading import BodyReader
 from app.version.signature import Layout, TensorSpec
 
@@ -103,7 +104,7 @@ def test_one_feature_has_brackets_of_its_own() -> None:
         ('{"ü": hunter2}'.encode(), PARSE_ERROR + "Invalid value. at offset: 7"),
         (b'{"inputs":' + b"9" * 5000 + b"}", PARSE_ERROR + "Number too big to be stored in double."),
         (b"\xff{}", PARSE_ERROR + "Invalid encoding, not UTF-8 at offset: 0"),
-        (b'{"a":' * 100_000, PARSE_ERROR + "nested too deeply"),
+        (b'{"a":' * 60_000, PARSE_ERROR + "nested too deeply"),
         (b"[1]", "JSON Value: (Array) Is not object"),
         (b"NaN", "JSON Value: (Number) Is not object"),
         ({}, "Missing 'inputs' or 'instances' key"),
@@ -223,6 +224,36 @@ def test_a_number_beyond_float32_is_refused_whatever_the_settings(number: str, a
         assert error_of(body, allow_nan=allow_nan).startswith(
             "Cannot convert JSON value: (at inputs[0][2][1]) to float without loss of precision: it is beyond float32"
         )
+
+
+@pytest.mark.parametrize("number", ["NaN", "1", "-1.5", "9" * 4000])
+def test_other_threads_get_their_turn_between_any_two_numbers_of_what_is_no_standard_json(number: str) -> None:
+    """They get it where Python code runs. A parser that is all C would hold Python's lock to the end."""
+
+    def note(_: Any, event: str, __: Any) -> None:
+        calls.append(event)
+
+    calls: list[str] = []
+    body = f"[NaN,{','.join([number] * 1000)}]".encode()
+    sys.setprofile(note)
+    try:
+        with pytest.raises(InvalidArgument):
+            parse_document(body)
+    finally:
+        sys.setprofile(None)
+    assert calls.count("call") > 1000
+
+
+@pytest.mark.parametrize("digits", [20, 21, 38, 39, 400, 4299, 4301])
+def test_a_long_integer_is_the_number_that_it_was(digits: int) -> None:
+    number = "1" + "0" * (digits - 1)
+    body = f'{{"instances":[[{number},-{number}]]}} and more'.encode()
+    if digits < 40:
+        assert_array_equal(read(body, NUMBERS)[1].ravel(), np.array([float(number), -float(number)], np.float32))
+    elif digits <= 4300:
+        assert "beyond float32" in error_of(body, NUMBERS)
+    else:
+        assert error_of(body, NUMBERS) == PARSE_ERROR + "Number too big to be stored in double."
 
 
 PLAIN = "is a plain {}, but expecting {} as multiple input tensors required as per tensorinfo_map"

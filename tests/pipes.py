@@ -1,0 +1,30 @@
+"""Named pipes without a writer, in the place of files."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.waiting import LOOK_SECONDS, PATIENCE_SECONDS
+
+
+@contextmanager
+def pipe(path: Path) -> Iterator[None]:
+    """Makes a pipe. A reader that waits for a writer is freed in the end, so that the test fails and does not hang."""
+    os.mkfifo(path)
+    is_over = threading.Event()
+    freeing = threading.Thread(target=_free_readers, args=(path, is_over), daemon=True)
+    freeing.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        freeing.join()
+
+
+def _free_readers(path: Path, is_over: threading.Event) -> None:
+    is_patient = True
+    while not is_over.wait(PATIENCE_SECONDS if is_patient else LOOK_SECONDS):
+        is_patient = False
+        os.close(os.open(path, os.O_RDWR))  # a writer that comes and goes
