@@ -28,6 +28,7 @@ from app.telemetry.logs import configure_logs, get_logger
 log = get_logger()
 
 USAGE_ERROR = 2
+STANDARD_ERROR = 2
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of common load balancers, so that they end an idle connection, and not the service."""
 
@@ -40,6 +41,7 @@ def main() -> None:
         2: a setting cannot be used
         3: the service cannot start: a model is missing or broken, or the port is taken
     """
+    fill_closed_streams()
     if sys.argv[1:] in (["--help"], ["-h"]):
         print(help_text())  # noqa: T201
         sys.exit(0)
@@ -57,6 +59,16 @@ def main() -> None:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else STARTUP_FAILURE
     exit_now(code)
+
+
+def fill_closed_streams() -> None:
+    """Opens the null device in place of standard streams that are closed.
+
+    Otherwise sockets would get their numbers, and what libraries print would go to clients.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)  # workers get the same streams
+    os.close(descriptor)
 
 
 def help_text() -> str:

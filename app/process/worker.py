@@ -21,7 +21,10 @@ from typing import NamedTuple
 from app.process.accepting import ClientCounts, Share
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
 from app.process.server import Config, Server
+from app.telemetry.logs import get_logger
 from app.telemetry.metrics import MULTIPROCESS_DIR
+
+log = get_logger()
 
 PING = None
 """Asks a worker whether it serves. The worker answers with a bool."""
@@ -162,11 +165,15 @@ def work(config: Config, listeners: list[socket.socket], pipe: Connection, place
     server = Server(config, on_started=lambda: pipe.send(True), share=share)
     server.port_closes = False
     threading.Thread(target=_obey_supervisor, args=(pipe, server), name="supervisor", daemon=True).start()
+    code = 0
     try:
         server.run(listeners)
     except SystemExit as stop:
-        exit_now(stop.code if isinstance(stop.code, int) else STARTUP_FAILURE)
-    exit_now(0)  # threads that compute would hold up the interpreter's own end
+        code = stop.code if isinstance(stop.code, int) else STARTUP_FAILURE
+    except Exception:
+        log.critical("uncaught exception", exc_info=True)
+        code = 1
+    exit_now(code)  # threads that compute would hold up the interpreter's own end
 
 
 def _obey_supervisor(pipe: Connection, server: Server) -> None:

@@ -316,6 +316,7 @@ def test_these_are_the_metrics(client: httpx.Client) -> None:
         "version_state": ("gauge", {"model", "version", "state"}),
         "loads": ("counter", {"model"}),
         "load_seconds": ("histogram", {"model"}),
+        "log_lines_dropped": ("counter", set()),
         "ready": ("gauge", set()),
         "connections": ("gauge", set()),
         "connections_refused": ("counter", set()),
