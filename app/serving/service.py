@@ -11,8 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
-from app.errors import ModelNotReady, VersionError
+from app.errors import ModelNotReady, VersionError, WorkStalled
 from app.exchange import Exchange, record
 from app.process.cores import yield_to_event_loop
 from app.process.lifecycle import Lifecycle, Phase
@@ -22,6 +23,7 @@ from app.serving.loading import LoadedVersion, LoadVersion, loader_of
 from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.repository import Repository
 from app.serving.side import SideThread
+from app.serving.stalls import Watch, Work
 from app.settings import Settings
 from app.telemetry.exposition import exposition
 from app.telemetry.figures import figures_by_version
@@ -29,6 +31,7 @@ from app.telemetry.journal import Journal
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import QUEUES_SECONDS, count_batches, count_build, count_queues, watch_queue
 from app.telemetry.sharing import Shared
+from app.version.manifest import Manifest
 
 log = get_logger()
 
@@ -38,10 +41,13 @@ HOUSEKEEPING_SECONDS = QUEUES_SECONDS
 WAITING_BODIES = 8
 """How many bodies of the largest size may wait for the side thread, or as many smaller ones as have the same size."""
 
+STALL_NOTICE_SECONDS = 1.0
+"""How long probes tell of a stall before the service gives up."""
+
 TENSORFLOW = "tensorflow"
 
 OnFatal = Callable[[BaseException], None]
-"""Told of an error after which the service cannot go on."""
+"""Told of an error after which the service cannot go on. Of a stall it is told in another thread than the loop's."""
 
 
 def stay(_: BaseException) -> None:
@@ -78,11 +84,12 @@ class Service:
         self._load_version = load_version or loader_of(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._threads: list[ThreadPoolExecutor] = []
+        self._watch = Watch(settings.stall_seconds, self._stall)
         self.repository = self._new_repository()
         self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:
-        return Repository(self.settings, self._make_batcher, self._load_version)
+        return Repository(self.settings, self._prepare, self._load)
 
     def _new_side_thread(self) -> SideThread:
         return SideThread(WAITING_BODIES * self.settings.max_body_bytes, self.settings.request_timeout_seconds)
@@ -105,16 +112,17 @@ class Service:
         self._loader = _thread("loader")
         self._threads = [self._executor, self._loader]
         self.lifecycle.start()
+        self._watch.start()
         count_build()
         loop = asyncio.get_running_loop()
-        self._loading = loop.create_task(self._load())
+        self._loading = loop.create_task(self._load_models())
         self._tasks = [self._loading, loop.create_task(self._keep_house())]
 
     async def wait_until_loaded(self) -> None:
         """Returns when the load has ended, well or not."""
         await asyncio.shield(self._loading)
 
-    async def _load(self) -> None:
+    async def _load_models(self) -> None:
         started = time.monotonic()
         try:
             await asyncio.get_running_loop().run_in_executor(self._loader, self.repository.load)
@@ -130,9 +138,9 @@ class Service:
         self.lifecycle.become_ready()
         log.info("ready", seconds=round(time.monotonic() - started, 2), try_this=try_this(self.settings))
         if self.settings.watch_seconds:
-            self._tasks.append(asyncio.get_running_loop().create_task(self._watch()))
+            self._tasks.append(asyncio.get_running_loop().create_task(self._look_again()))
 
-    async def _watch(self) -> None:
+    async def _look_again(self) -> None:
         while True:
             await asyncio.sleep(self.settings.watch_seconds)
             try:
@@ -160,6 +168,14 @@ class Service:
         looking = asyncio.ensure_future(self.refresh(at_once=True))
         await asyncio.wait([looking], timeout=self.settings.request_timeout_seconds)
 
+    def _load(self, version_dir: Path, manifest: Manifest | None) -> LoadedVersion:
+        work = Work("a load", version_dir.parent.name, int(version_dir.name))
+        return self._watch.run(work, self._load_version, version_dir, manifest)
+
+    def _prepare(self, loaded: LoadedVersion) -> Batcher:
+        """Makes the queue of a version, for which its engine is timed."""
+        return self._watch.run(Work("a load", loaded.name, loaded.version), self._make_batcher, loaded)
+
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
         settings = self.settings
         call_windows = min(MAX_CALL_WINDOWS, settings.max_batch_windows)
@@ -172,8 +188,9 @@ class Service:
             seconds=settings.request_timeout_seconds,
         )
         name, version, batches = loaded.name, loaded.version, self._batches
+        work, predict = Work("a call of the engine", name, version), loaded.engine.predict
         batcher = Batcher(
-            loaded.engine.predict,
+            lambda windows: self._watch.run(work, predict, windows),
             self._executor,
             limits,
             self.crowd,
@@ -194,12 +211,15 @@ class Service:
                 raise ModelNotReady("the models are being loaded")
             case Phase.FAILED:
                 raise ModelNotReady("the service could not start, or go on; its log says why", may_pass=False)
+            case Phase.STALLED:
+                raise ModelNotReady("a model has stalled; the log says which")
             case Phase.STOPPED:
                 raise ModelNotReady("the service has stopped", may_pass=False)
 
     def stop(self) -> None:
         """Ends the threads, releases the models, and writes down what happened last."""
         self.lifecycle.stop()
+        self._watch.stop()
         for task in self._tasks:
             task.cancel()
         self._tasks = []
@@ -221,8 +241,20 @@ class Service:
         log.critical("batching ended", exc_info=error)
         self._give_up(error)
 
+    def _stall(self, work: Work, error: WorkStalled) -> None:
+        """Gives up, a moment after the probes began to tell of it. A service that drains ends by itself."""
+        if self.lifecycle.phase is Phase.DRAINING:
+            return
+        log.critical("stalled", reason=str(error), model=work.model, version=work.version)
+        self.lifecycle.stall()
+        time.sleep(STALL_NOTICE_SECONDS)
+        self._end_by(error)
+
     def _give_up(self, error: BaseException) -> None:
         self.lifecycle.fail()
+        self._end_by(error)
+
+    def _end_by(self, error: BaseException) -> None:
         with suppress(Exception):  # the disk for the metrics may be full, and the process must end all the same
             self.flush()
         self._on_fatal(error)
