@@ -17,14 +17,14 @@ class Status(BaseModel, use_attribute_docstrings=True):
     """Where the service stands."""
 
     status: str
-    """`loading`, `ready`, `draining` or `failed`; `alive` for `/livez`."""
+    """`loading`, `ready`, `draining`, `failed` or `stalled`; `alive` for `/livez`."""
 
 
 class Health(BaseModel, use_attribute_docstrings=True):
     """Where the service stands, and which versions serve."""
 
     status: str
-    """`loading`, `ready`, `draining` or `failed`."""
+    """`loading`, `ready`, `draining`, `failed` or `stalled`."""
     models: dict[str, int]
     """The latest version that serves, by model."""
     failures: dict[str, str]
@@ -33,10 +33,12 @@ class Health(BaseModel, use_attribute_docstrings=True):
     """What else an operator should know, such as folders that are gone."""
 
 
-@router.get("/livez")
-async def livez() -> Status:
-    """Answers 200 as long as the event loop turns."""
-    return Status(status="alive")
+@router.get("/livez", response_model=Status, responses={503: {"model": Status}})
+async def livez(service: RunningService) -> Response:
+    """Answers 200 as long as the event loop turns, and 503 once some work of the service does not end."""
+    if service.lifecycle.phase is Phase.STALLED:
+        return JSONResponse({"status": Phase.STALLED}, HTTPStatus.SERVICE_UNAVAILABLE)
+    return JSONResponse({"status": "alive"})
 
 
 @router.get("/readyz", response_model=Status, responses={503: {"model": Status}})

@@ -226,6 +226,8 @@ class OpenInference:
         return await self._forecasting.answer(request, InferDialect(model, version, self._service.settings))
 
     async def _live(self, _: Request) -> Answer:
+        if self._service.lifecycle.phase is Phase.STALLED:
+            self._service.check_ready()
         return _json({"live": True})
 
     async def _ready(self, _: Request) -> Answer:

@@ -2,6 +2,7 @@
 
 loading ──> ready ──> draining ──> the server closes its listener, finishes what is in flight, and exits
    └────> failed: the default model could not be loaded, or batching ended; a process of ours exits
+          stalled: a load or a call of an engine does not end; a process of ours exits a second later
 
 A service inside another application is `stopped` when its lifespan has ended.
 
@@ -35,6 +36,7 @@ class Phase(StrEnum):
     READY = "ready"
     DRAINING = "draining"
     FAILED = "failed"
+    STALLED = "stalled"
     STOPPED = "stopped"
 
 
@@ -56,6 +58,10 @@ class Lifecycle:
     def fail(self) -> None:
         """The service cannot start, or go on."""
         self._enter(Phase.FAILED)
+
+    def stall(self) -> None:
+        """Some work does not end, and nothing can interrupt it."""
+        self._enter(Phase.STALLED)
 
     def drain(self) -> None:
         """A stop was asked for. Requests are still answered, each with `Connection: close`."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from app.errors import ModelNotReady, VersionError
 from app.exchange import Exchange, record
@@ -22,6 +23,7 @@ from app.serving.loading import LoadedVersion, LoadVersion, loader_of
 from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.repository import Repository
 from app.serving.side import SideThread
+from app.serving.stalls import EXIT_SECONDS, StallError, StallWatch, Work
 from app.settings import Settings
 from app.telemetry.exposition import exposition
 from app.telemetry.figures import figures_by_version
@@ -29,6 +31,7 @@ from app.telemetry.journal import Journal
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import QUEUES_SECONDS, count_batches, count_build, count_queues, watch_queue
 from app.telemetry.sharing import Shared
+from app.version.manifest import Manifest
 
 log = get_logger()
 
@@ -76,13 +79,18 @@ class Service:
         self._on_fatal = on_fatal
         self._free_memory = free_memory
         self._load_version = load_version or loader_of(settings)
+        self._stalls = StallWatch(settings.stall_seconds, self._end_stalled)
         self._tasks: list[asyncio.Task[None]] = []
         self._threads: list[ThreadPoolExecutor] = []
         self.repository = self._new_repository()
         self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:
-        return Repository(self.settings, self._make_batcher, self._load_version)
+        return Repository(self.settings, self._make_batcher, self._load_watched)
+
+    def _load_watched(self, folder: Path, manifest: Manifest | None) -> LoadedVersion:
+        with self._stalls.working("a load", folder.parent.name, int(folder.name)):
+            return self._load_version(folder, manifest)
 
     def _new_side_thread(self) -> SideThread:
         return SideThread(WAITING_BODIES * self.settings.max_body_bytes, self.settings.request_timeout_seconds)
@@ -105,6 +113,7 @@ class Service:
         self._loader = _thread("loader")
         self._threads = [self._executor, self._loader]
         self.lifecycle.start()
+        self._stalls.start()
         count_build()
         loop = asyncio.get_running_loop()
         self._loading = loop.create_task(self._load())
@@ -117,7 +126,7 @@ class Service:
     async def _load(self) -> None:
         started = time.monotonic()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._loader, self.repository.load)
+            await self._in_loader(self.repository.load)
         except VersionError as error:
             log.critical("cannot start", reason=str(error))
             self._give_up(error)
@@ -152,8 +161,16 @@ class Service:
 
     async def refresh(self, *, at_once: bool = False) -> None:
         """Looks at policies and folders, and returns when all that is new is loaded; see `Repository.refresh`."""
-        look = partial(self.repository.refresh, at_once=at_once)
-        await asyncio.get_running_loop().run_in_executor(self._loader, look)
+        await self._in_loader(partial(self.repository.refresh, at_once=at_once))
+
+    async def _in_loader(self, work: Callable[[], None]) -> None:
+        """Does work in the loader's thread, and watches it: folders may lie on a dead network mount."""
+
+        def do() -> None:
+            with self._stalls.working("a look at the models"):
+                work()
+
+        await asyncio.get_running_loop().run_in_executor(self._loader, do)
 
     async def look_now(self) -> None:
         """Follows policies and folders at once, and waits for the end as long as a request may take."""
@@ -161,19 +178,20 @@ class Service:
         await asyncio.wait([looking], timeout=self.settings.request_timeout_seconds)
 
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
-        settings = self.settings
-        call_windows = min(MAX_CALL_WINDOWS, settings.max_batch_windows)
-        limits = Limits(
-            call_windows=call_windows,
-            inline_windows=inline_windows(loaded.engine, loaded.contract),
-            queue_windows=settings.max_queue_windows,
-            queue_seconds=settings.max_queue_seconds,
-            windows_per_second=busy_windows_per_second(loaded.engine, loaded.contract, call_windows),
-            seconds=settings.request_timeout_seconds,
-        )
+        settings, engine, contract = self.settings, loaded.engine, loaded.contract
         name, version, batches = loaded.name, loaded.version, self._batches
+        call_windows = min(MAX_CALL_WINDOWS, settings.max_batch_windows)
+        with self._stalls.working("a measurement of the engine", name, version):
+            limits = Limits(
+                call_windows=call_windows,
+                inline_windows=inline_windows(engine, contract),
+                queue_windows=settings.max_queue_windows,
+                queue_seconds=settings.max_queue_seconds,
+                windows_per_second=busy_windows_per_second(engine, contract, call_windows),
+                seconds=settings.request_timeout_seconds,
+            )
         batcher = Batcher(
-            loaded.engine.predict,
+            self._stalls.watched(engine.predict, name, version),
             self._executor,
             limits,
             self.crowd,
@@ -194,12 +212,15 @@ class Service:
                 raise ModelNotReady("the models are being loaded")
             case Phase.FAILED:
                 raise ModelNotReady("the service could not start, or go on; its log says why", may_pass=False)
+            case Phase.STALLED:
+                raise ModelNotReady("some work of the service does not end; its log says which", may_pass=False)
             case Phase.STOPPED:
                 raise ModelNotReady("the service has stopped", may_pass=False)
 
     def stop(self) -> None:
         """Ends the threads, releases the models, and writes down what happened last."""
         self.lifecycle.stop()
+        self._stalls.stop()
         for task in self._tasks:
             task.cancel()
         self._tasks = []
@@ -220,6 +241,14 @@ class Service:
         """Gives up: without its batching a model would only collect requests."""
         log.critical("batching ended", exc_info=error)
         self._give_up(error)
+
+    def _end_stalled(self, work: Work) -> None:
+        """Says that the service is dead, and gives up a moment later. The event loop may stand still."""
+        seconds = self.settings.stall_seconds
+        log.critical("stalled", work=work.what, model=work.model, version=work.version, seconds=seconds)
+        self.lifecycle.stall()
+        if not self._stalls.wait(EXIT_SECONDS):
+            self._on_fatal(StallError(f"{work.what} has not ended within {seconds:g} seconds"))
 
     def _give_up(self, error: BaseException) -> None:
         self.lifecycle.fail()
