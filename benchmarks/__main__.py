@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import engine, environments, fitting, http, memory, open_loop, roll, start
+from benchmarks import engine, environments, fitting, http, open_loop, roll, soak, start
 from benchmarks.machine import header
 
 TERMINATED = 128 + signal.SIGTERM
@@ -84,10 +84,10 @@ def measure_start(
     _print(peers, start.run(peers, python, only or [], quick=quick))
 
 
-@app.command("memory")
-def measure_memory(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
-    """Memory after many requests of every kind."""
-    _print(peers, memory.run(only or [], quick=quick))
+@app.command("soak")
+def soak_service(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+    """A million requests of every kind, while versions come and go: wrong answers, and memory."""
+    _print(peers, soak.run(only or [], quick=quick))
 
 
 @app.command("roll")
