@@ -25,18 +25,14 @@ from benchmarks.dialects import ask_single
 from benchmarks.generator import Outcome, send_closed
 from benchmarks.models import Model, made_models
 from benchmarks.processes import HOST, KIB_PER_MIB, open_files, resident_mib, threads
-from benchmarks.servers import Server, own_program
+from benchmarks.servers import Server
 from benchmarks.tables import Bar, bars, figure, table
-from benchmarks.traffic import Case, Subject, a_round, cases
+from benchmarks.traffic import ADMIN_KEY, LABEL, Case, Subject, a_round, asked_program, cases
 
 CONNECTIONS = 16
 LEG_REQUESTS = 20_000
 LEGS = {"onnx": 50, "tensorflow": 10}
 """How many legs each engine has; the TensorFlow engine compiles for seconds in each."""
-MAX_BATCH_WINDOWS = 64
-ADMIN_KEY = "only for this benchmark"
-LABEL = "stable"
-POLICY = "[default]\nlatest = 2\nlabels = {{ {label} = {version} }}\n"
 FIRST = 1
 WATCH_SECONDS = 0.25
 PATIENCE_SECONDS = 600
@@ -134,10 +130,7 @@ def run(only: list[str], *, quick: bool) -> Iterator[str]:
 
 def _soak(model: Model, engine: str, legs: int, requests: int) -> Story:
     shutil.copytree(model.folder_of(FIRST), model.folder_of(FIRST + 1))
-    (model.models_dir / "policies.toml").write_text(POLICY.format(label=LABEL, version=FIRST + 1))
-    program = own_program(
-        model, engine=engine, admin_key=ADMIN_KEY, watch_seconds=WATCH_SECONDS, max_batch_windows=MAX_BATCH_WINDOWS
-    )
+    program = asked_program(model, FIRST + 1, engine=engine, watch_seconds=WATCH_SECONDS)
     server = Server(program, model.folder / "soak")
     story = Story()
     try:
@@ -153,9 +146,7 @@ def _soak(model: Model, engine: str, legs: int, requests: int) -> Story:
 
 def _walk(server: Server, model: Model, story: Story, oldest: int, requests: int) -> None:
     """Sends the requests of a leg, while the oldest of two versions is replaced by a third."""
-    windows = model.windows(MAX_BATCH_WINDOWS + 1)
-    features = [f"feature_{number}" for number in range(model.shape.features)]
-    known = cases(Subject(windows, features, MAX_BATCH_WINDOWS, oldest + 1, LABEL, ADMIN_KEY))
+    known = cases(Subject.of(model, oldest + 1))
     sent = [known[place] for place in a_round(known, oldest)]
     leavers = Leavers(server.port, known)
     with _meanwhile(partial(_swap, server, model, oldest)), leavers.leaving():

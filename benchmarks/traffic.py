@@ -15,8 +15,13 @@ from numpy.typing import NDArray
 
 from benchmarks.dialects import JSON, NPY, Array, Request, npy
 from benchmarks.generator import encode
+from benchmarks.models import Model
 from benchmarks.processes import HOST
+from benchmarks.servers import Program, own_program
 
+MAX_BATCH_WINDOWS = 64
+ADMIN_KEY = "only for this benchmark"
+LABEL = "stable"
 BATCH = 8
 BODY_TOO_LARGE = 2**20
 """More bytes than a model with small windows takes."""
@@ -47,6 +52,13 @@ class Subject:
     label: str
     admin_key: str
 
+    @classmethod
+    def of(cls, model: Model, version: int) -> "Subject":
+        """Describes a version of a model that `asked_program` serves."""
+        features = [f"feature_{number}" for number in range(model.shape.features)]
+        windows = model.windows(MAX_BATCH_WINDOWS + 1)
+        return cls(windows, features, MAX_BATCH_WINDOWS, version, LABEL, ADMIN_KEY)
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -63,6 +75,14 @@ class Case:
     request: bytes
     status: int = HTTPStatus.OK
     share: int = 1
+
+
+def asked_program(model: Model, label_of: int, *, engine: str, **settings: object) -> Program:
+    """Returns the service with the limits of `Subject.of`, two versions that serve and the label on one of them."""
+    policy = f"[default]\nlatest = 2\nlabels = {{ {LABEL} = {label_of} }}\n"
+    (model.models_dir / "policies.toml").write_text(policy)
+    limits: dict[str, Any] = {"admin_key": ADMIN_KEY, "max_batch_windows": MAX_BATCH_WINDOWS, **settings}
+    return own_program(model, engine=engine, **limits)
 
 
 def cases(subject: Subject) -> list[Case]:
