@@ -11,7 +11,7 @@ from tests.waiting import LOOK_SECONDS, PATIENCE_SECONDS
 
 @contextmanager
 def pipe(path: Path) -> Iterator[None]:
-    """Makes a pipe. Whoever waits for its writer is freed in the end, so that the test fails and does not hang."""
+    """Makes a pipe. A reader that waits for a writer is freed in the end, so that the test fails and does not hang."""
     os.mkfifo(path)
     is_over = threading.Event()
     freeing = threading.Thread(target=_free_readers, args=(path, is_over), daemon=True)

@@ -7,10 +7,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 CLOSE = (b"connection", b"close")
 
-SEND_WHOLE = "windowcast.send_whole"
-"""The extension, in an ASGI scope, by which the application sends an answer at once: a function that takes the status,
-the headers and the body. It returns False, and sends nothing, where the answer must take the usual way."""
-
 
 def render_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Returns the head of an answer as it goes over the wire.

@@ -10,9 +10,10 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from app.process.answer import SEND_WHOLE, Answer
+from app.process.answer import Answer
 from app.process.clock import Clock
 from app.process.connections import PROBES, RESERVED, RESERVED_SECONDS
+from app.process.extensions import SEND_WHOLE, TAKE_BODY, take_body
 from app.process.heads import (
     HEAD_TOO_LARGE,
     MAX_HEAD_BYTES,
@@ -22,13 +23,10 @@ from app.process.heads import (
     answer_to_faulty,
     answer_to_garbage,
 )
+from app.process.readers import ReaderWatch
 from app.process.refusals import Admission, Refusal, SharedState
 from app.process.upgrades import UpgradelessProtocol
 from app.telemetry.metrics import CONNECTIONS
-
-TAKE_BODY = "windowcast.take_body"
-"""The extension, in an ASGI scope, by which the application takes a body without waiting: a function that returns the
-bytes. The extension is there once the whole body is."""
 
 CLIENT_HAS_LEFT = "the client has left"
 """The message with which the server cancels a request whose client has left."""
@@ -41,6 +39,12 @@ OTHER_BYTES_PER_BYTE = 8
 
 MAX_PIPELINED = 64
 """Most requests of one connection that wait for the answer to an earlier request. Then no more is read."""
+
+SMALL_BODY_BYTES = 256 * 1024
+"""Part of a body that the application learns of read by read, so that it can refuse a body at once."""
+
+MAX_UNREAD_BYTES = 2 * 2**20
+"""Most of a body that waits for the application. Then no more is read."""
 
 CROWD = 64
 """With that many requests under way it is worth asking whether there is room for another."""
@@ -87,16 +91,13 @@ class BoundedProtocol(UpgradelessProtocol):
     _is_last_request = False
     _task: asyncio.Task[None] | None = None
     _running: RequestResponseCycle | None = None
-    _answers = 0
-    _unwritten = 0, 0
-    """At the last look: how many bytes were to be written, and how many answers were complete."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
         super().connection_made(transport)
         self._patience_seconds: float = self.config.receive_timeout_seconds  # type: ignore[attr-defined]
         self._clock = Clock(self.loop)
-        self._write_clock = Clock(self.loop)
+        self._reader = ReaderWatch(transport, self.loop, self._patience_seconds)
         self._admission = getattr(self.app, "admission", None)
         CONNECTIONS.inc()
         surplus = len(self.connections) - self.config.max_connections  # type: ignore[attr-defined]
@@ -114,7 +115,7 @@ class BoundedProtocol(UpgradelessProtocol):
         """Stops the clocks, and the work on answers that nobody will read."""
         CONNECTIONS.dec()
         self._clock.close()
-        self._write_clock.close()
+        self._reader.close()
         self.pipeline.clear()
         # The parser refers to this connection, and holds what it has read of a trailer.
         self.parser = None  # type: ignore[assignment]
@@ -191,10 +192,22 @@ class BoundedProtocol(UpgradelessProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Hands the body on, unless its head was refused."""
+        """Keeps a part of the body for the application, unless its head was refused.
+
+        For a large body the application is woken for pieces of growing size, and for the end. uvicorn wakes it for
+        every read of the socket, and stops reading at 64 KiB, which takes longer than the reads.
+        """
         self._body_bytes += len(body)
-        if not (self._is_passing_over or self._is_over()):
-            super().on_body(body)
+        cycle = self.cycle
+        if self._is_passing_over or self._is_over() or cycle.response_complete:
+            return
+        cycle.body += body
+        unread = len(cycle.body)
+        received = self._body_bytes - unread
+        if received < SMALL_BODY_BYTES or unread > received:
+            cycle.message_event.set()
+        if unread > MAX_UNREAD_BYTES:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """The body is complete, read or ignored."""
@@ -207,7 +220,7 @@ class BoundedProtocol(UpgradelessProtocol):
             return
         super().on_message_complete()
         if len(self.cycle.body) == self._body_bytes:  # nobody has begun to receive it
-            self._extensions[TAKE_BODY] = partial(_take_body, self.cycle)
+            self._extensions[TAKE_BODY] = partial(take_body, self.cycle)
         if self.cycle.response_complete:  # it was answered before its body had come
             self.cycle.more_body = False
             self._await_more()
@@ -221,9 +234,7 @@ class BoundedProtocol(UpgradelessProtocol):
         A client that was answered before the end of its body, as with 413, gets some time to send the rest.
         """
         self.server_state.total_requests += 1
-        self._answers += 1
-        if not self._write_clock.is_running and self.transport.get_write_buffer_size():
-            self._watch_writing()
+        self._reader.note_answer()
         if self.transport.is_closing():
             return
         if self.pipeline:
@@ -264,8 +275,8 @@ class BoundedProtocol(UpgradelessProtocol):
         if answer is None or self.transport.is_closing():
             return
         self.server_state.total_requests += 1
-        self._answers += 1
         self.transport.write(answer)
+        self._reader.note_answer()
         self.flow.resume_reading()
         if not self._is_in_head:
             self._await_more()
@@ -273,20 +284,7 @@ class BoundedProtocol(UpgradelessProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        self._watch_writing()
-
-    def _watch_writing(self) -> None:
-        self._unwritten = self.transport.get_write_buffer_size(), self._answers
-        self._write_clock.set(self._patience_seconds, self._check_writing)
-
-    def _check_writing(self) -> None:
-        """Aborts a connection whose client has read nothing for too long. A close would wait for the client."""
-        bytes_then, answers_then = self._unwritten
-        bytes_now = self.transport.get_write_buffer_size()
-        if bytes_now and bytes_now >= bytes_then and self._answers == answers_then:
-            self.transport.abort()
-        elif bytes_now:
-            self._watch_writing()
+        self._reader.begin()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Starts the task as uvicorn does, remembers it, and sends the answer in one write."""
@@ -343,9 +341,3 @@ class BoundedProtocol(UpgradelessProtocol):
         elif not self.transport.is_closing():
             self.transport.write(answer)
             self.transport.close()
-
-
-def _take_body(cycle: RequestResponseCycle) -> bytes:
-    """Returns the body of a request, which has come as a whole. The application receives nothing more."""
-    body, cycle.body = bytes(cycle.body), bytearray()
-    return body

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from app.arrays import Array
-from app.errors import DeadlinePassed, PredictionFailed, QueueFull
-from app.exchange import Stage, Stages
+from app.errors import DeadlinePassed, QueueFull
+from app.exchange import Stages
+from app.serving.jobs import NO_WINDOWS, Computed, Job, fail, share_out
 from app.serving.pace import Throughput
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Batch
@@ -33,60 +34,6 @@ from app.telemetry.metrics import Batch
 log = get_logger()
 
 Predict = Callable[[Array], Array]
-
-NO_WINDOWS = np.empty(0, np.float32)
-
-
-class Job:
-    """Windows of one request (batch, steps, features), and the future of their forecasts."""
-
-    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "stages", "submitted", "windows")
-
-    def __init__(
-        self,
-        windows: Array,
-        deadline: float,
-        forecasts: asyncio.Future[Array],
-        stages: Stages | None,
-        *,
-        allow_nan: bool,
-    ) -> None:
-        self.windows = windows
-        self.size = len(windows)
-        self.deadline = deadline
-        self.forecasts = forecasts
-        self.stages = stages
-        self.allow_nan = allow_nan
-        self.is_queued = True
-        self.submitted = time.perf_counter()
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether somebody still waits for the forecasts."""
-        return not self.forecasts.done()
-
-
-@dataclass(slots=True)
-class Computed:
-    """A call of the engine that has succeeded.
-
-    Attributes:
-        jobs: The jobs that the call computed.
-        forecasts: Their forecasts one after another.
-        started: When the call began, by `time.perf_counter`.
-        ended: When the call ended.
-    """
-
-    jobs: list[Job]
-    forecasts: Array
-    started: float
-    ended: float
-
-    @property
-    def facts(self) -> Batch:
-        """What the metrics count of the call."""
-        waits = [self.started - job.submitted for job in self.jobs]
-        return Batch(len(self.forecasts), self.ended - self.started, waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +246,7 @@ class Batcher:
         if computed is not None:
             self._note_pace(computed)
             self._on_batch(computed.facts)
-            _share_out(computed)
+            share_out(computed)
 
     def _note_pace(self, computed: Computed) -> None:
         """Fits the room in the queue to the engine's pace. The pace shows only where windows waited all the time."""
@@ -314,10 +261,10 @@ class Batcher:
             computed = await loop.run_in_executor(self._executor, self._predict_one_by_one, job)
         except Exception:
             log.exception("prediction failed", windows=job.size)
-            _fail(job)
+            fail(job)
         else:
             if computed is not None:
-                _share_out(computed)
+                share_out(computed)
 
     def _predict_one_by_one(self, job: Job) -> Computed | None:
         if not job.is_wanted:
@@ -370,24 +317,3 @@ def _expire(batcher: weakref.ref[Batcher]) -> None:
     """Expires a batcher's jobs. A batcher that is gone had none."""
     if (alive := batcher()) is not None:
         alive.expire()
-
-
-def _share_out(computed: Computed) -> None:
-    is_sound = np.isfinite(computed.forecasts).all()
-    start = 0
-    for job in computed.jobs:
-        own = computed.forecasts[start : start + job.size]
-        start += job.size
-        if not (is_sound or job.allow_nan or np.isfinite(own).all()):
-            log.error("forecast is not finite", windows=job.size)
-            _fail(job)
-        elif job.is_wanted:
-            if job.stages is not None:
-                job.stages[Stage.QUEUE] = job.submitted, computed.started
-                job.stages[Stage.COMPUTE] = computed.started, computed.ended
-            job.forecasts.set_result(own)
-
-
-def _fail(job: Job) -> None:
-    if job.is_wanted:
-        job.forecasts.set_exception(PredictionFailed())

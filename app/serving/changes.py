@@ -1,8 +1,8 @@
 """Changes of policies that operators ask for: one at a time, and taken back if they cannot be followed.
 
 All workers change the same file. A change is written, followed and perhaps taken back while nobody else changes the
-file, so none is lost in another, and every operator is told how the own change ends. Whoever edits the file by hand
-knows of no turn: what is taken back is only what was written, and only if it still stands there.
+file, so no change is lost in another. Those who edit the file by hand do not wait for their turn: so a change takes
+back only what it wrote, and only if that still stands in the file.
 """
 
 import asyncio

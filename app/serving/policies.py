@@ -140,7 +140,7 @@ class PolicyFile:
     async def locked(self, seconds: float) -> AsyncIterator[None]:
         """Lets nobody else change the file, in this worker or in another, until the block ends.
 
-        The lock is on the file's folder, as every change replaces the file. An editor knows of no lock.
+        The lock is on the file's folder, because every change replaces the file. Editors do not ask for it.
 
         Args:
             seconds: How long to wait while somebody else changes the file.

@@ -29,7 +29,7 @@ class Shared(Generic[Result]):
             self._next: asyncio.Task[Result] | None = None
         if self._next is None:
             self._next = loop.create_task(self._run())
-        return await asyncio.shield(self._next)  # one of many who leaves must not take the result with him
+        return await asyncio.shield(self._next)  # a caller who leaves must not end the call for the others
 
     async def _run(self) -> Result:
         async with self._turn:

@@ -1,7 +1,7 @@
 """Files and folders as others leave them, looked at and read within bounds.
 
-Whoever may write into the models' folder may put a pipe in the place of a file, whose reader waits for ever, a file
-that is larger than the memory, or folders without number. Nothing here waits, and nothing grows without end.
+In the place of a file there may be a pipe, whose reader waits for ever, or a file that is larger than the memory; in a
+folder, files without number. Nothing here waits, and nothing grows without end.
 """
 
 import errno
@@ -24,8 +24,8 @@ def open_file(path: Path) -> BufferedReader:
     The handle is looked at, and not the path: between two looks at a path another thing may take its place.
 
     Raises:
-        ArtifactError: There is something else than a file: a folder, a pipe, a socket or a device.
-        OSError: There is nothing, or it cannot be read.
+        ArtifactError: There is a folder, a pipe, a socket or a device in the place of a file.
+        OSError: There is no file, or the file cannot be read.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -43,8 +43,9 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     """Reads a whole file.
 
     Raises:
-        ArtifactError: There is something else than a file, or the file has more than `max_bytes`.
-        OSError: There is nothing, or it cannot be read.
+        ArtifactError: There is a folder, a pipe, a socket or a device in the place of a file, or the file has more than
+            `max_bytes`.
+        OSError: There is no file, or the file cannot be read.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size

@@ -1,15 +1,8 @@
 """Golden rows: windows and forecasts recorded at export, and the measure of agreement between two forecasts."""
 
-import os
-import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -17,6 +10,7 @@ from app.arrays import Array
 from app.errors import ArtifactError
 from app.version.files import open_file, readable
 from app.version.manifest import MANIFEST_FILE, Contract
+from app.version.npz import read_rows
 
 GOLDEN_FILE = "assets.extra/golden.npz"
 
@@ -29,9 +23,9 @@ ROUNDING_STEPS = 4
 MAX_SCALE_RATIO = 1000
 """Largest scale of a target, in units of the largest golden number of the target.
 
-The scale is a standard deviation in training, which golden rows do not show: a target that nothing in the windows tells
-may be forecast by its mean, near zero. So the ratio is generous. It still keeps the tolerance within a hundredth of
-the numbers that are compared. Training writes no scale beyond it.
+The scale is a standard deviation in training, which golden rows need not show: a target that does not depend on the
+windows is forecast by its mean, perhaps near zero. So the ratio is generous. It still keeps the tolerance within a
+hundredth of the numbers that are compared. Training writes no scale beyond it.
 """
 
 PARITY_BATCHES = (1, 7, 64)
@@ -41,25 +35,6 @@ PROBE_SEED = 2026
 
 MAX_GOLDEN_ROWS = 64
 """Most golden rows. Training records 16, and each is computed twice before a version serves."""
-MAX_ARRAY_BYTES = 2**27
-"""Most bytes of golden windows, and again of golden forecasts: 16 of the largest that a contract may have."""
-MAX_NPY_HEADER_BYTES = 256
-NPY_HEADER = re.compile(
-    rb"\x93NUMPY\x01\0..\{'descr': '<f4', 'fortran_order': (False|True), 'shape': \((\d+), (\d+), (\d+)\), \} *\n",
-    re.DOTALL,
-)
-"""The start of a `.npy` file of float32 numbers with three axes."""
-
-ARCHIVE_END = struct.Struct("<4s8xI4xH")
-"""The last bytes of an archive without a comment: a mark, the bytes of its directory, the bytes of the comment."""
-ARCHIVE_END_MARK, LARGE_ARCHIVE_MARK = b"PK\5\6", b"PK\6\7"
-LARGE_ARCHIVE_BYTES = 20
-"""Bytes in front of the end of an archive that needs 64 bits."""
-MAX_DIRECTORY_BYTES = 1024
-"""Most bytes of an archive's directory. Two entries take 150."""
-
-DAMAGE = (EOFError, OSError, OverflowError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
-"""What the standard library raises if a file is no archive, or a damaged archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,59 +68,16 @@ class Golden:
         path = version_dir / GOLDEN_FILE
         with readable(path, "the golden rows are missing"):
             file = open_file(path)
+        shapes = {"windows": contract.window_shape, "forecasts": contract.forecast_shape}
         with file:
             try:
-                golden = cls(*_read_arrays(file, contract))
-            except DAMAGE as error:
+                golden = cls(**read_rows(file, shapes, MAX_GOLDEN_ROWS))
+            except ValueError as error:
                 raise ArtifactError(path, "does not hold golden rows") from error
         if not (len(golden.windows) == len(golden.forecasts) and np.isfinite(golden.windows).all()):
             raise ArtifactError(path, "the golden rows are not a finite window for each forecast")
         _check_scales(contract, golden, version_dir)
         return golden
-
-
-def _read_arrays(file: BinaryIO, contract: Contract) -> tuple[Array, Array]:
-    _check_directory(file)
-    with zipfile.ZipFile(file) as archive:
-        if sorted(archive.namelist()) != ["forecasts.npy", "windows.npy"]:
-            raise ValueError("other members")
-        return (
-            _read_array(archive, "windows.npy", contract.window_shape),
-            _read_array(archive, "forecasts.npy", contract.forecast_shape),
-        )
-
-
-def _check_directory(file: BinaryIO) -> None:
-    """Checks that an archive's directory is small: `zipfile` reads it whole, and makes an object of every entry."""
-    end_bytes = LARGE_ARCHIVE_BYTES + ARCHIVE_END.size
-    file.seek(max(0, file.seek(0, os.SEEK_END) - end_bytes))
-    tail = file.read(end_bytes)
-    mark, directory_bytes, comment_bytes = ARCHIVE_END.unpack(tail[-ARCHIVE_END.size :])
-    if mark != ARCHIVE_END_MARK or comment_bytes or directory_bytes > MAX_DIRECTORY_BYTES:
-        raise ValueError("no archive of ours")
-    if tail.startswith(LARGE_ARCHIVE_MARK):
-        raise ValueError("an archive that has a second directory")
-
-
-def _read_array(archive: zipfile.ZipFile, name: str, row_shape: tuple[int, int]) -> Array:
-    """Reads an array of rows: (batch, steps, features) or (batch, horizon, targets)."""
-    member = archive.getinfo(name)
-    row_bytes = 4 * prod(row_shape)
-    max_rows = min(MAX_GOLDEN_ROWS, MAX_ARRAY_BYTES // row_bytes)
-    if member.file_size > MAX_NPY_HEADER_BYTES + max_rows * row_bytes:
-        raise ValueError("too many rows")
-    if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:  # others inflate without a bound
-        raise ValueError("compressed otherwise")
-    with archive.open(member) as file:
-        content = file.read(member.file_size + 1)
-    header = NPY_HEADER.match(content)
-    if header is None:
-        raise ValueError("not an array of float32 with three axes")
-    shape = tuple(map(int, header.groups()[1:]))
-    if shape[1:] != row_shape or not 0 < shape[0] <= max_rows or len(content) != header.end() + shape[0] * row_bytes:
-        raise ValueError("other shapes than the contract's")
-    numbers = np.frombuffer(content, "<f4", offset=header.end())
-    return np.ascontiguousarray(numbers.reshape(shape, order="F" if header[1] == b"True" else "C"), np.float32)
 
 
 def largest_scales(contract: Contract, golden: Golden) -> list[float]:

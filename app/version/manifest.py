@@ -66,7 +66,7 @@ class Feature(Record):
         """Checks that windows as far again below and above the range, which prove a version, are finite."""
         low, high = self.minimum or 0.0, self.maximum or 0.0
         if not max(abs(2 * low - high), abs(2 * high - low)) <= LARGEST_FLOAT32:
-            raise ValueError(f"{self.name} ranges from {low:g} to {high:g}, which float32 cannot hold twice over")
+            raise ValueError(f"{self.name} ranges from {low:g} to {high:g}, and float32 cannot hold as much again")
         return self
 
 

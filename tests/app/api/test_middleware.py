@@ -108,7 +108,7 @@ def test_an_unexpected_error_is_a_problem_and_its_story_stays_in_the_log() -> No
 
 def test_a_service_error_is_the_problem_it_is() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        raise QueueFull
+        raise QueueFull(2)
 
     sent, [line] = exchange(refuse)
     assert (sent[0]["status"], line["status"]) == (503, 503)

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 
 from app.arrays import Array
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
-from app.serving import batching
+from app.serving import batching, jobs
 from app.serving.batching import Batcher, Limits
 from app.telemetry.metrics import Batch
 from tests.loops import LIMIT_SECONDS, HeldLoop, run_in_held_loop
@@ -197,7 +197,8 @@ def test_the_room_in_a_queue_follows_the_pace_of_its_engine(
     seconds_per_window: float, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
-    monkeypatch.setattr(batching, "time", SimpleNamespace(perf_counter=lambda: now))
+    for module in (batching, jobs):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
     engine = GatedEngine()
 
     def predict(windows: Array) -> Array:

@@ -40,7 +40,7 @@ def test_all_who_ask_while_a_call_runs_share_the_next_one() -> None:
         work.permissions.release()
         assert await first == 1
         work.permissions.release()
-        assert await asyncio.gather(*others[1:]) == [2] * 4, "and the one who left took nothing with him"
+        assert await asyncio.gather(*others[1:]) == [2] * 4, "the caller who left took nothing along"
         work.permissions.release()
         assert await shared() == 3
 
