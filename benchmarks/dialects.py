@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 JSON, NPY = "application/json", "application/x-npy"
 NPY_MAGIC = b"\x93NUMPY"
@@ -71,7 +71,7 @@ def forecasts_in(answer: bytes) -> Array:
 
 
 def npy(array: NDArray[Any]) -> bytes:
-    """An array as a file of NumPy."""
+    """An array of float32 as a file of NumPy."""
     file = BytesIO()
-    np.save(file, array)
+    np.save(file, array.astype(np.float32))
     return file.getvalue()
