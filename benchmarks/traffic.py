@@ -95,6 +95,7 @@ def cases(subject: Subject) -> list[Case]:
         *(Case(f"{len(most)} windows, {case.name}", case.request) for case in _right(subject, most)),
         *(Case(f"a window too many, {case.name}", case.request, TOO_LARGE) for case in _right(subject, more)),
         *_visits(subject),
+        *_administration(subject),
         *_wrong_native(subject),
         *_wrong_v1(subject),
         *_wrong_v2(subject),
@@ -197,12 +198,22 @@ def _visits(subject: Subject) -> Iterator[Case]:
     health = ["/livez", "/readyz", "/healthz", "/metrics", "/openapi.json", "/docs", "/docs/swagger-ui.css"]
     for path in (*native, *tfserving, *inference, "/v2/models/stats", *health):
         yield Case(f"GET {path}", _get(path))
-    key = f"Bearer {subject.admin_key}"
     yield Case("GET /", _get("/"), HTTPStatus.TEMPORARY_REDIRECT)
     yield Case("POST /v2/repository/index", _post("/v2/repository/index", b""))
     yield Case("POST /v2/repository/index, ready", _post_json("/v2/repository/index", {"ready": True}))
-    yield Case("GET /admin/models", _get("/admin/models", Authorization=key))
-    yield Case("GET /admin/models/default/state", _get("/admin/models/default/state", Authorization=key))
+
+
+def _administration(subject: Subject) -> Iterator[Case]:
+    """Requests of an operator, who changes a label of his own."""
+    key = {"Authorization": f"Bearer {subject.admin_key}"}
+    model = "/admin/models/default"
+    label, choice = orjson.dumps({"version": subject.version}), orjson.dumps({"latest": 2})
+    yield Case("GET /admin/models", _get("/admin/models", **key))
+    yield Case("GET /admin state", _get(f"{model}/state", **key))
+    yield Case("PUT /admin label", encode(Request(f"{model}/labels/own", label), "PUT", key))
+    yield Case("PUT /admin policy", encode(Request(f"{model}/policy", choice), "PUT", key))
+    not_there = encode(Request(f"{model}/labels/own", orjson.dumps({"version": NEVER})), "PUT", key)
+    yield Case("PUT /admin label, for no version", not_there, HTTPStatus.CONFLICT)
 
 
 def _wrong_native(subject: Subject) -> Iterator[Case]:
