@@ -28,7 +28,6 @@ VersionError                  a version cannot serve; for the default model, the
 └── EngineNotInstalled        the package that an engine runs on is not there
 SettingsError                 a setting cannot be used, and the service cannot start
 AddressError                  the address cannot be listened on, and the service cannot start
-WorkStalled                   a call of an engine, or a load, does not end, and the service cannot go on
 
 The status stands on the class and comes from the standard library: nothing here needs a web framework. Constructors
 take facts and write the sentence. No sentence repeats what the caller sent.
@@ -428,17 +427,3 @@ class AddressError(Exception):
             problem = f"The service cannot listen on {address}: {(error.strerror or str(error)).lower()}"
             remedy = "set WINDOWCAST_HOST and WINDOWCAST_PORT to an address that it may use"
         super().__init__(f"{problem}; {remedy}.")
-
-
-class WorkStalled(Exception):
-    """A call of an engine, or a load of a version, does not end, so the service cannot go on.
-
-    Args:
-        kind: The work in words: `a load`, `a call of the engine`.
-        model: The model's name.
-        version: The number of the version.
-        seconds: How long the work may take.
-    """
-
-    def __init__(self, kind: str, model: str, version: int, seconds: float) -> None:
-        super().__init__(f"{model}/{version}: {kind} has not ended within {seconds:g} s.")

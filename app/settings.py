@@ -84,9 +84,9 @@ class Settings(BaseSettings):
     """Whether `/v1` takes and gives NaN and Infinity, as TensorFlow Serving does. They are not JSON."""
     request_timeout_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """Longest time from a request's last byte to its forecast. After it the answer is 504."""
-    stall_seconds: float = Field(default=120.0, gt=0, allow_inf_nan=False)
-    """Longest time for one call of an engine, or one load of a version. After it `/livez` answers 503, and the process
-    ends with exit code 3 a second later, to be started again."""
+    stall_seconds: float = Field(default=120.0, ge=1, allow_inf_nan=False)
+    """Longest time that a call of an engine or a load of a version may take. After it `/livez` answers 503, and the
+    process ends with exit code 3 a second later."""
     receive_timeout_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Longest time a client may take to send a request's headers, and again to send its body."""
     drain_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)

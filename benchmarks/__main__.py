@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import engine, environments, fitting, http, memory, open_loop, roll, start
+from benchmarks import engine, environments, fitting, fuzz, http, open_loop, roll, soak, start
 from benchmarks.machine import header
 
 TERMINATED = 128 + signal.SIGTERM
@@ -84,16 +84,27 @@ def measure_start(
     _print(peers, start.run(peers, python, only or [], quick=quick))
 
 
-@app.command("memory")
-def measure_memory(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
-    """Memory after many requests of every kind."""
-    _print(peers, memory.run(only or [], quick=quick))
+@app.command("soak")
+def soak_service(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
+    """A million requests of every kind, while versions come and go: wrong answers, and memory."""
+    _print(peers, soak.run(only or [], quick=quick))
 
 
 @app.command("roll")
 def measure_rolls(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
     """Requests lost, and latency, while versions come and go under load."""
     _print(peers, roll.run(only or [], quick=quick))
+
+
+@app.command("fuzz")
+def fuzz_service(
+    peers: Peers = environments.PEERS_DIR,
+    seed: Annotated[int, typer.Option(help="All requests follow from it.")] = 0,
+    first: Annotated[int, typer.Option(min=0, help="The number of the first request, to send some again.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="How many requests are sent.")] = fuzz.COUNT,
+) -> None:
+    """Odd requests over all routes: whether any does worse than be refused."""
+    _print(peers, fuzz.run(seed, first, count))
 
 
 @app.command("fitting")

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 JSON, NPY = "application/json", "application/x-npy"
 NPY_MAGIC = b"\x93NUMPY"
@@ -41,12 +41,12 @@ def ask_batch(windows: Array) -> Request:
 
 def ask_single_npy(windows: Array) -> Request:
     """Ours, for one window as an array."""
-    return Request("/predict", _npy(windows[0]), NPY, NPY)
+    return Request("/predict", npy(windows[0]), NPY, NPY)
 
 
 def ask_batch_npy(windows: Array) -> Request:
     """Ours, for several as an array."""
-    return Request("/predict/batch", _npy(windows), NPY, NPY)
+    return Request("/predict/batch", npy(windows), NPY, NPY)
 
 
 def ask_peer(windows: Array) -> Request:
@@ -70,7 +70,8 @@ def forecasts_in(answer: bytes) -> Array:
     return np.asarray(content, np.float32).ravel()
 
 
-def _npy(array: Array) -> bytes:
+def npy(array: NDArray[Any]) -> bytes:
+    """An array of float32 as a file of NumPy."""
     file = BytesIO()
-    np.save(file, array)
+    np.save(file, array.astype(np.float32))
     return file.getvalue()

@@ -9,11 +9,12 @@ import itertools
 import re
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from threading import Thread
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -64,11 +65,12 @@ class Outcome:
     processor_share: float
 
 
-def encode(request: Request, method: str = "POST") -> bytes:
-    """A whole request as it goes over the wire."""
+def encode(request: Request, method: str = "POST", headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """A whole request as it goes over the wire, with further headers."""
+    further = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = (
         f"{method} {request.path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {request.content_type}\r\n"
-        f"Accept: {request.accept}\r\nContent-Length: {len(request.body)}\r\n\r\n"
+        f"Accept: {request.accept}\r\n{further}Content-Length: {len(request.body)}\r\n\r\n"
     )
     return head.encode("ascii") + request.body
 

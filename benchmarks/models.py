@@ -53,7 +53,11 @@ class Model:
     @property
     def version_dir(self) -> Path:
         """The version, with SavedModel, golden rows and manifest."""
-        return self.models_dir / "default" / "1"
+        return self.folder_of(1)
+
+    def folder_of(self, version: int) -> Path:
+        """Where a version is, or would be. Only the first is made."""
+        return self.models_dir / "default" / str(version)
 
     @property
     def twin_path(self) -> Path:

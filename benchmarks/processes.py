@@ -137,6 +137,16 @@ def resident_mib(pid: int) -> tuple[float, float]:
     return now, highest
 
 
+def open_files(pid: int) -> int:
+    """How many files, sockets among them, a process and all that descend from it have open."""
+    return sum(len(list(Path(f"/proc/{member}/fd").iterdir())) for member in _tree(pid))
+
+
+def threads(pid: int) -> int:
+    """How many threads a process and all that descend from it have."""
+    return sum(len(list(Path(f"/proc/{member}/task").iterdir())) for member in _tree(pid))
+
+
 def _tree(pid: int) -> Iterator[int]:
     yield pid
     with suppress(FileNotFoundError, ProcessLookupError):

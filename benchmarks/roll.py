@@ -65,8 +65,8 @@ def run(only: list[str], *, quick: bool) -> Iterator[str]:
 def _add_versions(model: Model) -> None:
     """A second version like the first, and a third whose golden rows are not its own."""
     for version in (GENTLE + 1, BROKEN):
-        shutil.copytree(model.version_dir, model.version_dir.with_name(str(version)))
-    broken_dir = model.version_dir.with_name(str(BROKEN))
+        shutil.copytree(model.version_dir, model.folder_of(version))
+    broken_dir = model.folder_of(BROKEN)
     manifest = Manifest.read(broken_dir)
     golden = Golden.load(broken_dir, manifest.contract)
     Golden(golden.windows, golden.forecasts + 1).save(broken_dir)
@@ -126,7 +126,7 @@ def _choose(admin: httpx.Client, versions: list[int]) -> None:
 
 def _fail(admin: httpx.Client, model: Model) -> None:
     """Has the broken version tried once more, which goes on serving nothing."""
-    (model.models_dir / "default" / str(BROKEN) / MANIFEST_FILE).touch()
+    (model.folder_of(BROKEN) / MANIFEST_FILE).touch()
     time.sleep(SETTLING_SECONDS)
     answer = admin.put("/admin/models/default/policy", json={"latest": 1}).raise_for_status().json()
     states = {entry["version"]: entry["state"] for entry in answer["versions"]}

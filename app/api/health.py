@@ -35,7 +35,7 @@ class Health(BaseModel, use_attribute_docstrings=True):
 
 @router.get("/livez", response_model=Status, responses={503: {"model": Status}})
 async def livez(service: RunningService) -> Response:
-    """Answers 200 as long as the event loop turns, and 503 once a call of an engine, or a load, does not end."""
+    """Answers 200 as long as the event loop turns, and 503 once some work of the service does not end."""
     if service.lifecycle.phase is Phase.STALLED:
         return JSONResponse({"status": Phase.STALLED}, HTTPStatus.SERVICE_UNAVAILABLE)
     return JSONResponse({"status": "alive"})
@@ -43,7 +43,7 @@ async def livez(service: RunningService) -> Response:
 
 @router.get("/readyz", response_model=Status, responses={503: {"model": Status}})
 async def readyz(service: RunningService) -> Response:
-    """Answers 200 while forecasts are served, and 503 while the service loads, drains, has failed or has stalled."""
+    """Answers 200 while forecasts are served, and 503 while the service loads, drains or has failed."""
     phase = service.lifecycle.phase
     return JSONResponse({"status": phase}, _status_code(phase))
 

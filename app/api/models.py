@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.dependencies import ModelName, RunningService, VersionNumber, find
-from app.payloads.native import WindowRequest, dump
+from app.payloads.native import dump
 from app.serving.catalogue import ServedModel, ServedVersion
 from app.serving.service import Service
 from app.version.manifest import Contract, DataFingerprint, Score
@@ -98,6 +98,13 @@ class ModelList(BaseModel, use_attribute_docstrings=True):
     """Why versions do not serve, by `model/version`."""
 
 
+class Example(BaseModel, use_attribute_docstrings=True):
+    """A body for `/predict` that works."""
+
+    window: list[list[float]]
+    """A row per step with a number per feature of the model."""
+
+
 @router.get("/models")
 async def list_models(service: RunningService) -> ModelList:
     """Lists the models that serve."""
@@ -118,7 +125,7 @@ async def describe_version(service: RunningService, name: ModelName, version: Ve
     return _describe(service, name, version)
 
 
-@router.get("/models/{name}/example", response_model=WindowRequest)
+@router.get("/models/{name}/example", response_model=Example)
 async def example(service: RunningService, name: ModelName) -> Response:
     """Gives a body for `/predict` that works: a window recorded when the model was exported."""
     service.check_ready()

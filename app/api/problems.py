@@ -3,6 +3,7 @@
 The service's own errors, the framework's and those of request validation have one shape.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, NoReturn
 
 import orjson
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.api.direct import Answer
 from app.errors import (
@@ -21,6 +23,9 @@ from app.errors import (
     PredictionFailed,
     ServiceError,
 )
+
+METHODS = "GET", "HEAD", "POST", "PUT", "DELETE"
+"""All methods that paths of the framework's part take."""
 
 MEDIA_TYPE = "application/problem+json"
 MAX_BYTES = 4096
@@ -102,10 +107,18 @@ def invalid_query(error: ValidationError | RequestValidationError) -> ServiceErr
     )
 
 
-async def _handle_http_exception(_: Request, error: Exception) -> NoReturn:
+async def _handle_http_exception(request: Request, error: Exception) -> NoReturn:
     """Words the framework's own errors: no such path, or a wrong method."""
-    allowed = getattr(error, "headers", None) or {}
-    raise (MethodNotAllowed(allowed["Allow"]) if "Allow" in allowed else NotFound()) from None
+    is_known = "Allow" in (getattr(error, "headers", None) or {})
+    raise (MethodNotAllowed(", ".join(_methods_of(request))) if is_known else NotFound()) from None
+
+
+def _methods_of(request: Request) -> Iterator[str]:
+    """Yields the methods that a path takes. The framework's `Allow` has those of one route of the path."""
+    for method in METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 async def _handle_invalid_query(_: Request, error: Exception) -> NoReturn:

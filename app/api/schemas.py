@@ -37,6 +37,10 @@ class ModelNames(BaseModel):
     models: list[str]
 
 
+Batch: TypeAlias = Annotated[list[Any], Field(min_length=1)]
+"""The values of an input, one for each window."""
+
+
 class Rows(BaseModel):
     """Windows in row format: one value for each window of the batch."""
 
@@ -54,7 +58,7 @@ class Columns(BaseModel):
     """Windows in column format: one value for each input, with the batch as its first axis."""
 
     inputs: Annotated[
-        list[Any] | dict[str, list[Any]],
+        Batch | dict[str, Batch],
         Field(description="The only input, or an object with a list for each input."),
     ]
     signature_name: Literal["serving_default", ""] = "serving_default"

@@ -60,7 +60,7 @@ class Lifecycle:
         self._enter(Phase.FAILED)
 
     def stall(self) -> None:
-        """Something does not end that cannot be interrupted."""
+        """Some work does not end, and nothing can interrupt it."""
         self._enter(Phase.STALLED)
 
     def drain(self) -> None:

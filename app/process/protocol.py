@@ -83,8 +83,12 @@ class BoundedProtocol(UpgradelessProtocol):
     """Whether the body of a refused request is being read."""
     _is_deaf = False
     """Whether all further bytes are ignored."""
-    _head_bytes = 0
     _read_bytes = 0
+    """Bytes of the last read."""
+    _first_bytes = 0
+    """Bytes of the read in which the head began. Some may belong to an earlier request."""
+    _head_bytes = 0
+    """Bytes of the head in later reads."""
     _message_bytes = 0
     """Bytes since the end of the last head, body included, or a few less."""
     _body_bytes = 0
@@ -129,6 +133,7 @@ class BoundedProtocol(UpgradelessProtocol):
         super().on_message_begin()
         self._extensions: dict[str, Any] = {}
         self.scope["extensions"] = self._extensions
+        self._first_bytes = self._read_bytes
         self._head_bytes = self._message_bytes = self._body_bytes = 0
         self._is_in_head = True
 
@@ -153,7 +158,7 @@ class BoundedProtocol(UpgradelessProtocol):
             self._head_bytes += len(data)
         else:
             self._message_bytes += len(data)
-        self._read_bytes = self._head_bytes
+        self._read_bytes = len(data)
         self._parse(data)
         if self._is_over():
             return
@@ -174,7 +179,8 @@ class BoundedProtocol(UpgradelessProtocol):
         if self._is_over():
             return
         faulty = answer_to_faulty(self.parser.get_http_version(), self.headers)
-        if faulty is None and self._read_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+        may_be_long = self._first_bytes + self._head_bytes > MAX_HEAD_BYTES
+        if faulty is None and may_be_long and self._head_size() > MAX_HEAD_BYTES:
             faulty = HEAD_TOO_LARGE
         if faulty is not None:
             self._refuse(faulty)

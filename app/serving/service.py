@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from app.errors import ModelNotReady, VersionError, WorkStalled
+from app.errors import ModelNotReady, VersionError
 from app.exchange import Exchange, record
 from app.process.cores import yield_to_event_loop
 from app.process.lifecycle import Lifecycle, Phase
@@ -23,7 +23,7 @@ from app.serving.loading import LoadedVersion, LoadVersion, loader_of
 from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.repository import Repository
 from app.serving.side import SideThread
-from app.serving.stalls import Watch, Work
+from app.serving.stalls import EXIT_SECONDS, StallError, StallWatch, Work
 from app.settings import Settings
 from app.telemetry.exposition import exposition
 from app.telemetry.figures import figures_by_version
@@ -41,13 +41,10 @@ HOUSEKEEPING_SECONDS = QUEUES_SECONDS
 WAITING_BODIES = 8
 """How many bodies of the largest size may wait for the side thread, or as many smaller ones as have the same size."""
 
-STALL_NOTICE_SECONDS = 1.0
-"""How long probes tell of a stall before the service gives up."""
-
 TENSORFLOW = "tensorflow"
 
 OnFatal = Callable[[BaseException], None]
-"""Told of an error after which the service cannot go on. Of a stall it is told in another thread than the loop's."""
+"""Told of an error after which the service cannot go on."""
 
 
 def stay(_: BaseException) -> None:
@@ -82,14 +79,18 @@ class Service:
         self._on_fatal = on_fatal
         self._free_memory = free_memory
         self._load_version = load_version or loader_of(settings)
+        self._stalls = StallWatch(settings.stall_seconds, self._end_stalled)
         self._tasks: list[asyncio.Task[None]] = []
         self._threads: list[ThreadPoolExecutor] = []
-        self._watch = Watch(settings.stall_seconds, self._stall)
         self.repository = self._new_repository()
         self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:
-        return Repository(self.settings, self._prepare, self._load)
+        return Repository(self.settings, self._make_batcher, self._load_watched)
+
+    def _load_watched(self, folder: Path, manifest: Manifest | None) -> LoadedVersion:
+        with self._stalls.working("a load", folder.parent.name, int(folder.name)):
+            return self._load_version(folder, manifest)
 
     def _new_side_thread(self) -> SideThread:
         return SideThread(WAITING_BODIES * self.settings.max_body_bytes, self.settings.request_timeout_seconds)
@@ -112,20 +113,20 @@ class Service:
         self._loader = _thread("loader")
         self._threads = [self._executor, self._loader]
         self.lifecycle.start()
-        self._watch.start()
+        self._stalls.start()
         count_build()
         loop = asyncio.get_running_loop()
-        self._loading = loop.create_task(self._load_models())
+        self._loading = loop.create_task(self._load())
         self._tasks = [self._loading, loop.create_task(self._keep_house())]
 
     async def wait_until_loaded(self) -> None:
         """Returns when the load has ended, well or not."""
         await asyncio.shield(self._loading)
 
-    async def _load_models(self) -> None:
+    async def _load(self) -> None:
         started = time.monotonic()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._loader, self.repository.load)
+            await self._in_loader(self.repository.load)
         except VersionError as error:
             log.critical("cannot start", reason=str(error))
             self._give_up(error)
@@ -138,9 +139,9 @@ class Service:
         self.lifecycle.become_ready()
         log.info("ready", seconds=round(time.monotonic() - started, 2), try_this=try_this(self.settings))
         if self.settings.watch_seconds:
-            self._tasks.append(asyncio.get_running_loop().create_task(self._look_again()))
+            self._tasks.append(asyncio.get_running_loop().create_task(self._watch()))
 
-    async def _look_again(self) -> None:
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.settings.watch_seconds)
             try:
@@ -160,37 +161,37 @@ class Service:
 
     async def refresh(self, *, at_once: bool = False) -> None:
         """Looks at policies and folders, and returns when all that is new is loaded; see `Repository.refresh`."""
-        look = partial(self.repository.refresh, at_once=at_once)
-        await asyncio.get_running_loop().run_in_executor(self._loader, look)
+        await self._in_loader(partial(self.repository.refresh, at_once=at_once))
+
+    async def _in_loader(self, work: Callable[[], None]) -> None:
+        """Does work in the loader's thread, and watches it: folders may lie on a dead network mount."""
+
+        def do() -> None:
+            with self._stalls.working("a look at the models"):
+                work()
+
+        await asyncio.get_running_loop().run_in_executor(self._loader, do)
 
     async def look_now(self) -> None:
         """Follows policies and folders at once, and waits for the end as long as a request may take."""
         looking = asyncio.ensure_future(self.refresh(at_once=True))
         await asyncio.wait([looking], timeout=self.settings.request_timeout_seconds)
 
-    def _load(self, version_dir: Path, manifest: Manifest | None) -> LoadedVersion:
-        work = Work("a load", version_dir.parent.name, int(version_dir.name))
-        return self._watch.run(work, self._load_version, version_dir, manifest)
-
-    def _prepare(self, loaded: LoadedVersion) -> Batcher:
-        """Makes the queue of a version, for which its engine is timed."""
-        return self._watch.run(Work("a load", loaded.name, loaded.version), self._make_batcher, loaded)
-
     def _make_batcher(self, loaded: LoadedVersion) -> Batcher:
-        settings = self.settings
-        call_windows = min(MAX_CALL_WINDOWS, settings.max_batch_windows)
-        limits = Limits(
-            call_windows=call_windows,
-            inline_windows=inline_windows(loaded.engine, loaded.contract),
-            queue_windows=settings.max_queue_windows,
-            queue_seconds=settings.max_queue_seconds,
-            windows_per_second=busy_windows_per_second(loaded.engine, loaded.contract, call_windows),
-            seconds=settings.request_timeout_seconds,
-        )
+        settings, engine, contract = self.settings, loaded.engine, loaded.contract
         name, version, batches = loaded.name, loaded.version, self._batches
-        work, predict = Work("a call of the engine", name, version), loaded.engine.predict
+        call_windows = min(MAX_CALL_WINDOWS, settings.max_batch_windows)
+        with self._stalls.working("a measurement of the engine", name, version):
+            limits = Limits(
+                call_windows=call_windows,
+                inline_windows=inline_windows(engine, contract),
+                queue_windows=settings.max_queue_windows,
+                queue_seconds=settings.max_queue_seconds,
+                windows_per_second=busy_windows_per_second(engine, contract, call_windows),
+                seconds=settings.request_timeout_seconds,
+            )
         batcher = Batcher(
-            lambda windows: self._watch.run(work, predict, windows),
+            self._stalls.watched(engine.predict, name, version),
             self._executor,
             limits,
             self.crowd,
@@ -212,14 +213,14 @@ class Service:
             case Phase.FAILED:
                 raise ModelNotReady("the service could not start, or go on; its log says why", may_pass=False)
             case Phase.STALLED:
-                raise ModelNotReady("a model has stalled; the log says which")
+                raise ModelNotReady("some work of the service does not end; its log says which", may_pass=False)
             case Phase.STOPPED:
                 raise ModelNotReady("the service has stopped", may_pass=False)
 
     def stop(self) -> None:
         """Ends the threads, releases the models, and writes down what happened last."""
         self.lifecycle.stop()
-        self._watch.stop()
+        self._stalls.stop()
         for task in self._tasks:
             task.cancel()
         self._tasks = []
@@ -241,14 +242,13 @@ class Service:
         log.critical("batching ended", exc_info=error)
         self._give_up(error)
 
-    def _stall(self, work: Work, error: WorkStalled) -> None:
-        """Gives up, a moment after the probes began to tell of it. A service that drains ends by itself."""
-        if self.lifecycle.phase is Phase.DRAINING:
-            return
-        log.critical("stalled", reason=str(error), model=work.model, version=work.version)
+    def _end_stalled(self, work: Work) -> None:
+        """Says that the service is dead, and gives up a moment later. The event loop may stand still."""
+        seconds = self.settings.stall_seconds
+        log.critical("stalled", work=work.what, model=work.model, version=work.version, seconds=seconds)
         self.lifecycle.stall()
-        time.sleep(STALL_NOTICE_SECONDS)
-        self._end_by(error)
+        if not self._stalls.wait(EXIT_SECONDS):
+            self._end_by(StallError(f"{work.what} has not ended within {seconds:g} seconds"))
 
     def _give_up(self, error: BaseException) -> None:
         self.lifecycle.fail()

@@ -1,86 +1,111 @@
-"""Notices work that never ends: a call of an engine, or a load of a version.
+"""Notices work that does not end: a call of an engine, a load of a version, a look at the models' folder.
 
-Neither can be interrupted, and everything behind it waits for ever. A thread of its own watches, because the work may
-run on the event loop itself.
+A call that runs for ever takes the engine's only thread, and with it every model that computes there. Nothing in Python
+can interrupt the call. So the service says that it is dead, and its process ends; whoever started it starts another.
+
+Whoever works leaves a record of it. A thread looks at all records once a second, and counts how often it sees the same
+record. So the time in which the whole process stands still does not count.
 """
 
 import threading
-import time
-from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from app.errors import WorkStalled
+from app.arrays import Array
 
 LOOK_SECONDS = 1.0
-"""How often the watch looks at what runs."""
+"""Time between two looks."""
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+EXIT_SECONDS = 1.0
+"""Time from the moment that the service says that it is dead to the end of its process: orchestrators may look once."""
 
 
-class Work(NamedTuple):
-    """Something that a model's version may never end.
+@dataclass(slots=True, eq=False)
+class Work:
+    """Work that has begun, and has not ended. Every piece of work is an object of its own.
 
     Attributes:
-        kind: In words: `a load`, `a call of the engine`.
-        model: The model's name.
-        version: The number of the version.
+        what: What is done, in words.
+        model: For which model, if it is for one.
+        version: For which version.
     """
 
-    kind: str
-    model: str
-    version: int
+    what: str
+    model: str | None = None
+    version: int | None = None
 
 
-class Watch:
-    """Watches what runs in each thread.
+class StallError(Exception):
+    """Work that has not ended in time."""
+
+
+class StallWatch:
+    """Watches the work of a service.
 
     Args:
-        limit_seconds: Longest time for a piece of work.
-        on_stall: Told once, in the watch's thread, of the work that has taken longer.
-        clock: Tells the time in seconds.
+        limit_seconds: Longest time that a piece of work may take.
+        on_stall: Told of the first work that takes longer, in the thread that watches.
     """
 
-    def __init__(
-        self,
-        limit_seconds: float,
-        on_stall: Callable[[Work, WorkStalled], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, limit_seconds: float, on_stall: Callable[[Work], None]) -> None:
         self._limit_seconds = limit_seconds
         self._on_stall = on_stall
-        self._clock = clock
-        self._running: dict[int, tuple[Work, float]] = {}
-        """What runs, and since when, by the number of the thread."""
-        self._end = threading.Event()
-
-    def run(
-        self, work: Work, function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
-    ) -> Result:
-        """Calls a function, which does the work. Costs less than a microsecond."""
-        thread = threading.get_ident()
-        self._running[thread] = work, self._clock()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            del self._running[thread]
+        self._works: dict[int, Work] = {}
+        """The work of each thread."""
+        self._looks: dict[Work, int] = {}
+        self._stop = threading.Event()
 
     def start(self) -> None:
-        """Begins to look."""
-        self._end = threading.Event()
-        threading.Thread(target=self._look_until, args=(self._end,), name="stalls", daemon=True).start()
+        """Begins to watch."""
+        self._stop.clear()
+        self._looks = {}
+        threading.Thread(target=self._watch, name="stalls", daemon=True).start()
 
     def stop(self) -> None:
-        """Looks no more."""
-        self._end.set()
+        """Ends the watch."""
+        self._stop.set()
 
-    def stalled(self) -> Work | None:
-        """Returns work that has taken too long, if there is any."""
-        latest = self._clock() - self._limit_seconds
-        return next((work for work, since in list(self._running.values()) if since < latest), None)
+    @contextmanager
+    def working(self, what: str, model: str | None = None, version: int | None = None) -> Iterator[None]:
+        """Records the work of a `with` block. For work around it, the time begins anew when the block ends."""
+        thread = threading.get_ident()
+        around = self._works.get(thread)
+        self._works[thread] = Work(what, model, version)
+        try:
+            yield
+        finally:
+            if around is None:
+                del self._works[thread]
+            else:
+                self._works[thread] = Work(around.what, around.model, around.version)
 
-    def _look_until(self, end: threading.Event) -> None:
-        while not end.wait(LOOK_SECONDS):
-            if (work := self.stalled()) is not None:
-                self._on_stall(work, WorkStalled(*work, self._limit_seconds))
+    def watched(self, predict: Callable[[Array], Array], model: str, version: int) -> Callable[[Array], Array]:
+        """Returns an engine's `predict` with a record of every call."""
+        works = self._works
+
+        def predict_watched(windows: Array) -> Array:
+            thread = threading.get_ident()
+            works[thread] = Work("a call of the engine", model, version)
+            try:
+                return predict(windows)
+            finally:
+                del works[thread]
+
+        return predict_watched
+
+    def look(self) -> Work | None:
+        """Looks at all work once, and returns the work that takes too long."""
+        self._looks = {work: self._looks.get(work, 0) + 1 for work in list(self._works.values())}
+        return next((work for work, looks in self._looks.items() if looks * LOOK_SECONDS > self._limit_seconds), None)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for the end of the watch, at most some seconds, and tells whether the watch has ended."""
+        return self._stop.wait(seconds)
+
+    def _watch(self) -> None:
+        while not self.wait(LOOK_SECONDS):
+            stalled = self.look()
+            if stalled is not None:
+                self._on_stall(stalled)
                 return

@@ -72,6 +72,12 @@ def test_without_a_key_there_is_no_such_path(client: httpx.Client) -> None:
     assert "/admin" not in client.get("/openapi.json").text
 
 
+def test_a_path_of_two_routes_tells_the_methods_of_both(admin: httpx.Client) -> None:
+    answer = admin.get("/admin/models/default/labels/stable")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "PUT, DELETE")
+    assert answer.json()["detail"] == "This path takes PUT, DELETE."
+
+
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X": KEY}])
 def test_without_the_key_every_path_is_closed(headers: dict[str, str], administered: Application) -> None:
     paths = [

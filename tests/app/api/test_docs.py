@@ -102,6 +102,13 @@ def test_the_examples_work_as_they_stand(model: str, path: str, document: dict[s
     assert client.post(path, json=document["components"]["schemas"][model]["example"]).status_code == 200
 
 
+def test_the_example_of_any_model_is_described_without_the_sizes_of_the_default_model(document: dict[str, Any]) -> None:
+    answer = document["paths"]["/models/{name}/example"]["get"]["responses"]["200"]["content"]["application/json"]
+    schema = document["components"]["schemas"][answer["schema"]["$ref"].rpartition("/")[2]]
+    assert schema["required"] == ["window"]
+    assert "Items" not in str(schema)
+
+
 def test_every_error_is_a_problem_but_for_those_of_the_protocols(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         media_type, name = (

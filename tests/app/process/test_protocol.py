@@ -89,6 +89,15 @@ def test_a_head_that_is_too_long_is_refused_though_it_came_in_one_piece(server: 
         assert is_closed(sock)
 
 
+def test_a_head_that_is_too_long_is_refused_though_it_came_in_two_pieces(strict_port: int) -> None:
+    with connect(strict_port) as sock:
+        sock.sendall(GET + b"\r\n" + GET + b"X-A: " + b"a" * 30_000)
+        assert read_answer(sock).read() == b'{"status":"alive"}'  # so the beginning of the second head is read
+        sock.sendall(b"a" * 40_000 + b"\r\n\r\n")
+        assert read_answer(sock).status == 431
+        assert is_closed(sock)
+
+
 def test_blank_lines_between_requests_cannot_hold_the_connection(strict_service: Application, strict_port: int) -> None:
     with connect(strict_port) as sock:
         sock.sendall(GET + b"\r\n")

@@ -277,6 +277,17 @@ def test_a_worker_that_cannot_go_on_is_replaced_and_the_others_stay(folder: Path
         assert server.wait() == 0
 
 
+def test_a_worker_whose_engine_stalls_is_replaced_and_the_others_stay(folder: Path) -> None:
+    with held_window(folder) as held, serving(folder, workers=2, stall_seconds=4) as server:
+        wait_until_ready(server)
+        with pytest.raises(httpx.TransportError):
+            server.post("/predict", json={"window": held.window})
+        wait_until_ready(server, 3)
+        assert [line["exit_code"] for line in server.log("worker ended")] == [3]
+        assert [(line["model"], line["version"]) for line in server.log("stalled")] == [("default", 1)]
+        assert server.post("/predict", json={"window": WINDOW}).json()["prediction"] == FORECAST
+
+
 def test_a_worker_that_cannot_be_replaced_does_not_stop_the_others(folder: Path) -> None:
     with serving(folder, workers=2) as server:
         wait_until_ready(server)

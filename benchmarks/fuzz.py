@@ -1,0 +1,206 @@
+"""Whether any request does worse than be refused: odd requests over all routes, and what is answered to each.
+
+A request is answered with one of `STATUSES`, in the form of its protocol, with an error of 4 KiB at most; or its
+connection is closed after the time that a client may take. The service lives on, and answers right requests meanwhile.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+import uvloop
+
+from benchmarks.dialects import ask_single, forecasts_in
+from benchmarks.generator import CONTENT_LENGTH, HEAD_END
+from benchmarks.models import made_models
+from benchmarks.mutation import FIRST_ERROR, Odd, make_odd
+from benchmarks.processes import HOST, resident_mib
+from benchmarks.servers import Server
+from benchmarks.tables import Bar, bars, figure, table
+from benchmarks.traffic import Case, Subject, asked_program, cases
+
+COUNT = 60_000
+CONNECTIONS = 64
+RECEIVE_SECONDS = 0.5
+"""How long the service waits for the rest of a request. Many odd ones have none."""
+PATIENCE_SECONDS = 60
+"""How long an answer is waited for."""
+CHECK_EVERY = 500
+"""After how many odd requests a right one is sent."""
+MAX_ERROR_BYTES = 4096
+STATUSES = {
+    *(100, 200, 204, 304, 307),
+    *(400, 401, 404, 405, 408, 409, 411, 413, 415, 422, 431),
+    *(501, 505),
+}
+CLOSED = 0
+"""Stands for the status where the connection is closed without an answer."""
+CONTINUE, NOT_MODIFIED = 100, 304
+RIGHT = "one window, JSON"
+FURTHER_SECONDS = 0.002
+"""How long after the first answer the service is told that nothing follows."""
+READ_LIMIT = 2**20
+PLAIN = (b"/v1/", b"/v2/")
+NATIVE = (b"/predict", b"/models", b"/admin", b"/livez", b"/metrics", b"/docs")
+SHOWN_BYTES = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, as it came over the wire."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+
+@dataclass(slots=True)
+class Findings:
+    """What came of all requests.
+
+    Attributes:
+        statuses: How often each status came; `CLOSED` among them.
+        faults: What was wrong, with the request.
+        seconds: How long it took.
+    """
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def run(seed: int, first: int, count: int) -> Iterator[str]:
+    """Yields the tables and the bars.
+
+    Args:
+        seed: From which all requests follow.
+        first: The number of the first request.
+        count: How many requests are sent.
+    """
+    with made_models(["small"]) as models:
+        model = models["small"]
+        program = asked_program(model, 1, engine="onnx", receive_timeout_seconds=RECEIVE_SECONDS)
+        server = Server(program, model.folder / "fuzz")
+        try:
+            expected = forecasts_in(server.wait_for(ask_single(model.windows(1))))
+            known = cases(Subject.of(model, 1))
+            before, _ = resident_mib(server.group.process.pid)
+            findings = attack(server.port, known, range(first, first + count), seed)
+            after, _ = resident_mib(server.group.process.pid)
+            same = forecasts_in(server.wait_for(ask_single(model.windows(1))))
+            errors = server.group.output.read_bytes().count(b'"level":"error"')
+        finally:
+            server.group.stop()
+    yield f"### {count} requests, seed {seed}, from number {first}\n"
+    yield f"{figure(findings.seconds)} s, RSS {before:.0f} MiB before and {after:.0f} MiB after\n"
+    yield f"{_statuses(findings)}\n"
+    yield "".join(f"- {fault}\n" for fault in findings.faults)
+    yield f"{bars(_bars(findings, errors, is_same=np.array_equal(expected, same)))}\n"
+
+
+def attack(port: int, known: Sequence[Case], numbers: range, seed: int) -> Findings:
+    """Sends odd requests to the service on a port, each on a connection of its own, and judges the answers."""
+    return uvloop.run(_attack(port, known, numbers, seed))
+
+
+async def _attack(port: int, known: Sequence[Case], numbers: range, seed: int) -> Findings:
+    findings = Findings()
+    right = next(case for case in known if case.name == RIGHT)
+    waiting = iter(numbers)
+    started = time.perf_counter()
+
+    async def keep_asking() -> None:
+        for number in waiting:  # shared by all
+            odd = make_odd(known, seed, number)
+            _judge(odd, await _ask(port, odd.request), findings)
+            if number % CHECK_EVERY == 0:
+                answers = await _ask(port, right.request)
+                if [answer.status for answer in answers or ()] != [right.status]:
+                    findings.faults.append(f"number {number}: a right request behind it was answered with {answers}")
+
+    await asyncio.gather(*(keep_asking() for _ in range(CONNECTIONS)))
+    findings.seconds = time.perf_counter() - started
+    return findings
+
+
+async def _ask(port: int, request: bytes) -> list[Answer] | None:
+    """Returns all answers to what is sent; None where the connection stays open without an answer."""
+    reader, writer = await asyncio.open_connection(HOST, port, limit=READ_LIMIT)
+    answers: list[Answer] = []
+    try:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            writer.write(request)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                async for answer in _answers(reader, is_head=request.startswith(b"HEAD ")):
+                    answers.append(answer)
+                    if len(answers) == 1 and answer.status != CONTINUE:
+                        await asyncio.sleep(FURTHER_SECONDS)
+                        if not writer.is_closing():
+                            writer.write_eof()
+    except TimeoutError:
+        return answers or None
+    finally:
+        writer.close()
+    return answers
+
+
+async def _answers(reader: asyncio.StreamReader, *, is_head: bool) -> AsyncIterator[Answer]:
+    """Yields whole answers until the connection ends."""
+    while head := await reader.readuntil(HEAD_END):
+        status = int(head[9:12])
+        length = CONTENT_LENGTH.search(head)
+        has_body = length is not None and not is_head and status not in {CONTINUE, NOT_MODIFIED}
+        body = await reader.readexactly(int(length[1])) if length is not None and has_body else b""
+        yield Answer(status, head, body)
+
+
+def _judge(odd: Odd, answers: list[Answer] | None, findings: Findings) -> None:
+    """Counts the answers to an odd request, and notes what is wrong with them."""
+    if answers is None:
+        findings.faults.append(_fault(odd, f"no answer in {PATIENCE_SECONDS} s"))
+    for answer in answers or ():
+        findings.statuses[answer.status] += 1
+        if problem := _problem(odd.request, answer):
+            findings.faults.append(_fault(odd, problem))
+    if not answers:
+        findings.statuses[CLOSED] += 1
+
+
+def _problem(request: bytes, answer: Answer) -> str | None:
+    """Returns what is wrong with an answer, if anything is."""
+    if answer.status not in STATUSES:
+        return f"status {answer.status}: {answer.body[:SHOWN_BYTES]!r}"
+    if answer.status < FIRST_ERROR or not answer.body:
+        return None
+    if len(answer.body) > MAX_ERROR_BYTES:
+        return f"an error of {len(answer.body)} bytes"
+    try:
+        content = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return f"an error that is no JSON: {answer.body[:SHOWN_BYTES]!r}"
+    target = request.partition(b" ")[2]
+    is_plain = content.keys() == {"error"}
+    is_native = content.keys() >= {"type", "title", "status"} and content["status"] == answer.status
+    if (target.startswith(PLAIN) and not is_plain) or (target.startswith(NATIVE) and not is_native):
+        return f"the error of another protocol: {answer.body[:SHOWN_BYTES]!r}"
+    return None if is_plain or is_native else f"an error of no protocol: {answer.body[:SHOWN_BYTES]!r}"
+
+
+def _fault(odd: Odd, problem: str) -> str:
+    return f"number {odd.number} ({odd.name}): {problem}; sent {odd.request[:SHOWN_BYTES]!r}"
+
+
+def _statuses(findings: Findings) -> str:
+    rows = [[str(status or "closed"), str(count)] for status, count in sorted(findings.statuses.items())]
+    return table(["status", "answers"], rows)
+
+
+def _bars(findings: Findings, errors: int, *, is_same: bool) -> Iterator[Bar]:
+    yield Bar("answers that are wrong, late or missing", len(findings.faults), "<=", 0)
+    yield Bar("errors in the service's log", errors, "<=", 0)
+    yield Bar("right forecasts that changed", int(not is_same), "<=", 0)
