@@ -9,6 +9,7 @@ import asyncio
 import errno
 import mmap
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ log = get_logger()
 MAX_WORKERS = 128
 """Most workers that can live at the same time, those included that are being replaced."""
 
-NOBODY = -1
-"""Count of a worker that accepts no clients."""
+ABSENT = 2**62
+"""Count of a worker that accepts nobody: more than any worker has, so no other worker leaves it a client."""
 
 PAUSE_SECONDS = 0.005
 """How long a worker whose share is large leaves a client to the others."""
@@ -50,17 +51,18 @@ class ClientCounts:
     @classmethod
     def create(cls, path: Path) -> "ClientCounts":
         """Makes the file, without workers."""
-        path.write_bytes(NOBODY.to_bytes(8, "little", signed=True) * MAX_WORKERS)
+        path.write_bytes(ABSENT.to_bytes(8, sys.byteorder) * MAX_WORKERS)
         return cls(path)
 
     def set(self, place: int, count: int) -> None:
         """Tells the count of the worker with that place."""
         self._counts[place] = count
 
-    def fewest_beside(self, place: int) -> int | None:
-        """Returns the fewest clients that another worker has; None without another."""
-        others = (count for other, count in enumerate(self._counts) if count != NOBODY and other != place)
-        return min(others, default=None)
+    def fewest_beside(self, place: int) -> int:
+        """Returns the fewest clients that another worker has, or `ABSENT` without another."""
+        counts = self._counts.tolist()
+        counts[place] = ABSENT
+        return min(counts)
 
 
 class Share:
@@ -82,7 +84,7 @@ class Share:
     def is_large(self, count: int) -> bool:
         """Whether another worker has fewer clients, by three, or by an eighth where they have many."""
         fewest = self._counts.fewest_beside(self._place)
-        return fewest is not None and count - fewest > 2 + fewest // 8
+        return count - fewest > 2 + fewest // 8
 
 
 class Connections(set[Any]):
@@ -156,7 +158,7 @@ class Acceptor:
         """Accepts every client that waits, closes the listeners, and returns when all connections have begun."""
         self._rest()
         if self._share is not None:
-            self._share.tell(NOBODY)
+            self._share.tell(ABSENT)
             self._share = None
         for listener in self._listeners:
             for connection in close_when_empty(listener):

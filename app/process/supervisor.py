@@ -22,7 +22,7 @@ from multiprocessing.connection import wait
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from app.process.accepting import MAX_WORKERS, NOBODY, ClientCounts
+from app.process.accepting import ABSENT, MAX_WORKERS, ClientCounts
 from app.process.lifecycle import STARTUP_FAILURE
 from app.process.server import Config
 from app.process.worker import Worker, counts_file
@@ -160,7 +160,7 @@ class Supervisor:
         """Notes the end of a worker, and decides what follows from it."""
         worker.bury()
         self._workers.remove(worker)
-        self._counts.set(worker.place, NOBODY)
+        self._counts.set(worker.place, ABSENT)
         mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
         if self._is_stopping or worker.is_leaving:
             return
