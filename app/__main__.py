@@ -39,7 +39,8 @@ def main() -> None:
     Exit codes:
         0: stopped by SIGTERM or SIGINT
         2: a setting cannot be used
-        3: the service cannot start: a model is missing or broken, or the port is taken
+        3: the service cannot start, as a model is missing or broken or the port is taken; or it cannot go on, as a call
+            of an engine or a load of a version has not ended within WINDOWCAST_STALL_SECONDS
     """
     fill_closed_streams()
     if sys.argv[1:] in (["--help"], ["-h"]):
