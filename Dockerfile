@@ -1,6 +1,6 @@
-# docker build -t windowcast . && docker run -p 8000:8000 windowcast
+# docker build -t windowcast . && docker run --init -p 8000:8000 windowcast
 # Without TensorFlow, for versions that have a fused twin: docker build --target slim -t windowcast:slim .
-# Serve your own models: docker run -p 8000:8000 -v ./models:/srv/models:ro windowcast
+# Serve your own models: docker run --init -p 8000:8000 -v ./models:/srv/models:ro windowcast
 
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 

@@ -27,11 +27,13 @@ VersionError                  a version cannot serve; for the default model, the
 ├── ArtifactError             a model version on disk cannot be trusted
 └── EngineNotInstalled        the package that an engine runs on is not there
 SettingsError                 a setting cannot be used, and the service cannot start
+AddressError                  the address cannot be listened on, and the service cannot start
 
 The status stands on the class and comes from the standard library: nothing here needs a web framework. Constructors
 take facts and write the sentence. No sentence repeats what the caller sent.
 """
 
+import errno
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -406,3 +408,22 @@ class EngineNotInstalled(VersionError):
 
 class SettingsError(Exception):
     """A setting cannot be used, so the service cannot start. The message is one sentence that shows a valid value."""
+
+
+class AddressError(Exception):
+    """The service cannot listen on its address, so it cannot start. The message is one sentence that names the remedy.
+
+    Args:
+        host: The host of the settings.
+        port: The port of the settings.
+        error: What the system says.
+    """
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        address = f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
+        if error.errno == errno.EADDRINUSE:
+            problem, remedy = f"Another process listens on {address}", "stop it, or set WINDOWCAST_PORT to a free port"
+        else:
+            problem = f"The service cannot listen on {address}: {(error.strerror or str(error)).lower()}"
+            remedy = "set WINDOWCAST_HOST and WINDOWCAST_PORT to an address that it may use"
+        super().__init__(f"{problem}; {remedy}.")

@@ -1,6 +1,7 @@
 """The service as its users run it: a process of its own, on a real socket, set up by WINDOWCAST_* variables."""
 
 import os
+import re
 import signal
 import socket
 import ssl
@@ -103,6 +104,18 @@ class Server:
         """Returns once GET answers so."""
         wait_until(lambda: self.process.poll() is not None or self.status_of(path) == status)
         assert status is None or self.process.poll() is None, self.output.read_text()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over all its labels."""
+        numbers = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", self.get("/metrics").text, re.MULTILINE)
+        return sum(map(float, numbers))
+
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        listed = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "spawn_main"], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in listed.stdout.split()]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

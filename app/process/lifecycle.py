@@ -20,7 +20,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
-from app.telemetry.logs import get_logger
+from app.telemetry.logs import flush_logs, get_logger
 from app.telemetry.metrics import READY
 
 log = get_logger()
@@ -113,7 +113,7 @@ def obey(number: int, application: Application, drain_seconds: float, stop: Call
 
 def exit_now(code: int) -> NoReturn:
     """Ends the process without waiting for threads that cannot be interrupted."""
-    with suppress(Exception):  # nobody reads the log any more
-        sys.stdout.flush()
-    sys.stderr.flush()
+    flush_logs()
+    with suppress(Exception):  # nobody reads it any more
+        sys.stderr.flush()
     os._exit(code)

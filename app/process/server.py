@@ -4,17 +4,19 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.supervisors.multiprocess import Process
 
-from app.process.backlog import HANDSHAKE_SECONDS, close_when_empty, ignore_new_clients
-from app.process.lifecycle import exit_now, obey
+from app.errors import AddressError
+from app.process.accepting import Acceptor, Connections, Share
+from app.process.backlog import HANDSHAKE_SECONDS, ignore_new_clients
+from app.process.lifecycle import STARTUP_FAILURE, exit_now, obey
 from app.process.refusals import SharedState
+from app.telemetry.logs import get_logger
+
+log = get_logger()
 
 
 class Config(uvicorn.Config):
@@ -35,25 +37,57 @@ class Config(uvicorn.Config):
         self.receive_timeout_seconds = receive_timeout_seconds
         self.max_connections = max_connections
 
+    @property
+    def stop_seconds(self) -> float:
+        """How long a stop may take: the drain, and the end of what is in flight."""
+        return self.drain_seconds + (self.timeout_graceful_shutdown or 0)
+
 
 class Server(uvicorn.Server):
     """Serves one application.
 
     Args:
         config: The settings.
-        is_last: Tells whether the port closes with this server. Other processes may go on serving it.
+        on_started: Called when the server serves.
+        share: The server's share of the clients, if other servers accept them too.
+
+    Attributes:
+        port_closes: Whether the port closes when this server stops. Other processes may go on serving the port.
     """
 
     config: Config
 
-    def __init__(self, config: Config, is_last: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, config: Config, on_started: Callable[[], None] = lambda: None, share: Share | None = None
+    ) -> None:
         super().__init__(config)
+        self.port_closes = True
+        self._on_started = on_started
+        self._share = share
         self.server_state = SharedState()
-        self._is_last = is_last
+        self.server_state.connections = self._connections = Connections()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serves until a signal comes."""
+        # When it is done, uvicorn raises the signals it caught once more. That they came is no failure.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: exit_now(0))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked where a supervisor has started us
+        super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts as uvicorn does, then takes over the signals."""
-        await super().startup(sockets)
+        """Starts the application as uvicorn does, then listens, and takes over the signals."""
+        await super().startup([])
+        self._acceptor = Acceptor(sockets or [], self._protocol, self._connections, self._share)
+        try:
+            self._acceptor.start(self.config.backlog)
+        except OSError as error:  # another process has begun to listen since the address was bound
+            log.critical("cannot start", reason=str(AddressError(self.config.host, self.config.port, error)))
+            exit_now(STARTUP_FAILURE)
+        self._take_over_signals()
+        self._on_started()
+
+    def _take_over_signals(self) -> None:
         loop, config = asyncio.get_running_loop(), self.config
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, obey, number, config.loaded_app, config.drain_seconds, self._stop)
@@ -68,55 +102,19 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Turns new clients away, accepts all that wait, closes the listener, then lets uvicorn end the connections."""
-        listeners = [socket.fromfd(s.fileno(), s.family, s.type) for server in self.servers for s in server.sockets]
-        if self._is_last():
-            for listener in listeners:
+        """Turns new clients away, accepts all that wait, closes the listeners, then lets uvicorn end the connections.
+
+        Where new clients cannot be turned away, next to nothing passes between the last accept and the close.
+        """
+        if self.port_closes:
+            for listener in sockets or []:
                 ignore_new_clients(listener)
             await asyncio.sleep(HANDSHAKE_SECONDS)
-        for server in self.servers:
-            server.close()
-        for sock in sockets or []:
-            sock.close()
-        # From here on only the duplicates hold the port. Where new clients could not be turned away above, next to
-        # nothing passes between the last accept and the close.
-        waiting = [connection for listener in listeners for connection in close_when_empty(listener)]
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            await loop.connect_accepted_socket(self._protocol, connection)
-        await super().shutdown(sockets)
+        await self._acceptor.stop()
+        await super().shutdown([])
 
     def _protocol(self) -> asyncio.Protocol:
         protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol
-
-
-class Worker(Process):
-    """uvicorn's worker process with the server above.
-
-    Its supervisor sets `port_closes` before it stops all workers, and leaves it alone when it replaces one worker.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.port_closes = get_context("spawn").Event()
-
-    @property
-    def server(self) -> uvicorn.Server:
-        """Made on first use, in the worker."""
-        if self._server is None:
-            self._server = Server(self.config, is_last=self.port_closes.is_set)  # type: ignore[arg-type]  # ours
-        return self._server
-
-    def ping(self, timeout: float = 5) -> bool:
-        """Whether the worker answers in time. A worker that ends meanwhile is not waited for, as uvicorn would."""
-        try:
-            self.parent_conn.send(b"ping")
-            if self.parent_conn not in wait([self.parent_conn, self.process.sentinel], timeout):
-                return False
-            self.parent_conn.recv()
-        except (OSError, EOFError):
-            return False
-        return True

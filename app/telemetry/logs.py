@@ -6,22 +6,21 @@ are never logged.
 """
 
 import logging
+import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from select import PIPE_BUF
+from functools import cache
 from typing import Any
 
 import orjson
 import structlog
 
+from app.telemetry.lines import LineWriter
+
 LOGGER = "app"
 REQUEST_LOGGER = "app.requests"
-
-STDOUT_LOCK = threading.RLock()
-"""Held by every thread that writes lines."""
 
 STRUCTLOG_FRAMES = 4
 """Frames between a call of a logger and the record: the call itself, the processors, the standard library's logger."""
@@ -47,22 +46,51 @@ def _name_caller(_: Any, __: str, event: structlog.typing.EventDict) -> structlo
 
 
 def configure_logs(level: str) -> None:
-    """Sets the format and the level of everything that this process logs."""
+    """Sets the format and the level of everything that this process logs: events, warnings and uncaught exceptions."""
     logging.basicConfig(handlers=[LineHandler()], level=level.upper(), force=True)
     # The lines of uvicorn about starting and stopping repeat ours.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = lambda *error: log_uncaught(error)
+    threading.excepthook = lambda told: log_uncaught((told.exc_type, told.exc_value, told.exc_traceback))
+    sys.unraisablehook = lambda told: log_uncaught((told.exc_type, told.exc_value, told.exc_traceback))
 
 
-class LineHandler(logging.StreamHandler[Any]):
-    """Writes a line for each event to standard output: JSON, or colours on a terminal."""
+def log_uncaught(error: tuple[Any, Any, Any]) -> None:
+    """Logs an exception that nobody caught, given as type, exception and traceback."""
+    if not issubclass(error[0], SystemExit):
+        get_logger().critical("uncaught exception", exc_info=error)
+
+
+def flush_logs() -> None:
+    """Waits a moment until the lines of this process are written. Does nothing where the logs are not ours."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LineHandler):
+            handler.flush()
+
+
+@cache
+def standard_output() -> LineWriter:
+    """Returns the writer of this process. What was closed at the start is not written to."""
+    return LineWriter(os.open(os.devnull, os.O_WRONLY) if sys.stdout is None else sys.stdout.fileno())
+
+
+class LineHandler(logging.Handler):
+    """Writes a line for each event to standard output: JSON, or colours on a terminal.
+
+    Attributes:
+        writer: Takes the lines.
+        writes_json: Whether the lines are JSON.
+    """
 
     def __init__(self) -> None:
-        super().__init__(sys.stdout)
-        self.lock = STDOUT_LOCK
+        super().__init__()
+        self.writer = standard_output()
+        self.writes_json = sys.stdout is None or not sys.stdout.isatty()
         renderers: list[structlog.typing.Processor] = (
-            [structlog.dev.ConsoleRenderer()]
-            if sys.stdout.isatty()
-            else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
+            [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
+            if self.writes_json
+            else [structlog.dev.ConsoleRenderer()]
         )
         self.setFormatter(
             structlog.stdlib.ProcessorFormatter(
@@ -74,6 +102,19 @@ class LineHandler(logging.StreamHandler[Any]):
                 processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
             )
         )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes the line of an event."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 (as the standard library's handlers do)
+            self.handleError(record)
+        else:
+            self.writer.write([f"{line}\n".encode(errors="backslashreplace")])
+
+    def flush(self) -> None:
+        """Waits a moment until all lines are written. Called at the end of the process."""
+        self.writer.flush()
 
 
 def _to_json(event: Any, **options: Any) -> str:
@@ -92,40 +133,21 @@ class RequestLog:
 
     def write(self, requests: Iterable[tuple[int, float, dict[str, Any]]]) -> None:
         """Writes a line for each request: its level, the Unix time of its end, and the facts to tell."""
-        if not self._writes_json():
-            for level, _, facts in requests:
-                self._logger.log(level, "request", extra=facts)
-            return
-        lines = [
-            orjson.dumps(
-                {
-                    **facts,
-                    "event": "request",
-                    "level": LEVEL_NAMES[level],
-                    "timestamp": datetime.fromtimestamp(ended, UTC),
-                },
-                option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE,
-            )
-            for level, ended, facts in requests
-        ]
-        with STDOUT_LOCK, suppress(OSError, ValueError):  # nobody may read the log any more
-            for piece in _pieces(lines):
-                sys.stdout.write(piece.decode())
-                sys.stdout.flush()
-
-    def _writes_json(self) -> bool:
-        """Whether the process is ours, and its output no terminal."""
         handlers = logging.getLogger().handlers
-        return len(handlers) == 1 and isinstance(handlers[0], LineHandler) and not sys.stdout.isatty()
+        if len(handlers) == 1 and isinstance(handlers[0], LineHandler) and handlers[0].writes_json:
+            handlers[0].writer.write([_line_of(*request) for request in requests])
+            return
+        for level, _, facts in requests:
+            self._logger.log(level, "request", extra=facts)
 
 
-def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Joins lines up to the size that a pipe takes as a whole even if other processes write into the pipe, too."""
-    piece = b""
-    for line in lines:
-        if piece and len(piece) + len(line) > PIPE_BUF:
-            yield piece
-            piece = b""
-        piece += line
-    if piece:
-        yield piece
+def _line_of(level: int, ended: float, facts: dict[str, Any]) -> bytes:
+    return orjson.dumps(
+        {
+            **facts,
+            "event": "request",
+            "level": LEVEL_NAMES[level],
+            "timestamp": datetime.fromtimestamp(ended, UTC),
+        },
+        option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE,
+    )

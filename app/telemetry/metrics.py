@@ -84,6 +84,9 @@ CONNECTIONS = Gauge("windowcast_connections", "Open connections of clients.", mu
 CONNECTIONS_REFUSED = Counter(
     "windowcast_connections_refused", "Connections that were refused because too many were open."
 )
+LOG_LINES_DROPPED = Counter(
+    "windowcast_log_lines_dropped", "Lines of the log that nobody read in time, or that could not be written."
+)
 READY = Gauge("windowcast_ready", "Workers that are ready.", multiprocess_mode="livesum")
 VERSION_STATE = Gauge(
     "windowcast_version_state",

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from app.api.direct import Front
 from app.main import create_app
@@ -124,9 +123,8 @@ def application(
 class ServerInThread(Server):
     """Our server without its care for signals, which only a main thread can catch."""
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Starts as uvicorn does."""
-        await uvicorn.Server.startup(self, sockets)
+    def _take_over_signals(self) -> None:
+        pass
 
 
 def config_of(

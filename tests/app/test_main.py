@@ -1,5 +1,6 @@
 """`python -m app`: what it tells, and how it ends."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from tests.app.version.test_folders import (
     record_wrong_golden_rows,
     remove_manifest,
 )
-from tests.servers import Server, environment, run
-from tests.waiting import PATIENCE_SECONDS
+from tests.servers import Server, environment, run, running
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 WITHOUT_TENSORFLOW = """
 import runpy, sys
@@ -27,6 +28,20 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
+"""
+
+SLOW_IMPORT = """
+import pathlib, runpy, sys, time
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "uvicorn":
+            pathlib.Path("imports").touch()
+            time.sleep(600)
+
+sys.meta_path.insert(0, Slow())
+sys.argv = ["app"]
+runpy.run_module("app", run_name="__main__")
 """
 
 ASK_THE_APPLICATION = """
@@ -52,9 +67,31 @@ def test_every_setting_is_in_the_help(tmp_path: Path) -> None:
         assert " ".join(field.description.split()) in help_text.stdout
 
 
-def test_arguments_are_refused_with_the_help(tmp_path: Path) -> None:
-    refused = run(tmp_path, "--port", "8000")
-    assert (refused.returncode, refused.stdout) == (2, run(tmp_path, "-h").stdout)
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--port", "9000"], ": set WINDOWCAST_PORT=9000;"),
+        (["--max-batch-windows=8"], ": set WINDOWCAST_MAX_BATCH_WINDOWS=8;"),
+        (["--models-dir", "my models"], ": set WINDOWCAST_MODELS_DIR='my models';"),
+        (["--docs"], ": set WINDOWCAST_DOCS=...;"),
+        (["serve"], ", not from options;"),
+        (["--help", "--port"], ", not from options;"),
+    ],
+)
+def test_arguments_are_refused_with_the_setting_to_use(arguments: list[str], advice: str, tmp_path: Path) -> None:
+    refused = run(tmp_path, *arguments)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    sentence = f"The settings come from the environment{advice} `python -m app --help` lists them.\n"
+    assert refused.stderr == sentence
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_imports_ends_it_without_a_word(number: signal.Signals, tmp_path: Path) -> None:
+    with running(tmp_path, "-c", SLOW_IMPORT) as server:
+        wait_until((tmp_path / "imports").exists)
+        server.signal(number)
+        assert server.wait() == 0
+        assert server.output.read_text() == ""
 
 
 def test_an_unknown_variable_is_refused(tmp_path: Path) -> None:
@@ -100,16 +137,21 @@ def test_a_damaged_model_ends_the_start(damage: Callable[[Path], Path], twin_dir
     assert f'"reason":"{at_fault}' in last_words(stopped)
 
 
-def test_a_port_in_use_ends_the_start(server: Server, version_dir: Path, tmp_path: Path) -> None:
-    stopped = run(tmp_path, port=server.port)
-    assert stopped.returncode not in {0, 2}
-    assert "address already in use" in last_words(stopped)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_in_use_ends_the_start(workers: int, server: Server, tmp_path: Path) -> None:
+    stopped = run(tmp_path, port=server.port, workers=workers)
+    assert stopped.returncode == 3
+    reason = f"Another process listens on 127.0.0.1:{server.port}; stop it, or set WINDOWCAST_PORT to a free port."
+    assert reason in last_words(stopped)
 
 
-def test_a_port_in_use_ends_the_start_of_workers(server: Server, tmp_path: Path) -> None:
-    stopped = run(tmp_path, port=server.port, workers=2)
-    assert stopped.returncode not in {0, 2}
-    assert "address already in use" in last_words(stopped).lower()
+@pytest.mark.parametrize("host", ["192.0.2.1", "name.invalid"])
+def test_an_address_of_another_machine_ends_the_start(host: str, tmp_path: Path) -> None:
+    stopped = run(tmp_path, host=host)
+    assert stopped.returncode == 3
+    reason = last_words(stopped)
+    assert f"The service cannot listen on {host}:8000: " in reason
+    assert "; set WINDOWCAST_HOST and WINDOWCAST_PORT to an address that it may use." in reason
 
 
 def run_without_tensorflow(folder: Path, script: str, **settings: object) -> subprocess.CompletedProcess[str]:

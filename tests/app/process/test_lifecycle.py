@@ -1,13 +1,9 @@
 """From start to stop, as process managers and load balancers see it."""
 
-import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
@@ -231,7 +227,7 @@ def test_what_a_client_that_left_asked_for_is_not_computed(folder: Path) -> None
         sock.sendall(HEAD + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
 
     def queued() -> float:
-        return samples(client.get("/metrics").text, "windowcast_queue_windows")
+        return server.metric("windowcast_queue_windows")
 
     with held_window(folder) as held, serving(folder) as server, server.client() as client:
         server.wait_for("/readyz")
@@ -245,7 +241,7 @@ def test_what_a_client_that_left_asked_for_is_not_computed(folder: Path) -> None
             held.release()
             assert read_answer(staying).status == 200
         assert client.post("/predict", json={"window": WINDOW}).status_code == 200
-        assert samples(client.get("/metrics").text, "windowcast_batch_windows_sum") == 2
+        assert server.metric("windowcast_batch_windows_sum") == 2
         assert [line["status"] for line in server.log("request") if line["path"] == "/predict"] == [499, 200, 200]
 
 
@@ -258,98 +254,6 @@ def test_when_batching_dies_the_process_stops(folder: Path) -> None:
         assert server.wait() == 3
         [line] = server.log("batching ended")
         assert "ZeroDivisionError" in line["exception"]
-
-
-def samples(text: str, name: str) -> float:
-    """Sum of a metric over all its labels."""
-    return sum(float(number) for number in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
-
-
-def test_two_workers_serve_count_together_and_stop(folder: Path) -> None:
-    requests = 40
-    with serving(folder, workers=2, drain_seconds=0.5) as server:
-        wait_until(lambda: len(server.log("ready")) == 2)
-        for _ in range(requests):
-            assert server.post("/predict", json={"window": WINDOW}).json()["prediction"] == FORECAST
-        wait_until(lambda: samples(server.get("/metrics").text, "windowcast_batch_windows_sum") == requests)
-        assert samples(server.get("/metrics").text, "windowcast_ready") == 2
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-
-
-def workers_of(server: Server) -> list[int]:
-    """Process ids of its workers."""
-    listed = subprocess.run(
-        ["pgrep", "-P", str(server.process.pid), "-f", "spawn_main"], capture_output=True, text=True, check=False
-    )
-    return [int(pid) for pid in listed.stdout.split()]
-
-
-@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
-def test_a_worker_that_replaces_a_dead_one_takes_no_request_before_it_is_ready(folder: Path) -> None:
-    with serving(folder, workers=2) as server:
-        wait_until(lambda: len(server.log("ready")) == 2)
-        os.kill(workers_of(server)[0], signal.SIGKILL)
-        statuses = set()
-        while len(server.log("ready")) < 3:
-            statuses.add(server.post("/predict", json={"window": WINDOW}).status_code)
-        assert statuses == {200}
-        assert samples(server.get("/metrics").text, "windowcast_ready") == 2
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-
-
-@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
-def test_a_worker_that_dies_before_it_answers_its_supervisor_is_replaced(folder: Path) -> None:
-    with serving(folder, workers=2) as server:
-        wait_until(lambda: len(server.log("ready")) == 2)
-        worker = workers_of(server)[0]
-        os.kill(worker, signal.SIGSTOP)
-        time.sleep(1)  # the supervisor asks twice a second
-        os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: len(server.log("ready")) == 3)
-
-
-@pytest.mark.skipif(shutil.which("pgrep") is None, reason="needs pgrep")
-def test_two_workers_that_start_end_at_once_on_a_signal(folder: Path) -> None:
-    with held_loading(folder), serving(folder, workers=2) as server:
-        wait_until(lambda: len(workers_of(server)) == 2)
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-
-
-def test_two_workers_that_load_end_at_once_on_a_signal(folder: Path) -> None:
-    with held_loading(folder) as loading, serving(folder, workers=2) as server:
-        loading.wait_until_reached(processes=2)
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0, "though they still load"
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists() or shutil.which("pgrep") is None, reason="needs Linux")
-def test_two_workers_that_import_tensorflow_end_before_it_is_there(version_dir: Path) -> None:
-    def import_tensorflow() -> bool:
-        return any("tensorflow" in Path(f"/proc/{worker}/maps").read_text() for worker in workers_of(server))
-
-    with running(version_dir.parents[2], workers=2) as server:
-        wait_until(import_tensorflow)
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-        assert "model loaded" not in server.output.read_text()
-
-
-def test_a_second_signal_ends_the_drain_of_two_workers(folder: Path) -> None:
-    with serving(folder, workers=2, drain_seconds=600) as server:
-        wait_until(lambda: len(server.log("ready")) == 2)
-        server.signal(signal.SIGTERM)
-        wait_until(lambda: len(server.log("draining")) == 2)
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-
-
-def test_two_workers_without_a_model_stop_with_the_same_exit_code(tmp_path: Path) -> None:
-    with running(tmp_path, workers=2) as server:
-        assert server.wait() == 3
-        assert "models/default: holds no version of a model" in server.output.read_text()
 
 
 def test_the_host_in_the_command_to_try_is_one_that_can_be_reached(server: Server) -> None:

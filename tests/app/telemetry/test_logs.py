@@ -1,11 +1,15 @@
 """The log of a running service: JSON lines, one a request, without payloads."""
 
+import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.servers import Server
+from tests.app.telemetry.test_lines import fill
+from tests.servers import Server, running
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +89,89 @@ def test_a_model_that_cannot_be_served_is_told_by_its_file(server: Server) -> No
     assert line["reason"].endswith(
         "broken/1/saved_model.pb: the file is missing, so the export was not finished; export the version again."
     )
+
+
+CLOSED_STREAMS = """
+import os, sys
+os.closerange({first}, 3)
+os.execv(sys.executable, [sys.executable, "-m", "app"])
+"""
+
+UNCAUGHT = """
+import threading, time, warnings
+from app.telemetry.logs import configure_logs
+
+def fail():
+    raise ValueError("of a thread")
+
+configure_logs("info")
+warnings.warn("of a library")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+raise ValueError("of the process")
+"""
+
+LAST_WORDS = """
+from app.process.lifecycle import exit_now
+from app.telemetry.logs import configure_logs, get_logger
+
+configure_logs("info")
+for number in range(1000):
+    get_logger().info("last words", number=number)
+exit_now(3)
+"""
+
+LITTLE_ROOM = """
+import runpy
+from app.telemetry import lines
+lines.MAX_WAITING_BYTES = 1000
+runpy.run_module("app", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def folder(twin_dir: Path) -> Path:
+    """Where a server with one model can be started."""
+    return twin_dir.parents[2]
+
+
+def test_a_reader_that_hangs_stops_nothing_and_what_it_misses_is_counted(folder: Path) -> None:
+    reading, writing = os.pipe()
+    fill(writing)  # and nobody reads
+    with running(folder, "-c", LITTLE_ROOM, stdout=writing) as server:
+        server.wait_for("/readyz")
+        for _ in range(20):
+            assert server.post("/predict", json={"window": WINDOW}).status_code == 200
+        assert server.metric("windowcast_log_lines_dropped_total") > 0
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    os.close(reading)
+    os.close(writing)
+
+
+def test_the_last_lines_come_out_when_a_process_ends_on_the_spot(tmp_path: Path) -> None:
+    with running(tmp_path, "-c", LAST_WORDS) as server:
+        assert server.wait() == 3
+        assert [line["number"] for line in server.log("last words")] == list(range(1000))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("first", [0, 1])
+def test_without_standard_output_it_serves(first: int, workers: int, folder: Path) -> None:
+    with running(folder, "-c", CLOSED_STREAMS.format(first=first), workers=workers) as server:
+        server.wait_for("/readyz")
+        assert server.post("/predict", json={"window": WINDOW}).status_code == 200
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_warnings_and_uncaught_exceptions_are_events_of_the_log(tmp_path: Path) -> None:
+    with running(tmp_path, "-c", UNCAUGHT) as server:
+        assert server.wait() == 1
+        warning, of_thread, of_process = server.log()
+        assert (warning["level"], "of a library" in warning["event"]) == ("warning", True)
+        for line, text in ((of_thread, "of a thread"), (of_process, "of the process")):
+            assert (line["event"], line["level"]) == ("uncaught exception", "critical")
+            assert f"ValueError: {text}" in line["exception"]
+        assert "\nTraceback" not in server.output.read_text()

@@ -36,7 +36,6 @@ from app.telemetry.metrics import (
     watch_queue,
 )
 from tests.app.api.test_problems import concrete_errors
-from tests.app.process.test_lifecycle import workers_of
 from tests.holding import held_loading, held_window
 from tests.servers import Server, serving
 from tests.waiting import wait_until
@@ -317,6 +316,7 @@ def test_these_are_the_metrics(client: httpx.Client) -> None:
         "version_state": ("gauge", {"model", "version", "state"}),
         "loads": ("counter", {"model"}),
         "load_seconds": ("histogram", {"model"}),
+        "log_lines_dropped": ("counter", set()),
         "ready": ("gauge", set()),
         "connections": ("gauge", set()),
         "connections_refused": ("counter", set()),
@@ -497,7 +497,7 @@ def test_two_workers_count_exactly_together_and_what_lives_goes_with_its_worker(
         assert not any("pid" in labels for name in samples for labels, _ in samples[name])
 
     with held_loading(server.folder):
-        os.kill(workers_of(server)[0], signal.SIGKILL)
+        os.kill(server.workers()[0], signal.SIGKILL)
         wait_until(lambda: summed(scraped(server), "windowcast_ready") == 1)
         samples = scraped(server)
         assert summed(samples, "windowcast_version_state", **VERSION, state="available") == 1
@@ -524,7 +524,7 @@ def test_a_worker_knows_of_the_rows_that_wait_in_another_and_they_go_with_it(two
         wait_until(lambda: told() == {5})
         assert not computed.done()
 
-        for worker in workers_of(server):
+        for worker in server.workers():
             os.kill(worker, signal.SIGKILL)
         assert isinstance(waiting.exception(), httpx.TransportError)
     wait_until(lambda: len(server.log("ready")) == 4)
