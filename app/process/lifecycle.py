@@ -1,8 +1,8 @@
 """Where the service stands between start and stop, and what a signal does to it.
 
 loading ──> ready ──> draining ──> the server closes its listener, finishes what is in flight, and exits
-   └────> failed: the default model could not be loaded, or batching ended; a process of ours exits
-          stalled: a load or a call of an engine does not end; a process of ours exits a second later
+   ├────> failed: the default model could not be loaded, or batching ended; a process of ours exits
+   └────> stalled: a call of an engine, or a load, does not end; a process of ours exits a second later
 
 A service inside another application is `stopped` when its lifespan has ended.
 
@@ -26,7 +26,7 @@ from app.telemetry.metrics import READY
 log = get_logger()
 
 STARTUP_FAILURE = 3
-"""Exit code of a start that failed. Process managers, and uvicorn's own, know that a retry is of no use."""
+"""Exit code of a process that cannot start, or go on."""
 
 
 class Phase(StrEnum):

@@ -161,8 +161,12 @@ def counts_file() -> Path:
 
 def work(config: Config, listeners: list[socket.socket], pipe: Connection, place: int) -> None:
     """Serves, in the worker's process, until a signal, the supervisor or its end says stop."""
-    share = Share(ClientCounts(counts_file()), place)
-    server = Server(config, on_started=lambda: pipe.send(True), share=share)
+
+    def tell_supervisor() -> None:
+        with suppress(OSError):  # it is gone, which stops the worker
+            pipe.send(server.started)
+
+    server = Server(config, on_started=tell_supervisor, share=Share(ClientCounts(counts_file()), place))
     server.port_closes = False
     threading.Thread(target=_obey_supervisor, args=(pipe, server), name="supervisor", daemon=True).start()
     code = 0

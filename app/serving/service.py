@@ -253,10 +253,13 @@ class Service:
         log.critical("stalled", work=work.what, model=work.model, version=work.version, seconds=seconds)
         self.lifecycle.stall()
         if not self._stalls.wait(EXIT_SECONDS):
-            self._on_fatal(StallError(f"{work.what} has not ended within {seconds:g} seconds"))
+            self._end_by(StallError(f"{work.what} has not ended within {seconds:g} seconds"))
 
     def _give_up(self, error: BaseException) -> None:
         self.lifecycle.fail()
+        self._end_by(error)
+
+    def _end_by(self, error: BaseException) -> None:
         with suppress(Exception):  # the disk for the metrics may be full, and the process must end all the same
             self.flush()
         self._on_fatal(error)

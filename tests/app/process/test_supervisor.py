@@ -213,6 +213,20 @@ def test_ctrl_c_stops_two_workers_without_a_drain(folder: Path) -> None:
         assert server.wait() == 0
 
 
+def test_ctrl_c_ends_workers_whose_engine_still_computes(folder: Path) -> None:
+    with (
+        held_window(folder) as held,
+        serving(folder, workers=2, request_timeout_seconds=0.5, receive_timeout_seconds=0.5) as server,
+    ):
+        wait_until_ready(server)
+        workers = server.workers()
+        assert server.post("/predict", json={"window": held.window}).status_code == 504
+        for process in (*workers, server.process.pid):  # as a terminal does
+            os.kill(process, signal.SIGINT)
+        assert server.wait() == 0
+        assert not any(map(is_alive, workers))
+
+
 def test_ctrl_c_while_two_workers_start_leaves_no_traceback(folder: Path) -> None:
     with held_loading(folder), serving(folder, workers=2) as server:
         wait_until(lambda: len(server.workers()) == 2)
@@ -275,6 +289,17 @@ def test_a_worker_that_cannot_go_on_is_replaced_and_the_others_stay(folder: Path
         assert line["exit_code"] == 3
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
+
+
+def test_a_worker_whose_engine_stalls_is_replaced_and_the_others_stay(folder: Path) -> None:
+    with held_window(folder) as held, serving(folder, workers=2, stall_seconds=4) as server:
+        wait_until_ready(server)
+        with pytest.raises(httpx.TransportError):
+            server.post("/predict", json={"window": held.window})
+        wait_until_ready(server, 3)
+        assert [line["exit_code"] for line in server.log("worker ended")] == [3]
+        assert [(line["model"], line["version"]) for line in server.log("stalled")] == [("default", 1)]
+        assert server.post("/predict", json={"window": WINDOW}).json()["prediction"] == FORECAST
 
 
 def test_a_worker_that_cannot_be_replaced_does_not_stop_the_others(folder: Path) -> None:
