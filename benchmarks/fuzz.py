@@ -199,15 +199,16 @@ def _judge(odd: Odd, answers: list[Answer] | None, findings: Findings) -> None:
     """Counts the answers to an odd request, and notes what is wrong with them."""
     if answers is None:
         findings.faults.append(_fault(odd, f"no answer in {PATIENCE_SECONDS} s"))
-    for answer in answers or ():
+    for place, answer in enumerate(answers or ()):
         findings.statuses[answer.status] += 1
-        if problem := _problem(odd.request, answer):
+        target = odd.request.partition(b" ")[2] if not place else b""  # what follows may ask for anything
+        if problem := _problem(target, answer):
             findings.faults.append(_fault(odd, f"{answer.status}, {problem}: {answer.body[:SHOWN_BYTES]!r}"))
     if not answers:
         findings.statuses[CLOSED] += 1
 
 
-def _problem(request: bytes, answer: Answer) -> str | None:
+def _problem(target: bytes, answer: Answer) -> str | None:
     """Returns what is wrong with an answer, if anything is."""
     if answer.status not in STATUSES:
         return "an unexpected status"
@@ -215,7 +216,6 @@ def _problem(request: bytes, answer: Answer) -> str | None:
         return None
     if len(answer.body) > MAX_ERROR_BYTES:
         return f"an error of {len(answer.body)} bytes"
-    target = request.partition(b" ")[2]
     is_plain, is_native = _forms(answer)
     if (target.startswith(PLAIN) and not is_plain) or (target.startswith(NATIVE) and not is_native):
         return "an error in the form of another protocol"
