@@ -26,7 +26,8 @@ from benchmarks.mutation import FIRST_ERROR, Odd, make_odd
 from benchmarks.processes import HOST, resident_mib
 from benchmarks.servers import Server, errors_logged
 from benchmarks.tables import Bar, bars, figure, table
-from benchmarks.traffic import ADMIN_KEY, Case, Subject, asked_program, cases
+from benchmarks.traffic import cases
+from benchmarks.wire import ADMIN_KEY, Case, Subject, asked_program
 
 COUNT = 60_000
 CONNECTIONS = 64
@@ -98,9 +99,8 @@ def run(peers_dir: Path, seed: int, first: int, count: int) -> Iterator[str]:
 
 
 def _attack_service(model: Model, numbers: range, seed: int) -> Iterator[str]:
-    server = Server(
-        asked_program(model, 1, engine="onnx", receive_timeout_seconds=RECEIVE_SECONDS), model.folder / "fuzz"
-    )
+    program = asked_program(model, 1, engine="onnx", receive_timeout_seconds=RECEIVE_SECONDS)
+    server = Server(program, model.folder / "fuzz")
     try:
         expected = forecasts_in(server.wait_for(ask_single(model.windows(1))))
         before, _ = resident_mib(server.group.process.pid)
@@ -199,32 +199,37 @@ def _judge(odd: Odd, answers: list[Answer] | None, findings: Findings) -> None:
     """Counts the answers to an odd request, and notes what is wrong with them."""
     if answers is None:
         findings.faults.append(_fault(odd, f"no answer in {PATIENCE_SECONDS} s"))
-    for answer in answers or ():
+    for place, answer in enumerate(answers or ()):
         findings.statuses[answer.status] += 1
-        if problem := _problem(odd.request, answer):
-            findings.faults.append(_fault(odd, problem))
+        target = odd.request.partition(b" ")[2] if not place else b""  # what follows may ask for anything
+        if problem := _problem(target, answer):
+            findings.faults.append(_fault(odd, f"{answer.status}, {problem}: {answer.body[:SHOWN_BYTES]!r}"))
     if not answers:
         findings.statuses[CLOSED] += 1
 
 
-def _problem(request: bytes, answer: Answer) -> str | None:
+def _problem(target: bytes, answer: Answer) -> str | None:
     """Returns what is wrong with an answer, if anything is."""
     if answer.status not in STATUSES:
-        return f"status {answer.status}: {answer.body[:SHOWN_BYTES]!r}"
+        return "an unexpected status"
     if answer.status < FIRST_ERROR or not answer.body:
         return None
     if len(answer.body) > MAX_ERROR_BYTES:
         return f"an error of {len(answer.body)} bytes"
-    try:
-        content = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return f"an error that is no JSON: {answer.body[:SHOWN_BYTES]!r}"
-    target = request.partition(b" ")[2]
-    is_plain = content.keys() == {"error"}
-    is_native = content.keys() >= {"type", "title", "status"} and content["status"] == answer.status
+    is_plain, is_native = _forms(answer)
     if (target.startswith(PLAIN) and not is_plain) or (target.startswith(NATIVE) and not is_native):
-        return f"the error of another protocol: {answer.body[:SHOWN_BYTES]!r}"
-    return None if is_plain or is_native else f"an error of no protocol: {answer.body[:SHOWN_BYTES]!r}"
+        return "an error in the form of another protocol"
+    return None if is_plain or is_native else "an error in the form of no protocol"
+
+
+def _forms(answer: Answer) -> tuple[bool, bool]:
+    """Returns whether an error has the form of `/v1` and `/v2`, and whether it has that of the native routes."""
+    with suppress(orjson.JSONDecodeError):
+        content = orjson.loads(answer.body)
+        if isinstance(content, dict):
+            is_native = content.keys() >= {"type", "title", "status"} and content["status"] == answer.status
+            return content.keys() == {"error"}, is_native
+    return False, False
 
 
 def _fault(odd: Odd, problem: str) -> str:

@@ -27,7 +27,8 @@ from benchmarks.models import Model, made_models
 from benchmarks.processes import HOST, KIB_PER_MIB, open_files, resident_mib, threads
 from benchmarks.servers import Server, errors_logged
 from benchmarks.tables import Bar, bars, figure, ratio, table
-from benchmarks.traffic import ADMIN_KEY, LABEL, Case, Subject, a_round, asked_program, cases
+from benchmarks.traffic import a_round, cases
+from benchmarks.wire import ADMIN_KEY, LABEL, Case, Subject, asked_program
 
 CONNECTIONS = 16
 FIRST = 1
