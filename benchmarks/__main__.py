@@ -104,7 +104,7 @@ def fuzz_service(
     count: Annotated[int, typer.Option(min=1, help="How many requests are sent.")] = fuzz.COUNT,
 ) -> None:
     """Odd requests over all routes: whether any does worse than be refused."""
-    _print(peers, fuzz.run(seed, first, count))
+    _print(peers, fuzz.run(peers, seed, first, count))
 
 
 @app.command("fitting")

@@ -41,12 +41,12 @@ def ask_batch(windows: Array) -> Request:
 
 def ask_single_npy(windows: Array) -> Request:
     """Ours, for one window as an array."""
-    return Request("/predict", npy(windows[0]), NPY, NPY)
+    return Request("/predict", npy(windows[0].astype(np.float32)), NPY, NPY)
 
 
 def ask_batch_npy(windows: Array) -> Request:
     """Ours, for several as an array."""
-    return Request("/predict/batch", npy(windows), NPY, NPY)
+    return Request("/predict/batch", npy(windows.astype(np.float32)), NPY, NPY)
 
 
 def ask_peer(windows: Array) -> Request:
@@ -71,7 +71,7 @@ def forecasts_in(answer: bytes) -> Array:
 
 
 def npy(array: NDArray[Any]) -> bytes:
-    """An array of float32 as a file of NumPy."""
+    """An array as a file of NumPy."""
     file = BytesIO()
-    np.save(file, array.astype(np.float32))
+    np.save(file, array)
     return file.getvalue()

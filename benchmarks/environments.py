@@ -10,7 +10,10 @@ PEERS_DIR = ROOT / ".cache" / "peers"
 """Where they are unless told otherwise."""
 
 REQUIREMENTS = {
-    **{name: f"benchmarks/peers/{name}.txt" for name in ("raw", "mlserver", "litserve", "bento", "engines")},
+    **{
+        name: f"benchmarks/peers/{name}.txt"
+        for name in ("raw", "mlserver", "litserve", "bento", "engines", "schemathesis")
+    },
     "slim": "requirements/onnx.txt",
 }
 """What is in each; `slim` is our own service without TensorFlow."""

@@ -5,24 +5,29 @@ connection is closed after the time that a client may take. The service lives on
 """
 
 import asyncio
+import re
+import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import orjson
 import uvloop
 
 from benchmarks.dialects import ask_single, forecasts_in
+from benchmarks.environments import python_of
 from benchmarks.generator import CONTENT_LENGTH, HEAD_END
-from benchmarks.models import made_models
+from benchmarks.models import ROOT, Model, made_models
 from benchmarks.mutation import FIRST_ERROR, Odd, make_odd
 from benchmarks.processes import HOST, resident_mib
-from benchmarks.servers import Server
+from benchmarks.servers import Server, errors_logged
 from benchmarks.tables import Bar, bars, figure, table
-from benchmarks.traffic import Case, Subject, asked_program, cases
+from benchmarks.traffic import cases
+from benchmarks.wire import ADMIN_KEY, Case, Subject, asked_program
 
 COUNT = 60_000
 CONNECTIONS = 64
@@ -48,6 +53,9 @@ READ_LIMIT = 2**20
 PLAIN = (b"/v1/", b"/v2/")
 NATIVE = (b"/predict", b"/models", b"/admin", b"/livez", b"/metrics", b"/docs")
 SHOWN_BYTES = 160
+EXAMPLES = 200
+"""Most requests that schemathesis makes for a route, in each of its phases."""
+JUDGEMENT = ROOT / "benchmarks" / "peers" / "schemathesis.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +82,61 @@ class Findings:
     seconds: float = 0.0
 
 
-def run(seed: int, first: int, count: int) -> Iterator[str]:
+def run(peers_dir: Path, seed: int, first: int, count: int) -> Iterator[str]:
     """Yields the tables and the bars.
 
     Args:
+        peers_dir: Where the environment of schemathesis is, which is left out where there is none.
         seed: From which all requests follow.
         first: The number of the first request.
         count: How many requests are sent.
     """
-    with made_models(["small"]) as models:
-        model = models["small"]
-        program = asked_program(model, 1, engine="onnx", receive_timeout_seconds=RECEIVE_SECONDS)
-        server = Server(program, model.folder / "fuzz")
-        try:
-            expected = forecasts_in(server.wait_for(ask_single(model.windows(1))))
-            known = cases(Subject.of(model, 1))
-            before, _ = resident_mib(server.group.process.pid)
-            findings = attack(server.port, known, range(first, first + count), seed)
-            after, _ = resident_mib(server.group.process.pid)
-            same = forecasts_in(server.wait_for(ask_single(model.windows(1))))
-            errors = server.group.output.read_bytes().count(b'"level":"error"')
-        finally:
-            server.group.stop()
-    yield f"### {count} requests, seed {seed}, from number {first}\n"
+    with made_models(["small", "large"]) as models:
+        yield from _attack_service(models["small"], range(first, first + count), seed)
+        if (python := python_of(peers_dir, "schemathesis")) is not None:
+            # Not the small model, whose windows have 120 bytes: a document of that length is a window to `/v2`.
+            yield from _follow_document(models["large"], python.with_name("st"), seed)
+
+
+def _attack_service(model: Model, numbers: range, seed: int) -> Iterator[str]:
+    program = asked_program(model, 1, engine="onnx", receive_timeout_seconds=RECEIVE_SECONDS)
+    server = Server(program, model.folder / "fuzz")
+    try:
+        expected = forecasts_in(server.wait_for(ask_single(model.windows(1))))
+        before, _ = resident_mib(server.group.process.pid)
+        findings = attack(server.port, cases(Subject.of(model, 1)), numbers, seed)
+        after, _ = resident_mib(server.group.process.pid)
+        same = forecasts_in(server.wait_for(ask_single(model.windows(1))))
+    finally:
+        server.group.stop()
+    yield f"### {len(numbers)} odd requests, seed {seed}, from number {numbers.start}\n"
     yield f"{figure(findings.seconds)} s, RSS {before:.0f} MiB before and {after:.0f} MiB after\n"
     yield f"{_statuses(findings)}\n"
     yield "".join(f"- {fault}\n" for fault in findings.faults)
-    yield f"{bars(_bars(findings, errors, is_same=np.array_equal(expected, same)))}\n"
+    yield f"{bars(_bars(findings, errors_logged(server), is_same=np.array_equal(expected, same)))}\n"
+
+
+def _follow_document(model: Model, program: Path, seed: int) -> Iterator[str]:
+    """Has schemathesis make requests of `/openapi.json`, right ones and wrong ones, and judge the answers."""
+    server = Server(asked_program(model, 1, engine="onnx"), model.folder / "schemathesis")
+    try:
+        server.wait_for(ask_single(model.windows(1)))
+        command = [str(program), "--config-file", str(JUDGEMENT), "run", f"{server.url}/openapi.json"]
+        command += ["--header", f"Authorization: Bearer {ADMIN_KEY}", "--max-examples", str(EXAMPLES)]
+        command += ["--seed", str(seed), "--continue-on-failure", "--generation-database", "none", "--no-color"]
+        result = subprocess.run(command, cwd=server.group.output.parent, capture_output=True, text=True, check=False)
+    finally:
+        server.group.stop()
+    made = re.search(r"Test cases:\s+(.*)", result.stdout)
+    yield f"### schemathesis, seed {seed}: {made[1] if made else 'no test cases'}\n"
+    if result.returncode:
+        lines = (result.stdout + result.stderr).splitlines()
+        yield "\n".join(["```", *(line[:SHOWN_BYTES] for line in lines), "```"]) + "\n"
+    failed = [
+        Bar("exit code of schemathesis", result.returncode, "<=", 0),
+        Bar("errors in the service's log", errors_logged(server), "<=", 0),
+    ]
+    yield f"{bars(failed)}\n"
 
 
 def attack(port: int, known: Sequence[Case], numbers: range, seed: int) -> Findings:
@@ -163,32 +199,37 @@ def _judge(odd: Odd, answers: list[Answer] | None, findings: Findings) -> None:
     """Counts the answers to an odd request, and notes what is wrong with them."""
     if answers is None:
         findings.faults.append(_fault(odd, f"no answer in {PATIENCE_SECONDS} s"))
-    for answer in answers or ():
+    for place, answer in enumerate(answers or ()):
         findings.statuses[answer.status] += 1
-        if problem := _problem(odd.request, answer):
-            findings.faults.append(_fault(odd, problem))
+        target = odd.request.partition(b" ")[2] if not place else b""  # what follows may ask for anything
+        if problem := _problem(target, answer):
+            findings.faults.append(_fault(odd, f"{answer.status}, {problem}: {answer.body[:SHOWN_BYTES]!r}"))
     if not answers:
         findings.statuses[CLOSED] += 1
 
 
-def _problem(request: bytes, answer: Answer) -> str | None:
+def _problem(target: bytes, answer: Answer) -> str | None:
     """Returns what is wrong with an answer, if anything is."""
     if answer.status not in STATUSES:
-        return f"status {answer.status}: {answer.body[:SHOWN_BYTES]!r}"
+        return "an unexpected status"
     if answer.status < FIRST_ERROR or not answer.body:
         return None
     if len(answer.body) > MAX_ERROR_BYTES:
         return f"an error of {len(answer.body)} bytes"
-    try:
-        content = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return f"an error that is no JSON: {answer.body[:SHOWN_BYTES]!r}"
-    target = request.partition(b" ")[2]
-    is_plain = content.keys() == {"error"}
-    is_native = content.keys() >= {"type", "title", "status"} and content["status"] == answer.status
+    is_plain, is_native = _forms(answer)
     if (target.startswith(PLAIN) and not is_plain) or (target.startswith(NATIVE) and not is_native):
-        return f"the error of another protocol: {answer.body[:SHOWN_BYTES]!r}"
-    return None if is_plain or is_native else f"an error of no protocol: {answer.body[:SHOWN_BYTES]!r}"
+        return "an error in the form of another protocol"
+    return None if is_plain or is_native else "an error in the form of no protocol"
+
+
+def _forms(answer: Answer) -> tuple[bool, bool]:
+    """Returns whether an error has the form of `/v1` and `/v2`, and whether it has that of the native routes."""
+    with suppress(orjson.JSONDecodeError):
+        content = orjson.loads(answer.body)
+        if isinstance(content, dict):
+            is_native = content.keys() >= {"type", "title", "status"} and content["status"] == answer.status
+            return content.keys() == {"error"}, is_native
+    return False, False
 
 
 def _fault(odd: Odd, problem: str) -> str:

@@ -13,7 +13,17 @@ from benchmarks.models import ROOT
 
 KIB_PER_GIB = 2**20
 OWN_PACKAGES = ["tensorflow-cpu", "tensorflow", "keras", "onnxruntime", "numpy", "fastapi", "uvicorn", "uvloop"]
-PEER_PACKAGES = ["mlserver", "litserve", "bentoml", "openvino", "torch", "onnxruntime", "numpy", "uvicorn"]
+PEER_PACKAGES = [
+    "mlserver",
+    "litserve",
+    "bentoml",
+    "openvino",
+    "torch",
+    "onnxruntime",
+    "numpy",
+    "uvicorn",
+    "schemathesis",
+]
 
 
 def header(peers_dir: Path) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.traffic import Case
+from benchmarks.wire import Case
 
 HEAD_END = b"\r\n\r\n"
 FIRST_ERROR = 400
@@ -17,127 +17,65 @@ RIGHT_SHARE = 0.8
 MAX_FLIPS = 8
 MAX_RANDOM_BYTES = 64
 MAX_REPEATS = 300
-METHODS = (
-    b"GET",
-    b"HEAD",
-    b"PUT",
-    b"DELETE",
-    b"OPTIONS",
-    b"PATCH",
-    b"TRACE",
-    b"CONNECT",
-    b"get",
-    b"PURGE",
-    b"\xff",
-    b"",
-)
-VERSIONS = (b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"HTTP/1.2", b"HTTP/11", b"http/1.1", b"ICAP/1.0", b"")
-VALUES = (
-    *(b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e-999", b"1e39", b"-0", b"0.0", b"1_000", b"0x10", b"1.", b".5"),
-    *(b"null", b"true", b'"1"', b'""', b"[]", b"{}", b"[[]]", b'[1,"a"]', b"1 2", b",", b"9" * 400, b"1e" + b"9" * 400),
-    *(
-        b"9223372036854775808",
-        b"-9223372036854775809",
-        b"0." + b"1" * 5000,
-        b'"\\ud800"',
-        b'"\\u0000"',
-        b'"\xff"',
-        b"[" * 2000,
-    ),
-    b"/* */1",
-)
-NAMES = (b"window", b"windows", b"records", b"instances", b"inputs", b"outputs", b"parameters", b"data", b"shape", b"")
-PARTS = (
-    b"%00",
-    b"%2e%2e",
-    b"%2F",
-    b"%5c",
-    b"%",
-    b"%zz",
-    b"%ff%fe",
-    b"..",
-    b"//",
-    b"\\",
-    b";a=b",
-    b"%25",
-    b"*",
-    b"\x00",
-    b"{}",
-    b":",
-)
-QUERIES = (
-    *(b"?", b"?&", b"?model", b"?model=", b"?version=-1", b"?version=1e3", b"?version=" + b"9" * 5000, b"?label=%00"),
-    *(b"?model=default&model=flat", b"?model=%ff", b"?" + b"a=b&" * 1000, b"?version=1;label=x", b"??", b"?%", b"#x"),
-)
-HEADERS = (
-    *(
-        b"Content-Type: application/x-npy",
-        b"Content-Type: application/json; charset=utf-16",
-        b"Content-Type:",
-        b"Accept: */*;q=",
-    ),
-    *(
-        b"Accept: application/x-npy;q=nan",
-        b"Accept-Encoding: gzip;q=inf, deflate",
-        b"Content-Encoding: gzip",
-        b"Content-Encoding: gzip, gzip",
-    ),
-    *(
-        b"Content-Encoding: deflate",
-        b"Content-Encoding: \xff",
-        b"Content-Length: 0",
-        b"Content-Length: +5",
-        b"Content-Length: 0x10",
-    ),
-    *(
-        b"Content-Length: 1e3",
-        b"Content-Length: 99999999999999999999",
-        b"Transfer-Encoding: chunked",
-        b"Transfer-Encoding: identity",
-    ),
-    *(
-        b"Transfer-Encoding: gzip, chunked",
-        b"Transfer-Encoding:chunked ",
-        b"Expect: 100-continue",
-        b"Expect: 200-ok",
-        b"Upgrade: h2c",
-    ),
-    *(
-        b"Connection: upgrade\r\nUpgrade: websocket",
-        b"Connection: close",
-        b"Connection: keep-alive, close",
-        b"Host: a\r\nHost: b",
-    ),
-    *(
-        b"Host: \xff",
-        b"Inference-Header-Content-Length: 5",
-        b"Inference-Header-Content-Length: -5",
-        b"Inference-Header-Content-Length: x",
-    ),
-    *(
-        b"Inference-Header-Content-Length: " + b"9" * 5000,
-        b"Authorization: Bearer \xff",
-        b"Authorization: Basic Og==",
-        b"Authorization:",
-    ),
-    *(
-        b"X-Request-Id: a b\tc",
-        b"X-Request-Id: " + b"x" * 5000,
-        b"If-None-Match: *",
-        b"Range: bytes=0-",
-        b"Cookie: " + b"a=b;" * 999,
-    ),
-    *(
-        b"X-Forwarded-For: \xff",
-        b" folded: line",
-        b"No-Colon",
-        b": no name",
-        b"A\x00B: c",
-        b"A: b\rC: d",
-        b"\r",
-        b"A: " + b"a" * 70_000,
-    ),
-)
+METHODS = b"GET HEAD PUT DELETE OPTIONS PATCH TRACE CONNECT get PURGE \xff ".split(b" ")
+VERSIONS = b"HTTP/1.0 HTTP/0.9 HTTP/2.0 HTTP/1.2 HTTP/11 http/1.1 ICAP/1.0 ".split(b" ")
+VALUES = [
+    *rb"""NaN Infinity -Infinity 1e999 -1e-999 1e39 -0 0.0 1_000 0x10 1. .5 null true "1" "" [] {} [[]] [1,"a"] ,
+    9223372036854775808 -9223372036854775809 "\ud800" "\u0000" /**/1""".split(),
+    *(b"9" * 400, b"1e" + b"9" * 400, b"0." + b"1" * 5000, b'"\xff"', b"[" * 2000, b"1 2"),
+]
+NAMES = b"window windows records instances inputs outputs parameters data shape ".split(b" ")
+PARTS = [*rb"%00 %2e%2e %2F %5c % %zz %ff%fe .. // \ ;a=b %25 * {} :".split(), b"\x00"]
+QUERIES = [
+    *b"? ?& ?model ?model= ?version=-1 ?version=1e3 ?label=%00 ?model=default&model=flat ?model=%ff".split(),
+    *b"?version=1;label=x ?? ?% #x".split(),
+    *(b"?version=" + b"9" * 5000, b"?" + b"a=b&" * 1000),
+]
+HEADERS = [
+    *b"""Content-Type: application/x-npy
+Content-Type: application/json; charset=utf-16
+Content-Type:
+Accept: */*;q=
+Accept: application/x-npy;q=nan
+Accept-Encoding: gzip;q=inf, deflate
+Content-Encoding: gzip
+Content-Encoding: gzip, gzip
+Content-Encoding: deflate
+Content-Encoding: \xff
+Content-Length: 0
+Content-Length: +5
+Content-Length: 0x10
+Content-Length: 1e3
+Content-Length: 99999999999999999999
+Transfer-Encoding: chunked
+Transfer-Encoding: identity
+Transfer-Encoding: gzip, chunked
+Transfer-Encoding:\tchunked
+Expect: 100-continue
+Expect: 200-ok
+Upgrade: h2c
+Connection: close
+Connection: keep-alive, close
+Host: \xff
+Inference-Header-Content-Length: 5
+Inference-Header-Content-Length: -5
+Inference-Header-Content-Length: x
+Authorization: Bearer \xff
+Authorization: Basic Og==
+Authorization:
+X-Request-Id: a b\tc
+If-None-Match: *
+Range: bytes=0-
+X-Forwarded-For: \xff
+ folded: line
+No-Colon
+: no name
+A\x00B: c
+A: b\rC: d
+\r""".split(b"\n"),
+    *(b"Host: a\r\nHost: b", b"Connection: upgrade\r\nUpgrade: websocket", b"Cookie: " + b"a=b;" * 999),
+    *(b"Inference-Header-Content-Length: " + b"9" * 5000, b"X-Request-Id: " + b"x" * 5000, b"A: " + b"a" * 70_000),
+]
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 NAME = re.compile(rb'"\w+"')
 

@@ -207,3 +207,8 @@ def post(url: str, request: Request) -> httpx.Response:
     """Sends a request on a connection of its own."""
     headers = {"Content-Type": request.content_type, "Accept": request.accept}
     return httpx.post(f"{url}{request.path}", content=request.body, headers=headers, timeout=30, trust_env=False)
+
+
+def errors_logged(server: Server) -> int:
+    """How many errors our service has logged."""
+    return server.group.output.read_bytes().count(b'"level":"error"')

@@ -1,6 +1,6 @@
 """Whether the service grows or errs: a million requests of every kind, while versions come and go.
 
-The requests come in legs. In each leg a version comes, the label moves to it, and the folder of the oldest version
+The requests come in legs. In a leg a version comes, the label moves to it, and the folder of the oldest version
 goes. Meanwhile some clients leave before they are answered. At the end of each leg, when nothing is under way, memory,
 files, threads and what the service tells of itself are looked at.
 """
@@ -25,14 +25,12 @@ from benchmarks.dialects import ask_single
 from benchmarks.generator import Outcome, send_closed
 from benchmarks.models import Model, made_models
 from benchmarks.processes import HOST, KIB_PER_MIB, open_files, resident_mib, threads
-from benchmarks.servers import Server
+from benchmarks.servers import Server, errors_logged
 from benchmarks.tables import Bar, bars, figure, ratio, table
-from benchmarks.traffic import ADMIN_KEY, LABEL, Case, Subject, a_round, asked_program, cases
+from benchmarks.traffic import a_round, cases
+from benchmarks.wire import ADMIN_KEY, LABEL, Case, Subject, asked_program
 
 CONNECTIONS = 16
-LEG_REQUESTS = 20_000
-LEGS = {"onnx": 50, "tensorflow": 10}
-"""How many legs each engine has; the TensorFlow engine compiles for seconds in each."""
 FIRST = 1
 WATCH_SECONDS = 0.25
 PATIENCE_SECONDS = 600
@@ -56,6 +54,26 @@ FAULTS = (
 )
 RESET = struct.pack("ii", 1, 0)
 """The value of SO_LINGER that ends a connection by a reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is done.
+
+    Attributes:
+        legs: How many legs the run has.
+        requests: How many requests are sent in each.
+        changes: In how many of the first legs versions change.
+    """
+
+    legs: int
+    requests: int
+    changes: int
+
+
+EFFORTS = {"onnx": Effort(50, 20_000, 50), "tensorflow": Effort(25, 20_000, 1)}
+"""TensorFlow keeps what XLA compiled for a version for good, some megabytes that would hide what requests add."""
+QUICK = Effort(4, 1000, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +107,7 @@ class Story:
     statuses: Counter[int] = field(default_factory=Counter)
     unexpected: Counter[str] = field(default_factory=Counter)
     left: int = 0
+    changes: int = 0
     seconds: float = 0.0
     errors: int = 0
 
@@ -123,16 +142,16 @@ class Story:
 
 def run(only: list[str], *, quick: bool) -> Iterator[str]:
     """Yields tables and the bars for each engine."""
-    for engine, legs in LEGS.items():
+    for engine, effort in EFFORTS.items():
         if not only or engine in only:
             with made_models(["small"]) as models:
                 model = models["small"]
-                story = _soak(model, engine, *((4, LEG_REQUESTS // 20) if quick else (legs, LEG_REQUESTS)))
+                story = _soak(model, engine, QUICK if quick else effort)
                 yield f"### {model.shape}, {engine} engine, {CONNECTIONS} connections\n"
                 yield f"{_describe(story)}\n\n{_looks(story)}\n\n{_statuses(story)}\n\n{bars(_bars(story))}\n"
 
 
-def _soak(model: Model, engine: str, legs: int, requests: int) -> Story:
+def _soak(model: Model, engine: str, effort: Effort) -> Story:
     shutil.copytree(model.folder_of(FIRST), model.folder_of(FIRST + 1))
     program = asked_program(model, FIRST + 1, engine=engine, watch_seconds=WATCH_SECONDS)
     server = Server(program, model.folder / "soak")
@@ -140,20 +159,22 @@ def _soak(model: Model, engine: str, legs: int, requests: int) -> Story:
     try:
         server.wait_for(ask_single(model.windows(1)))
         _wait_for(server, lambda known: known.get(FIRST + 1) == "READY")
-        for leg in range(legs):
-            _walk(server, model, story, FIRST + leg, requests)
-        story.errors = server.group.output.read_bytes().count(b'"level":"error"')
+        for leg in range(effort.legs):
+            oldest = FIRST + min(leg, effort.changes)
+            change = partial(_swap, server, model, oldest) if leg < effort.changes else _stay
+            _walk(server, story, cases(Subject.of(model, oldest + 1)), change, effort.requests)
+        story.changes = min(effort.legs, effort.changes)
+        story.errors = errors_logged(server)
     finally:
         server.group.stop()
     return story
 
 
-def _walk(server: Server, model: Model, story: Story, oldest: int, requests: int) -> None:
-    """Sends the requests of a leg, while the oldest of two versions is replaced by a third."""
-    known = cases(Subject.of(model, oldest + 1))
-    sent = [known[place] for place in a_round(known, oldest)]
+def _walk(server: Server, story: Story, known: Sequence[Case], change: Callable[[], None], requests: int) -> None:
+    """Sends the requests of a leg while versions change, then looks at the service."""
+    sent = [known[place] for place in a_round(known, len(story.looks))]
     leavers = Leavers(server.port, known)
-    with _meanwhile(partial(_swap, server, model, oldest)), leavers.leaving():
+    with _meanwhile(change), leavers.leaving():
         outcome = send_closed(
             server.port, [case.request for case in sent], CONNECTIONS, seconds=PATIENCE_SECONDS, count=requests
         )
@@ -161,6 +182,10 @@ def _walk(server: Server, model: Model, story: Story, oldest: int, requests: int
     story.left += leavers.count
     time.sleep(REST_SECONDS)
     story.looks.append(_look(server, story.requests))
+
+
+def _stay() -> None:
+    """Changes nothing."""
 
 
 def _swap(server: Server, model: Model, oldest: int) -> None:
@@ -261,7 +286,7 @@ def _look(server: Server, requests: int) -> Look:
 def _describe(story: Story) -> str:
     rate = figure(story.requests / story.seconds)
     return (
-        f"{story.requests} requests in {figure(story.seconds)} s ({rate} a second), {len(story.looks)} changes of "
+        f"{story.requests} requests in {figure(story.seconds)} s ({rate} a second), {story.changes} changes of "
         f"versions, {story.left} clients that left early."
     )
 

@@ -347,3 +347,20 @@ def test_every_file_and_folder_that_a_page_names_exists() -> None:
     for page in PAGES:
         for name in re.findall(r"`((?:app|training|tests|tools|examples|benchmarks|deploy)/[\w./-]*)`", text_of(page)):
             assert "NAME" in name or (ROOT / name).exists(), f"{name_of(page)}: {name}"
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    named = {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py::\w+)`", text_of(page))}
+
+    assert len(named) >= 40
+    for name in named:
+        file, _, function = name.partition("::")
+        assert re.search(rf"^(?:async )?def {function}\(", text_of(ROOT / file), re.MULTILINE), name
+
+
+def test_every_promise_of_reliability_has_a_test_or_says_that_it_is_not_built() -> None:
+    promises = re.split(r"^- \*\*R(\d+)\*\* ", text_of(DOCS / "explanation" / "reliability.md"), flags=re.MULTILINE)[1:]
+
+    assert [int(number) for number in promises[::2]] == list(range(1, 41))
+    for promise in promises[1::2]:
+        assert "`tests/" in promise or "Not built" in promise

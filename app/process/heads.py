@@ -30,6 +30,11 @@ TOO_MANY_CONNECTIONS = _closing("503 Service Unavailable\r\nretry-after: 1")
 VERSION_NOT_SUPPORTED = _closing("505 HTTP Version Not Supported")
 
 
+def head_size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """Returns the size of a head, without bytes of the body from the same read."""
+    return len(url) + sum(len(name) + len(value) for name, value in headers)
+
+
 def answer_to_garbage(version: str) -> bytes:
     """Returns the answer to bytes that the parser refuses, given the version that it has read so far."""
     return BAD_REQUEST if version in VERSIONS or version == NO_VERSION else VERSION_NOT_SUPPORTED

@@ -22,6 +22,7 @@ from app.process.heads import (
     TOO_MANY_CONNECTIONS,
     answer_to_faulty,
     answer_to_garbage,
+    head_size,
 )
 from app.process.readers import ReaderWatch
 from app.process.refusals import Admission, Refusal, SharedState
@@ -129,7 +130,9 @@ class BoundedProtocol(UpgradelessProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """A further request starts on the connection."""
+        """A further request starts. An error spares the parser the rest of a read that nobody answers."""
+        if self._is_over():
+            raise ConnectionAbortedError
         super().on_message_begin()
         self._extensions: dict[str, Any] = {}
         self.scope["extensions"] = self._extensions
@@ -180,7 +183,7 @@ class BoundedProtocol(UpgradelessProtocol):
             return
         faulty = answer_to_faulty(self.parser.get_http_version(), self.headers)
         may_be_long = self._first_bytes + self._head_bytes > MAX_HEAD_BYTES
-        if faulty is None and may_be_long and self._head_size() > MAX_HEAD_BYTES:
+        if faulty is None and may_be_long and head_size(self.url, self.headers) > MAX_HEAD_BYTES:
             faulty = HEAD_TOO_LARGE
         if faulty is not None:
             self._refuse(faulty)
@@ -189,8 +192,9 @@ class BoundedProtocol(UpgradelessProtocol):
         if self._is_surplus and self.url.partition(b"?")[0] not in PROBES:
             self._turn_away()
             return
+        refusal = self._find_refusal()
         self.send_refusal()  # of an earlier request
-        if (refusal := self._find_refusal()) is not None:
+        if refusal is not None:
             self._hold_refusal(refusal)
             return
         super().on_headers_complete()
@@ -258,13 +262,14 @@ class BoundedProtocol(UpgradelessProtocol):
     def _find_refusal(self) -> Refusal | None:
         """Asks the application for a refusal of the request whose head is here, while many requests are under way.
 
-        A request that waits for another's answer, or is the last of its connection, goes to the application.
+        A request behind another, the last of a connection, or of a client that does not read, goes to the application.
         """
         admission = self._admission
         if admission is None or not (admission.is_crowded or len(self.tasks) >= CROWD):
             return None
-        is_alone = self.cycle is None or self.cycle.response_complete
-        if not is_alone or self.expect_100_continue or self._is_last_request or not self.parser.should_keep_alive():
+        is_alone = self._refusal is None and (self.cycle is None or self.cycle.response_complete)
+        is_last = self._is_last_request or not self.parser.should_keep_alive()
+        if not is_alone or is_last or self.expect_100_continue or self.flow.write_paused:
             return None
         return admission.refusal_of(self.parser.get_method(), self.url)
 
@@ -315,10 +320,6 @@ class BoundedProtocol(UpgradelessProtocol):
         else:
             self._is_last_request = True
             self.loop.call_later(LAST_REQUEST_SECONDS, super().shutdown)
-
-    def _head_size(self) -> int:
-        """Returns the size of the head, without bytes of the body from the same read."""
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _is_idle(self) -> bool:
         """Whether a request could begin: the last request was answered, and its body has come."""

@@ -39,9 +39,14 @@ class UpgradelessProtocol(HttpToolsProtocol):
             self._parse_again(memoryview(data)[stop.args[0] :])
 
     def _parse_again(self, rest: memoryview) -> None:
-        """Parses the head without its upgrade, then the bytes behind it, which may hold another upgrade."""
+        """Parses the head without its upgrade, then the bytes behind it, which may hold another upgrade.
+
+        A head that closes the connection has closed the parser. So every head gets a new parser.
+        """
         while self._upgrade_head is not None:
             head, self._upgrade_head = self._upgrade_head, None
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets its own
             self.parser.feed_data(head)
             try:
                 self.parser.feed_data(rest)

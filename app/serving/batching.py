@@ -119,6 +119,8 @@ class Batcher:
 
     def _expect_nobody(self) -> None:
         self._expected_windows = 0
+        if not self._queue:  # no call will take it out, and the crowd would keep a version that has ended in memory
+            self._crowd.discard(self)
 
     def check_room(self, count: int = 1) -> None:
         """Checks that the queue has room for that many windows, before anything is done for them.

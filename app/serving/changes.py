@@ -2,13 +2,16 @@
 
 All workers change the same file. A change is written, followed and perhaps taken back while nobody else changes the
 file, so no change is lost in another. Those who edit the file by hand do not wait for their turn: so a change takes
-back only what it wrote, and only if that still stands in the file.
+back only what it wrote, and only if that still stands in the file. Once begun, a change goes on to its end, whether or
+not the operator still waits for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec
 
 from app.errors import ArtifactError, Conflict
 from app.serving.policies import Policy
@@ -31,6 +34,26 @@ class Choice:
         return policy.model_copy(update={"latest": self.latest, "versions": self.versions})
 
 
+P = ParamSpec("P")
+Change = Callable[P, Coroutine[Any, Any, None]]
+
+_under_way: set[asyncio.Task[None]] = set()
+
+
+def _to_its_end(change: Change[P]) -> Change[P]:
+    """Makes a change go on when its caller is cancelled. Half a change would stay in the file."""
+
+    @wraps(change)
+    async def go_on(*args: P.args, **kwargs: P.kwargs) -> None:
+        changing = asyncio.get_running_loop().create_task(change(*args, **kwargs))
+        _under_way.add(changing)
+        changing.add_done_callback(_under_way.discard)
+        await asyncio.shield(changing)
+
+    return go_on
+
+
+@_to_its_end
 async def choose_versions(service: Service, name: str, choice: Choice) -> None:
     """Chooses the versions of a model that should serve. Labels stay as they are.
 
@@ -52,6 +75,7 @@ async def choose_versions(service: Service, name: str, choice: Choice) -> None:
             raise Conflict(f"{problem}: {' '.join(reasons)}")
 
 
+@_to_its_end
 async def put_label(service: Service, name: str, label: str, version: int) -> None:
     """Puts a label on a version that serves.
 
@@ -66,6 +90,7 @@ async def put_label(service: Service, name: str, label: str, version: int) -> No
         await _change(service, name, lambda policy: policy.with_label(label, version))
 
 
+@_to_its_end
 async def remove_label(service: Service, name: str, label: str) -> None:
     """Removes a label, if there is one.
 

@@ -44,7 +44,7 @@ WAITING_BODIES = 8
 TENSORFLOW = "tensorflow"
 
 OnFatal = Callable[[BaseException], None]
-"""Told of an error after which the service cannot go on."""
+"""Told of an error after which the service cannot go on. Of a stall it is told in another thread than the loop's."""
 
 
 def stay(_: BaseException) -> None:
@@ -243,7 +243,12 @@ class Service:
         self._give_up(error)
 
     def _end_stalled(self, work: Work) -> None:
-        """Says that the service is dead, and gives up a moment later. The event loop may stand still."""
+        """Says that the service is dead, and gives up a moment later. The event loop may stand still.
+
+        A service that drains ends by itself.
+        """
+        if self.lifecycle.phase is Phase.DRAINING:
+            return
         seconds = self.settings.stall_seconds
         log.critical("stalled", work=work.what, model=work.model, version=work.version, seconds=seconds)
         self.lifecycle.stall()

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from app.serving import policies
-from tests.app.in_process import Application, application
+from tests.app.in_process import Application, application, listening
 from tests.app.version.test_folders import record_wrong_golden_rows
 from tests.holding import held_loading
-from tests.servers import Server, serving
+from tests.servers import Server, connect, serving
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 KEY = "a key of the operator's"
@@ -175,6 +175,25 @@ def test_a_choice_that_turns_out_not_to_serve_is_taken_back(admin: httpx.Client,
     assert admin.get("/admin/models/default/state").json()["policy"]["versions"] == [2]
     assert version_of(admin) == 2
     assert put_policy(admin, versions=[1, 3])[3] == "available", "one that serves is enough"
+
+
+def test_a_choice_is_taken_back_though_the_operator_has_left(
+    administered: Application, admin: httpx.Client, models: Path
+) -> None:
+    put_policy(admin, versions=[1])
+    (models / "default" / "2" / "saved_model.pb").write_bytes(b"")
+    file, body = models / "policies.toml", b'{"versions": [2]}'
+    head = f"PUT /admin/models/default/policy HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with held_loading(administered.folder) as loading, listening(administered.front, administered.loop) as port:
+        with connect(port) as sock:
+            sock.sendall(head.encode() + body)
+            loading.wait_until_reached()
+        assert tomllib.loads(file.read_text())["default"]["versions"] == [2]
+        wait_until(lambda: 'status="499"' in admin.get("/metrics").text)
+        loading.release()
+    wait_until(lambda: tomllib.loads(file.read_text())["default"]["versions"] == [1])
+    assert version_of(admin) == 1
 
 
 def test_a_label_put_while_a_choice_is_taken_back_stays(

@@ -8,7 +8,8 @@ import pytest
 
 from app.version.manifest import Contract
 from benchmarks.fuzz import attack
-from benchmarks.traffic import ADMIN_KEY, LABEL, Case, Subject, cases
+from benchmarks.traffic import cases
+from benchmarks.wire import ADMIN_KEY, LABEL, Case, Subject
 from tests.servers import Server, read_answer, serving
 from tests.versions import some_windows
 

@@ -159,6 +159,15 @@ def test_an_offered_upgrade_is_passed_over(request_bytes: bytes, piece: int, ser
         assert read_answer(sock).status == 200
 
 
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_an_upgrade_is_passed_over_on_a_connection_that_ends(version: bytes, server: Server) -> None:
+    with server.connect() as sock:
+        sock.sendall(SIZED.replace(b"HTTP/1.1", b"HTTP/" + version).replace(b": Upgrade,", b": Upgrade, close,"))
+        answer = read_answer(sock)
+        assert (answer.status, orjson.loads(answer.read())["prediction"]) == (200, [[3.0], [4.0]])
+        assert is_closed(sock)
+
+
 def test_pipelined_upgrades_wait_for_their_turn(server: Server) -> None:
     with server.connect() as sock:
         sock.sendall(GET + b"\r\n" + SIZED * 3 + GET + b"Connection: close\r\n\r\n")
@@ -517,6 +526,25 @@ def test_a_client_that_asks_too_far_ahead_is_answered_so_far_and_no_further(loop
         app.gate.set()
         received = b"".join(iter(lambda: sock.recv(1 << 16), b""))
         assert received.count(b"HTTP/1.1 200") == len(app.fates) == MAX_PIPELINED + 1
+
+
+@pytest.mark.parametrize("last", [b"GET / HTTP/1.1\r\n\r\n", GET + b"Connection: close\r\n\r\n"])
+def test_what_follows_the_last_request_is_not_parsed(
+    last: bytes, loop: HeldLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = []
+    complete = BoundedProtocol.on_headers_complete
+
+    def on_headers_complete(self: BoundedProtocol) -> None:
+        heads.append(self.url)
+        complete(self)
+
+    monkeypatch.setattr(BoundedProtocol, "on_headers_complete", on_headers_complete)
+    with listening(answering(start(LENGTH_2), body(b"ok")), loop) as port, connect(port) as sock:
+        sock.sendall(last + (GET + b"\r\n") * 1000)
+        assert read_answer(sock).getheader("Connection") == "close"
+        assert is_closed(sock)
+    assert len(heads) == 1
 
 
 def test_nonsense_behind_a_request_does_not_cost_it_its_answer(loop: HeldLoop) -> None:

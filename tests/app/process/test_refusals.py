@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.process.protocol import CROWD
+from app.process.protocol import CROWD, MAX_PIPELINED
 from app.process.refusals import DELAY_SECONDS, Header
 from tests.app.in_process import has_come, listening
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread
@@ -27,11 +27,12 @@ class NoRoom:
     """The refusal of everything."""
 
     def __init__(self) -> None:
+        self.refusal = REFUSED
         self.noted: list[list[float]] = []
 
     def answer(self, headers: Sequence[Header]) -> bytes:
         assert (b"host", b"localhost") in headers
-        return REFUSED
+        return self.refusal
 
     def note(self, seconds: list[float]) -> None:
         self.noted.append(seconds)
@@ -74,10 +75,10 @@ def loop() -> Iterator[HeldLoop]:
 
 def received(sock: Any, size: int) -> bytes:
     """The next bytes of a connection."""
-    taken = b""
+    taken = bytearray()
     while len(taken) < size:
         taken += sock.recv(size - len(taken))
-    return taken
+    return bytes(taken)
 
 
 def bodies(sock: Any, count: int) -> list[bytes]:
@@ -151,6 +152,30 @@ def test_a_request_behind_one_that_is_not_answered_yet_goes_to_the_application(l
         sock.sendall(post(b"/refused"))
         loop.call_soon_threadsafe(app.gate.set)
         assert bodies(sock, 2) == [b"ok", b"ok"]
+
+
+def test_a_client_that_does_not_wait_for_its_refusal_goes_to_the_application(loop: HeldLoop) -> None:
+    app = Choosy()
+    app.gate.clear()  # the application takes what it is given, and no more of one connection than it may
+    with listening(app, loop) as port, connect(port) as sock:
+        sock.sendall(post(b"/refused") * 1000)
+        assert received(sock, len(REFUSED)) == REFUSED
+        loop.call_soon_threadsafe(app.gate.set)
+        answers = b"".join(iter(lambda: sock.recv(1 << 16), b""))
+    assert answers.count(b"HTTP/1.1 200") == len(app.paths) == MAX_PIPELINED + 1
+    assert sum(map(len, app.no_room.noted)) == 1
+
+
+def test_a_client_that_reads_no_refusals_goes_to_the_application(loop: HeldLoop) -> None:
+    app = Choosy()
+    app.no_room.refusal = long = REFUSED + b" " * 32_000_000  # more than the kernel takes
+    with listening(app, loop) as port, connect(port) as sock:
+        sock.sendall(post(b"/refused"))
+        wait_until(lambda: bool(app.no_room.noted))
+        sock.sendall(post(b"/refused"))
+        wait_until(lambda: app.paths == ["/refused"])
+        assert received(sock, len(long)) == long
+        assert read_answer(sock).read() == b"ok"
 
 
 @pytest.mark.parametrize("more", [b"Connection: close", b"Expect: 100-continue"])

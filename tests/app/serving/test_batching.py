@@ -232,8 +232,23 @@ async def test_requests_whose_heads_come_in_one_turn_cannot_overfill_the_queue()
     assert [batcher.admit() for _ in range(6)] == [True] * 4 + [False] * 2
     assert crowd == {batcher}
     await asyncio.sleep(0)
-    assert batcher.admit(), "none of them came"
-    await batcher.submit(windows_of(1))
+    assert not crowd, "none of them came, and nothing would take an idle batcher out"
+    assert batcher.admit()
+
+
+@in_loop
+async def test_a_full_queue_is_in_the_crowd_until_its_next_call() -> None:
+    engine, crowd = GatedEngine(), set[Batcher]()
+    batcher = batcher_of(engine.predict, max_queue_windows=2, crowd=crowd)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(1))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(2), windows_of(3))
+    assert not batcher.admit()
+    await asyncio.sleep(0)
+    assert crowd == {batcher}
+    engine.gate.set()
+    await asyncio.gather(*tasks)
     assert not crowd
 
 
