@@ -37,18 +37,27 @@ class Choice:
 P = ParamSpec("P")
 Change = Callable[P, Coroutine[Any, Any, None]]
 
-_under_way: set[asyncio.Task[None]] = set()
+_under_way: set[asyncio.Task[Conflict | None]] = set()
 
 
 def _to_its_end(change: Change[P]) -> Change[P]:
     """Makes a change go on when its caller is cancelled. Half a change would stay in the file."""
 
+    async def end(*args: P.args, **kwargs: P.kwargs) -> Conflict | None:
+        """Returns a conflict: raised where nobody waits any more, it would be logged as an error."""
+        try:
+            await change(*args, **kwargs)
+        except Conflict as conflict:
+            return conflict
+        return None
+
     @wraps(change)
     async def go_on(*args: P.args, **kwargs: P.kwargs) -> None:
-        changing = asyncio.get_running_loop().create_task(change(*args, **kwargs))
+        changing = asyncio.get_running_loop().create_task(end(*args, **kwargs))
         _under_way.add(changing)
         changing.add_done_callback(_under_way.discard)
-        await asyncio.shield(changing)
+        if conflict := await asyncio.shield(changing):
+            raise conflict
 
     return go_on
 

@@ -1,5 +1,6 @@
 """What an operator changes while the service runs, and what callers notice of it."""
 
+import gc
 import shutil
 import threading
 import tomllib
@@ -12,7 +13,7 @@ from typing import Self
 import httpx
 import pytest
 
-from app.serving import policies
+from app.serving import changes, policies
 from tests.app.in_process import Application, application, listening
 from tests.app.version.test_folders import record_wrong_golden_rows
 from tests.holding import held_loading
@@ -180,6 +181,8 @@ def test_a_choice_that_turns_out_not_to_serve_is_taken_back(admin: httpx.Client,
 def test_a_choice_is_taken_back_though_the_operator_has_left(
     administered: Application, admin: httpx.Client, models: Path
 ) -> None:
+    unheard: list[object] = []
+    administered.loop.set_exception_handler(lambda _, context: unheard.append(context))
     put_policy(admin, versions=[1])
     (models / "default" / "2" / "saved_model.pb").write_bytes(b"")
     file, body = models / "policies.toml", b'{"versions": [2]}'
@@ -193,7 +196,10 @@ def test_a_choice_is_taken_back_though_the_operator_has_left(
         wait_until(lambda: 'status="499"' in admin.get("/metrics").text)
         loading.release()
     wait_until(lambda: tomllib.loads(file.read_text())["default"]["versions"] == [1])
+    wait_until(lambda: not changes._under_way)
     assert version_of(admin) == 1
+    gc.collect()
+    assert unheard == [], "a conflict that nobody waits for is no error"
 
 
 def test_a_label_put_while_a_choice_is_taken_back_stays(
