@@ -31,6 +31,10 @@ PAUSE_SECONDS = 0.005
 MAX_PAUSES = 10
 """After so many pauses in a row the number of clients that are accepted at once does not grow any more."""
 
+MAX_ACCEPTED = 64
+"""Most clients that a lone worker accepts in one turn of its event loop. Under load a turn takes long, and probes come
+on connections of their own."""
+
 RETRY_SECONDS = 1.0
 """How long nobody is accepted after the machine had no room for a connection."""
 
@@ -110,7 +114,7 @@ class Connections(set[Any]):
 
 
 class Acceptor:
-    """Accepts the clients of some listeners, one in each turn of the event loop.
+    """Accepts the clients of some listeners; beside other workers one in each turn of the event loop.
 
     Args:
         listeners: The sockets to accept from.
@@ -181,18 +185,25 @@ class Acceptor:
         self._pause = None if seconds is None else loop.call_later(seconds, self._go_on)
 
     def _accept(self, listener: socket.socket) -> None:
-        """Accepts one client. While an event loop has other work, another worker may accept the next."""
+        """Accepts clients that wait. Beside other workers one client, so that another worker may accept the next."""
+        for _ in range(MAX_ACCEPTED if self._share is None else 1):
+            if not self._accept_one(listener):
+                return
+
+    def _accept_one(self, listener: socket.socket) -> bool:
+        """Accepts a client, and tells whether there was one to accept."""
         if self._leaves_it_to_others():
             self._rest(PAUSE_SECONDS)
-            return
+            return False
         try:
             connection, _ = listener.accept()
-        except OSError as error:  # another worker was quicker, or the client has left
+        except OSError as error:  # another worker was quicker, or nobody waits any more
             if error.errno in NO_ROOM:
                 log.error("no room for connections", reason=error.strerror)  # noqa: TRY400 (the machine is at fault)
                 self._rest(RETRY_SECONDS)
-            return
+            return False
         self._admit(connection)
+        return True
 
     def _leaves_it_to_others(self) -> bool:
         """Whether to leave the client that waits to others. If they do not come, it is accepted after a pause."""

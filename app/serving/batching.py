@@ -27,7 +27,7 @@ from app.arrays import Array
 from app.errors import DeadlinePassed, QueueFull
 from app.exchange import Stages
 from app.serving.jobs import NO_WINDOWS, Computed, Job, fail, share_out
-from app.serving.pace import Throughput
+from app.serving.pace import TYPICAL_CALL_WINDOWS, Throughput
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Batch
 
@@ -83,8 +83,8 @@ class Batcher:
         self._limits = limits
         self._throughput = Throughput(limits.windows_per_second)
         self._crowd = crowd
-        self._least_room = min(limits.call_windows, self._room_for(limits.queue_seconds))
         self._room = self._room_for(limits.queue_seconds)
+        self._least_room = min(TYPICAL_CALL_WINDOWS, limits.call_windows, self._room)
         self._on_batch = on_batch
         self._on_failure = on_failure
         self._queue: deque[Job] = deque()
@@ -251,9 +251,14 @@ class Batcher:
             share_out(computed)
 
     def _note_pace(self, computed: Computed) -> None:
-        """Fits the room in the queue to the engine's pace. The pace shows only where windows waited all the time."""
-        if computed.jobs[0].submitted < self._last_end:
-            self._throughput.note(len(computed.forecasts), computed.ended - self._last_end)
+        """Fits the room in the queue to the engine's pace.
+
+        The pace shows where windows waited all the time, and a call had many of them: small calls are slow. The room
+        never becomes so small that all calls would be.
+        """
+        count = len(computed.forecasts)
+        if computed.jobs[0].submitted < self._last_end and 2 * count >= self._least_room:
+            self._throughput.note(count, computed.ended - self._last_end)
             self._room = max(self._least_room, self._room_for(self._limits.queue_seconds))
         self._last_end = computed.ended
 
