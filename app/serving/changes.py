@@ -37,18 +37,18 @@ class Choice:
 P = ParamSpec("P")
 Change = Callable[P, Coroutine[Any, Any, None]]
 
-_under_way: set[asyncio.Task[Conflict | None]] = set()
+_under_way: set[asyncio.Task[str | None]] = set()
 
 
 def _to_its_end(change: Change[P]) -> Change[P]:
     """Makes a change go on when its caller is cancelled. Half a change would stay in the file."""
 
-    async def end(*args: P.args, **kwargs: P.kwargs) -> Conflict | None:
-        """Returns a conflict: raised where nobody waits any more, it would be logged as an error."""
+    async def end(*args: P.args, **kwargs: P.kwargs) -> str | None:
+        """Returns what a conflict says. The error would be logged where nobody waits, and holds on to versions."""
         try:
             await change(*args, **kwargs)
         except Conflict as conflict:
-            return conflict
+            return conflict.detail
         return None
 
     @wraps(change)
@@ -56,8 +56,8 @@ def _to_its_end(change: Change[P]) -> Change[P]:
         changing = asyncio.get_running_loop().create_task(end(*args, **kwargs))
         _under_way.add(changing)
         changing.add_done_callback(_under_way.discard)
-        if conflict := await asyncio.shield(changing):
-            raise conflict
+        if (conflict := await asyncio.shield(changing)) is not None:
+            raise Conflict(conflict)
 
     return go_on
 

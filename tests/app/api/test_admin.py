@@ -202,6 +202,20 @@ def test_a_choice_is_taken_back_though_the_operator_has_left(
     assert unheard == [], "a conflict that nobody waits for is no error"
 
 
+def test_a_refused_label_holds_on_to_no_version(admin: httpx.Client) -> None:
+    def states() -> dict[int, str]:
+        entries = admin.get("/admin/models/default/state").json()["versions"]
+        return {entry["version"]: entry["state"] for entry in entries}
+
+    gc.disable()  # an idle service collects nothing for hours
+    try:
+        assert admin.put("/admin/models/default/labels/own", json={"version": 2}).status_code == 409
+        put_policy(admin, versions=[1])
+        wait_until(lambda: states()[3] == "ended")
+    finally:
+        gc.enable()
+
+
 def test_a_label_put_while_a_choice_is_taken_back_stays(
     administered: Application, admin: httpx.Client, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
