@@ -15,11 +15,11 @@ import sys
 from collections.abc import Sequence
 
 from app.errors import AddressError, SettingsError
-from app.process.connections import connections_within_limit
 from app.process.cores import cores_per_worker
+from app.process.http.connections import connections_within_limit
+from app.process.http.protocol import BoundedProtocol
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
 from app.process.listening import bind
-from app.process.protocol import BoundedProtocol
 from app.process.server import Config, Server
 from app.process.supervisor import supervise
 from app.settings import PREFIX, Settings

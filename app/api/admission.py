@@ -1,6 +1,6 @@
 """Refuses requests for forecasts by their head alone, where the queue of their model is full.
 
-The server asks as soon as a head is read, while many requests are under way; see `app.process.refusals`. All other
+The server asks as soon as a head is read, while many requests are under way; see `app.process.http.refusals`. All other
 requests, and all requests whose path is not plain, take the way through the application, which checks the queue too.
 """
 
@@ -14,9 +14,9 @@ from typing import TypeAlias
 from app.api.middleware import NO_SNIFFING, AnswerError, version_headers
 from app.errors import QUEUE_RETRY_SECONDS, QueueFull, ServiceError
 from app.exchange import sane_or_new_id
-from app.process.answer import render_head
+from app.process.http.answer import render_head
+from app.process.http.refusals import Header
 from app.process.lifecycle import Phase
-from app.process.refusals import Header
 from app.serving.catalogue import Miss
 from app.serving.service import Service
 from app.telemetry.metrics import Outcome, Requests, count_requests

@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.body import SMALL_BYTES, BodyLimit, content_encoding, inflate, read_body
 from app.exchange import Exchange
 from app.payloads.sizes import FindLargest
-from app.process.extensions import TAKE_BODY
+from app.process.http.extensions import TAKE_BODY
+from app.process.http.refusals import Admission
 from app.process.lifecycle import Lifecycle
-from app.process.refusals import Admission
 from app.serving.service import Service
 
 Header = tuple[bytes, bytes]

@@ -15,10 +15,10 @@ from app.api.direct import Answer, Header, Request, by_name
 from app.api.problems import problem_answer
 from app.errors import InternalError, ModelNotReady, ServiceError
 from app.exchange import Exchange
-from app.process.answer import CLOSE
-from app.process.extensions import SEND_WHOLE
+from app.process.http.answer import CLOSE
+from app.process.http.extensions import SEND_WHOLE
+from app.process.http.protocol import CLIENT_HAS_LEFT
 from app.process.lifecycle import Phase
-from app.process.protocol import CLIENT_HAS_LEFT
 from app.serving.service import Service
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import CLIENT_LEFT

@@ -1,4 +1,7 @@
-"""Bodies and answers of `/v1` and `/v2`, for the documentation only. `app.payloads` reads and writes them by hand."""
+"""Bodies and answers of `/v1` and `/v2`, for the documentation only. `app.payloads` reads and writes them by hand.
+
+The file is long because it holds every body of both protocols, which are read beside each other.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias

@@ -12,8 +12,8 @@ import uvicorn
 from app.errors import AddressError
 from app.process.accepting import Acceptor, Connections, Share
 from app.process.backlog import HANDSHAKE_SECONDS, ignore_new_clients
+from app.process.http.refusals import SharedState
 from app.process.lifecycle import STARTUP_FAILURE, exit_now, obey
-from app.process.refusals import SharedState
 from app.telemetry.logs import get_logger
 
 log = get_logger()

@@ -15,7 +15,7 @@ import pytest
 
 from app.api.direct import Front
 from app.main import create_app
-from app.process.protocol import BoundedProtocol
+from app.process.http.protocol import BoundedProtocol
 from app.process.server import Config, Server
 from app.serving.loading import LoadVersion, loader_of
 from app.settings import Settings

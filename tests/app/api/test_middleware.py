@@ -16,8 +16,8 @@ from app.api.direct import Request
 from app.api.middleware import ExchangeMiddleware, FrameworkMiddleware
 from app.errors import QueueFull
 from app.exchange import Stage
+from app.process.http.protocol import CLIENT_HAS_LEFT
 from app.process.lifecycle import Phase
-from app.process.protocol import CLIENT_HAS_LEFT
 from app.serving.service import Service
 from app.settings import Settings
 from app.telemetry.exposition import registry

@@ -8,7 +8,7 @@ from socket import socket
 
 import pytest
 
-from app.process.connections import OTHER_FILES, RESERVED, connections_within_limit
+from app.process.http.connections import OTHER_FILES, RESERVED, connections_within_limit
 from app.telemetry.exposition import registry
 from tests.app.in_process import Application, listening, wait_by_the_clock
 from tests.logs import captured_logs

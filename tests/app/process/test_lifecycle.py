@@ -13,7 +13,7 @@ import httpx
 import orjson
 import pytest
 
-from app.process import protocol
+from app.process.http import protocol
 from app.serving.service import try_this
 from app.settings import Settings
 from tests.app.in_process import Application, ServerInThread, application, config_of, has_come

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from app.process.protocol import MAX_PIPELINED, BoundedProtocol
-from app.process.refusals import SharedState
+from app.process.http.protocol import MAX_PIPELINED, BoundedProtocol
+from app.process.http.refusals import SharedState
 from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread, run_in_held_loop
 from tests.servers import Server, connect, is_closed, read_answer

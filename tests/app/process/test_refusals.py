@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from app.process.protocol import CROWD, MAX_PIPELINED
-from app.process.refusals import DELAY_SECONDS, Header
+from app.process.http.protocol import CROWD, MAX_PIPELINED
+from app.process.http.refusals import DELAY_SECONDS, Header
 from tests.app.in_process import has_come, listening
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread
 from tests.servers import connect, is_closed, read_answer

@@ -10,11 +10,11 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from app.process.answer import Answer
-from app.process.clock import Clock
-from app.process.connections import PROBES, RESERVED, RESERVED_SECONDS
-from app.process.extensions import SEND_WHOLE, TAKE_BODY, take_body
-from app.process.heads import (
+from app.process.http.answer import Answer
+from app.process.http.clock import Clock
+from app.process.http.connections import PROBES, RESERVED, RESERVED_SECONDS
+from app.process.http.extensions import SEND_WHOLE, TAKE_BODY, take_body
+from app.process.http.heads import (
     HEAD_TOO_LARGE,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -24,9 +24,9 @@ from app.process.heads import (
     answer_to_garbage,
     head_size,
 )
-from app.process.readers import ReaderWatch
-from app.process.refusals import Admission, Refusal, SharedState
-from app.process.upgrades import UpgradelessProtocol
+from app.process.http.readers import ReaderWatch
+from app.process.http.refusals import Admission, Refusal, SharedState
+from app.process.http.upgrades import UpgradelessProtocol
 from app.telemetry.metrics import CONNECTIONS
 
 CLIENT_HAS_LEFT = "the client has left"
@@ -58,7 +58,7 @@ class BoundedProtocol(UpgradelessProtocol):
     """Closes a connection whose client is too slow, or asks for too much.
 
     - A head of more than `MAX_HEAD_BYTES` or `MAX_HEADERS` is answered with 431, a head that is too slow with 408.
-    - A head that breaks the rules of HTTP is answered as `app.process.heads` says.
+    - A head that breaks the rules of HTTP is answered as `app.process.http.heads` says.
     - Trailers, and other bytes of a message that are not body, are bounded. Nobody reads trailers.
     - A body that goes on long after its answer ends the connection.
     - So does a client that reads nothing of its answers, or sends nothing on an idle connection.
@@ -70,7 +70,7 @@ class BoundedProtocol(UpgradelessProtocol):
     Nothing is ever written before the answer to an earlier request.
 
     Where many requests are under way, and the application has an `admission`, the application may refuse a request by
-    its head; see `app.process.refusals`.
+    its head; see `app.process.http.refusals`.
     """
 
     server_state: SharedState

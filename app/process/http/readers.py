@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.process.clock import Clock
+from app.process.http.clock import Clock
 
 
 class ReaderWatch:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from uvicorn.server import ServerState
 
-from app.process.connections import RefusedConnections
+from app.process.http.connections import RefusedConnections
 
 Header = tuple[bytes, bytes]
 
