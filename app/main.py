@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import __version__
-from app.api import admin, docs, health, models, native, open_inference, tfserving
+from app.api import admin, health, models, native, open_inference, tfserving
 from app.api.admission import Admission
 from app.api.direct import Front
+from app.api.documentation import docs
 from app.api.forecasting import Forecasting, Gate
 from app.api.middleware import FrameworkMiddleware, wrap_route
 from app.api.problems import add_problem_handlers, plain_answer
@@ -89,7 +90,7 @@ def _framework(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        openapi_url=None,  # `app.api.docs` has the route
+        openapi_url=None,  # `app.api.documentation.docs` has the route
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = service

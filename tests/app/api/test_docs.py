@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from app.api import docs
+from app.api.documentation import docs
+from app.api.documentation.openapi import DescribedProtocol, DescribedRoute
 from app.api.forecasting import Forecasting
 from app.api.open_inference import OpenInference
-from app.api.openapi import DescribedProtocol, DescribedRoute
 from app.api.schemas import ErrorAnswer, InferAnswer, PredictAnswer
 from app.api.tfserving import TFServing
 from app.serving.service import Service

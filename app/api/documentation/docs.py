@@ -14,8 +14,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import RedirectResponse, Response
 
 from app.api.body import MediaType
+from app.api.documentation.openapi import DescribedProtocol, describe
 from app.api.native import PredictionRoute
-from app.api.openapi import DescribedProtocol, describe
 from app.serving.catalogue import ServedVersion
 from app.serving.service import Service
 
