@@ -230,8 +230,8 @@ class Repository:
         except ArtifactError as obstacle:
             self._wait(name, version, obstacle, before)
             return None
-        attempts = before.attempts if stamp == before.stamp else 0
-        self.statuses.note(name, version, Status(State.LOADING))
+        attempts, reason = (before.attempts, before.reason) if stamp == before.stamp else (0, "")
+        self.statuses.note(name, version, Status(State.LOADING, reason))
         LOADS.labels(name).inc()
         try:
             return self._try_to_load(folder, manifest)

@@ -40,7 +40,8 @@ class Status:
 
     Attributes:
         state: Where the version stands.
-        reason: Why the version is pending or failed, without paths of the machine.
+        reason: Why the version is pending or failed, without paths of the machine. It stays while the same folder is
+            tried again.
         attempts: How often the folder was tried as it is.
         stamp: The folder at the last try.
         error: What went wrong at the last try.

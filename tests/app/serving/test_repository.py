@@ -24,11 +24,12 @@ from app.serving.batching import Batcher, Limits
 from app.serving.catalogue import Miss, NoSuchLabel, NoSuchVersion
 from app.serving.loading import LoadedVersion, loader_of
 from app.serving.repository import LOAD_ATTEMPTS, MAX_TROUBLE_TOLD, Repository
+from app.serving.states import Status
 from app.settings import Settings
 from app.telemetry.metrics import VERSION_STATE
 from app.version import folders
 from app.version.golden import GOLDEN_FILE
-from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract
+from app.version.manifest import MANIFEST_FILE, TWIN_FILE, Contract, Manifest
 from tests.app.version.test_folders import flip, promise_other_shapes, record_wrong_golden_rows
 from tests.logs import captured_logs
 from tests.pipes import pipe
@@ -207,6 +208,24 @@ def test_a_broken_version_disturbs_nothing_and_is_tried_a_few_times(shelf: Shelf
     reason = shelf.repository.statuses.failures()["default/2"]
     assert "does not reproduce the golden rows" in reason
     assert str(shelf.models_dir) not in reason
+
+
+def test_a_version_that_is_tried_again_keeps_its_reason_meanwhile(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def note_and_load(folder: Path, manifest: Manifest | None) -> LoadedVersion:
+        meanwhile.append(shelf.repository.statuses.of("default")[2])
+        return load(folder, manifest)
+
+    meanwhile: list[Status] = []
+    load = shelf.repository._load_version
+    monkeypatch.setattr(shelf.repository, "_load_version", note_and_load)
+    flip(shelf.put(2))
+    for _ in range(2):
+        shelf.repository.refresh()
+    failure = shelf.repository.statuses.of("default")[2]
+    assert [(status.state, status.reason) for status in meanwhile] == [("loading", ""), ("loading", failure.reason)]
+    assert failure.reason
 
 
 @pytest.mark.parametrize("part", [TWIN_FILE, GOLDEN_FILE, MANIFEST_FILE, "saved_model.pb", "variables/variables.index"])
