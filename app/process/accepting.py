@@ -31,9 +31,9 @@ PAUSE_SECONDS = 0.005
 MAX_PAUSES = 10
 """After so many pauses in a row the number of clients that are accepted at once does not grow any more."""
 
-MAX_ACCEPTED = 64
+MAX_ACCEPTED = 8
 """Most clients that a lone worker accepts in one turn of its event loop. Under load a turn takes long, and probes come
-on connections of their own."""
+on connections of their own. Clients beyond the bound need files for some turns, until they are refused and gone."""
 
 RETRY_SECONDS = 1.0
 """How long nobody is accepted after the machine had no room for a connection."""
