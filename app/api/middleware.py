@@ -16,6 +16,7 @@ from app.api.problems import problem_answer
 from app.errors import InternalError, ModelNotReady, ServiceError
 from app.exchange import Exchange
 from app.process.http.answer import CLOSE
+from app.process.http.connections import PROBES
 from app.process.http.extensions import SEND_WHOLE
 from app.process.http.protocol import CLIENT_HAS_LEFT
 from app.process.lifecycle import Phase
@@ -26,8 +27,8 @@ from app.telemetry.metrics import CLIENT_LEFT
 log = get_logger()
 
 QUIET_ROUTES = {
-    *("/livez", "/readyz", "/healthz", "/metrics"),
-    *("/v2/health/live", "/v2/health/ready", "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready"),
+    *(path.decode() for path in PROBES),
+    *("/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready"),
 }
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 

@@ -19,6 +19,7 @@ OTHER_FILES = 64
 """Files that a process needs for itself: models while they load, logs, pipes to its supervisor."""
 
 PROBES = frozenset({b"/livez", b"/readyz", b"/healthz", b"/metrics", b"/v2/health/live", b"/v2/health/ready"})
+"""Paths that orchestrators and collectors ask again and again. Logs mention them for debugging only."""
 
 
 def connections_within_limit(wanted: int) -> int:
