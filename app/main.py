@@ -24,6 +24,10 @@ from app.telemetry.metrics import leave_out_times_of_creation
 
 DESCRIPTION = "Forecasts from a stacked LSTM: a window of rows in, the rows that follow out, both in raw units."
 
+YOUNG_OBJECTS = 20_000
+"""How many objects may be there more than at the collector's last run. Many requests under way are thousands of objects
+that need no collector: nothing refers to a request in a circle once it is answered."""
+
 SWITCH_SECONDS = 0.0005
 """How long the event loop may keep Python's lock when the engine's thread wants it, a tenth of the default. Under load
 the loop never rests, and the engine needs the lock twice a call: it would wait for milliseconds each time."""
@@ -115,6 +119,7 @@ def own_process() -> Front:
     configure_logs(settings.log_level)
     leave_out_times_of_creation()
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(YOUNG_OBJECTS)
     return create_app(settings, on_fatal=lambda _: exit_now(STARTUP_FAILURE), free_memory=_collect_and_freeze)
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from app.api.middleware import NO_SNIFFING, AnswerError, version_headers
 from app.errors import QUEUE_RETRY_SECONDS, QueueFull, ServiceError
 from app.exchange import sane_or_new_id
-from app.process.http.answer import render_head
+from app.process.http.cycle import render_head
 from app.process.http.refusals import Header
 from app.process.lifecycle import Phase
 from app.serving.catalogue import Miss

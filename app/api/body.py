@@ -52,7 +52,8 @@ def declared_type(headers: Mapping[bytes, bytes]) -> MediaType:
         UnsupportedMediaType: The media type is neither JSON nor npy, or the body has a content encoding.
     """
     declared = _media_type(headers.get(b"content-type", b"")[:MAX_HEADER_BYTES])
-    if declared is None or headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+    encoding = headers.get(b"content-encoding")
+    if declared is None or not (encoding is None or encoding.strip().lower() == b"identity"):
         raise UnsupportedMediaType
     return declared
 

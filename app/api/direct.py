@@ -5,12 +5,11 @@ to the framework. A caller sees the same either way: the same headers, log lines
 `app.api.middleware`.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.api.body import SMALL_BYTES, BodyLimit, content_encoding, inflate, read_body
 from app.exchange import Exchange
 from app.payloads.sizes import FindLargest
-from app.process.http.extensions import TAKE_BODY
+from app.process.http.extensions import AT_ONCE, AtOnce
 from app.process.http.refusals import Admission
 from app.process.lifecycle import Lifecycle
 from app.serving.service import Service
@@ -53,9 +52,10 @@ class Request:
 
     Attributes:
         body: The whole body, once it is read.
+        server: What our own server offers beyond ASGI; None under other servers.
     """
 
-    __slots__ = ("_service", "body", "exchange", "headers", "receive", "scope")
+    __slots__ = ("_service", "body", "exchange", "headers", "receive", "scope", "server")
 
     def __init__(
         self, scope: Scope, receive: Receive, exchange: Exchange, headers: Mapping[bytes, bytes], service: Service
@@ -65,6 +65,7 @@ class Request:
         self.headers = headers
         self.body = b""
         self.receive = receive
+        self.server: AtOnce | None = (scope.get("extensions") or {}).get(AT_ONCE)
         self._service = service
 
     @property
@@ -81,19 +82,14 @@ class Request:
         settings = self._service.settings
         limit = BodyLimit(settings.max_body_bytes, largest)
         encoding = content_encoding(self.headers)
-        take_body = self.extension(TAKE_BODY)
-        if take_body is not None:
-            self.body = take_body()
+        body = None if self.server is None else self.server.take_body()
+        if body is not None:
+            self.body = body
             limit.check(self.size)
         else:
             self.body = await read_body(self.headers, self.receive, limit, settings.receive_timeout_seconds)
         if encoding is not None and self.body:
             self.body = await self._inflated(encoding, limit)
-
-    def extension(self, name: str) -> Callable[..., Any] | None:
-        """Returns a function that our own server offers beyond ASGI; None under other servers."""
-        extension: Callable[..., Any] | None = (self.scope.get("extensions") or {}).get(name)
-        return extension
 
     async def _inflated(self, encoding: str, limit: BodyLimit) -> bytes:
         """Returns the inflated body. Inflates what becomes large in the side thread."""

@@ -15,9 +15,8 @@ from app.api.direct import Answer, Header, Request, by_name
 from app.api.problems import problem_answer
 from app.errors import InternalError, ModelNotReady, ServiceError
 from app.exchange import Exchange
-from app.process.http.answer import CLOSE
 from app.process.http.connections import PROBES
-from app.process.http.extensions import SEND_WHOLE
+from app.process.http.cycle import CLOSE
 from app.process.http.protocol import CLIENT_HAS_LEFT
 from app.process.lifecycle import Phase
 from app.serving.service import Service
@@ -123,9 +122,10 @@ class _Dispatch:
     async def answer(self, answer: Answer) -> None:
         """Sends a whole answer, at once where the server can."""
         self._exchange.status = answer.status
-        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), *self._common_headers()]
-        send_whole = self._request.extension(SEND_WHOLE)
-        if send_whole is None or not send_whole(answer.status, headers, answer.body):
+        headers = [*answer.headers, *self._common_headers()]
+        server = self._request.server
+        if server is None or not server.send_whole(answer.status, headers, answer.body):
+            headers.append((b"content-length", b"%d" % len(answer.body)))
             await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
             await self._send({"type": "http.response.body", "body": answer.body})
 

@@ -1,12 +1,18 @@
 """The ONNX engine: a version's fused twin, run by ONNX Runtime. It needs no TensorFlow.
 
 The calling thread computes a small batch alone: waking other threads at every step takes longer than they save, up to
-twice as long if the other cores are busy. Several threads share a larger batch. A very large batch is computed in
-pieces, which stay in the processor's cache and keep ONNX Runtime's memory small. The number of threads is fixed for a
-session, so there are two sessions.
+twice as long if the other cores are busy. ONNX Runtime's threads share a larger batch. The number of threads is fixed
+for a session, so there are two sessions.
+
+A still larger batch is cut into pieces, which stay in the processor's cache and keep ONNX Runtime's memory small. Each
+thread takes the next piece as soon as it is free. So a thread whose core is wanted by the event loop does less, and the
+others need not wait for it, where ONNX Runtime divides a batch among its threads in advance.
 """
 
 import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +37,8 @@ INPUT, OUTPUT = "windows", "forecast"
 SHARED_FROM = 4
 """Windows from which on several threads are faster than one."""
 
-LARGEST_SHARE = 64
-"""Windows per thread beyond which a call takes longer per window again, and ever more memory."""
+PIECE_WINDOWS = 16
+"""Windows in a piece, by half more or by a quarter less. Larger pieces take longer per window, and ever more memory."""
 
 QUIET = 3
 """Log severity of ONNX Runtime: errors only. Our own sentences tell what stops a start."""
@@ -60,12 +66,14 @@ class OnnxEngine:
     ) -> None:
         self._source = source
         self._contract = contract
-        self._largest_piece = call_windows(contract, LARGEST_SHARE * threads)
-        self._warm_windows = min(max_windows, self._largest_piece)
+        self._threads = threads
+        self._piece_windows = call_windows(contract, PIECE_WINDOWS)
+        self._warm_windows = min(max_windows, 2 * threads * self._piece_windows)
         self._alone = _open_session(graph, 1, source)
         _check_tensors(source, "input", self._alone.get_inputs(), INPUT, contract.window_shape)
         _check_tensors(source, "output", self._alone.get_outputs(), OUTPUT, contract.forecast_shape)
         self._shared = self._alone if threads == 1 else _open_session(graph, threads, source)
+        self._helpers = ThreadPoolExecutor(max(1, threads - 1), "engine-helper")
         self.remark = f"fused operators, {threads} {'thread' if threads == 1 else 'threads'}"
 
     def warm_up(self) -> None:
@@ -75,20 +83,46 @@ class OnnxEngine:
             ArtifactError: The graph loads and cannot be run.
         """
         try:
-            for windows in (self._warm_windows, 1):
+            for windows in (self._warm_windows, min(self._warm_windows, self._threads * self._piece_windows), 1):
                 self.predict(probe_windows(self._contract, windows))
         except Exception as error:  # its errors have no base of their own
             raise ArtifactError(self._source, f"the graph fails when it is run ({type(error).__name__})") from error
 
     def predict(self, windows: Array) -> Array:
         """Forecasts (batch, steps, features) -> (batch, horizon, targets), both in raw units."""
-        starts = range(0, len(windows), self._largest_piece)
-        pieces = [self._predict_piece(windows[start : start + self._largest_piece]) for start in starts]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        count = len(windows)
+        rounds = round(count / (self._threads * self._piece_windows))
+        if rounds <= 1:
+            return _run(self._alone if count < SHARED_FROM else self._shared, windows)
+        pieces = _cut(count, min(rounds * self._threads, count))
+        forecasts = np.empty((count, *self._contract.forecast_shape), np.float32)
 
-    def _predict_piece(self, windows: Array) -> Array:
-        session = self._alone if len(windows) < SHARED_FROM else self._shared
-        return np.asarray(session.run([OUTPUT], {INPUT: windows})[0])
+        def compute() -> None:
+            while True:
+                try:
+                    piece = pieces.popleft()
+                except IndexError:
+                    return
+                forecasts[piece] = _run(self._alone, windows[piece])
+
+        helping = [self._helpers.submit(compute) for _ in range(self._threads - 1)]
+        try:
+            compute()
+        finally:
+            errors = [helper.exception() for helper in helping]  # waits for all of them
+        for error in filter(None, errors):
+            raise error
+        return forecasts
+
+
+def _cut(count: int, parts: int) -> "deque[slice]":
+    """Cuts that many windows into parts of nearly the same size."""
+    ends = [count * number // parts for number in range(parts + 1)]
+    return deque(slice(start, end) for start, end in pairwise(ends))
+
+
+def _run(session: Any, windows: Array) -> Array:
+    return np.asarray(session.run([OUTPUT], {INPUT: windows})[0])
 
 
 def _open_session(graph: bytes, threads: int, source: Path) -> Any:

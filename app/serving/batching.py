@@ -13,13 +13,14 @@ Nothing refers to a batcher without jobs, so the last reference to a batcher, pe
 
 import asyncio
 import math
+import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,8 @@ class Batcher:
         self._least_room = min(TYPICAL_CALL_WINDOWS, limits.call_windows, self._room)
         self._on_batch = on_batch
         self._on_failure = on_failure
+        self._lock = threading.Lock()
+        """Guards the queue, its size, and whether somebody works: the engine's thread takes its batches itself."""
         self._queue: deque[Job] = deque()
         self._queued_windows = 0
         self._expected_windows = 0
@@ -155,39 +158,110 @@ class Batcher:
         self.check_room(len(windows))
         loop = asyncio.get_running_loop()
         job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), stages, allow_nan=allow_nan)
-        self._queue.append(job)
-        self._queued_windows += job.size
-        if not self._is_working:
-            self._is_working = True
-            loop.call_soon(self._work)
+        self._enqueue(job, loop)
         self._watch(job)
         try:
             return await job.forecasts
         finally:
             if job.is_queued:  # the caller left, or the deadline passed
                 self._leave_queue(job)
-                job.windows = NO_WINDOWS
             del job  # the traceback of an error would keep the job, and the job would keep the error
 
+    def _enqueue(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._queue.append(job)
+            self._queued_windows += job.size
+            is_working, self._is_working = self._is_working, True
+        if not is_working:
+            loop.call_soon(self._work)
+
+    def _leave_queue(self, job: Job) -> None:
+        with self._lock:
+            if job.is_queued:
+                job.is_queued = False
+                self._queued_windows -= job.size
+                job.windows = NO_WINDOWS
+
     def _work(self) -> None:
-        """Makes one call of the engine for what waits, or begins one in the engine's thread."""
+        """Makes one call of the engine for what waits, or has the engine's thread make it."""
+        loop = asyncio.get_running_loop()
         try:
-            batch = self._take_batch()
-            if sum(job.size for job in batch) > self._limits.inline_windows:
-                self._go_on_after(self._compute_elsewhere(batch))
+            if self._is_next_call_long():
+                self._executor.submit(self._work_elsewhere, loop)
             else:
-                self._compute_here(batch)
+                self._work_here(loop)
         except Exception as error:  # noqa: BLE001 (whatever it is, somebody has to know)
             self._on_failure(error)
 
-    def _go_on(self) -> None:
-        """Works on if jobs wait. Answers leave and requests come in before the next call."""
-        self._is_working = bool(self._queue)
-        if self._is_working:
-            asyncio.get_running_loop().call_soon(self._work)
+    def _work_here(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Makes a call on the event loop. Answers leave and requests come in before the next call."""
+        batch = self._take_batch(loop.time())
+        try:
+            computed = self._predict_wanted(batch)
+        except Exception as error:  # noqa: BLE001 (told there)
+            self._recover(batch, error)
+            return
+        self._finish(computed)
+        if self._goes_on():
+            loop.call_soon(self._work)
 
-    def _go_on_after(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
+    def _work_elsewhere(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Makes a call in the engine's thread, and the next one as soon as other models have had their turn.
+
+        The event loop may be busy for as long as a call takes. An engine that waited for it would stand still.
+        """
+        try:
+            batch = self._take_batch(loop.time())
+            try:
+                computed = self._predict_wanted(batch)
+            except Exception as error:  # noqa: BLE001 (told there)
+                loop.call_soon_threadsafe(self._recover, batch, error)
+                return
+            loop.call_soon_threadsafe(self._finish, computed)
+            if not self._goes_on():
+                return
+            if self._is_next_call_long():
+                self._executor.submit(self._work_elsewhere, loop)
+            else:
+                loop.call_soon_threadsafe(self._work)
+        except Exception as error:  # noqa: BLE001 (whatever it is, somebody has to know)
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits
+                loop.call_soon_threadsafe(self._on_failure, error)
+
+    def _is_next_call_long(self) -> bool:
+        """Whether the next call would hold up the event loop for too long."""
+        with self._lock:
+            largest = max(self._limits.call_windows, self._queue[0].size if self._queue else 0)
+            return min(self._queued_windows, largest) > self._limits.inline_windows
+
+    def _goes_on(self) -> bool:
+        """Whether jobs wait. If none does, the next job begins a call."""
+        with self._lock:
+            self._is_working = bool(self._queue)
+            return self._is_working
+
+    def _take_batch(self, now: float) -> list[Job]:
+        """Takes the jobs that wait and are still wanted, up to the cap. A single job may be larger than the cap.
+
+        Args:
+            now: The time on the clock of the event loop. After a busy turn of the loop the alarm may still be due.
+        """
+        batch: list[Job] = []
+        count = 0
+        with self._lock:
+            while self._queue and (not batch or count + self._queue[0].size <= self._limits.call_windows):
+                job = self._queue.popleft()
+                if job.is_queued:
+                    job.is_queued = False
+                    self._queued_windows -= job.size
+                if now < job.deadline and job.is_wanted:
+                    batch.append(job)
+                    count += job.size
+        return batch
+
+    def _recover(self, batch: list[Job], error: Exception) -> None:
+        """Begins to compute a batch that failed once more; goes on afterwards."""
+        self._task = asyncio.get_running_loop().create_task(self._compute_again(batch, error))
         self._task.add_done_callback(self._end_task)
 
     def _end_task(self, task: asyncio.Task[None]) -> None:
@@ -196,59 +270,28 @@ class Batcher:
             return
         if (error := task.exception()) is not None:
             self._on_failure(error)
-        else:
-            self._go_on()
-
-    def _take_batch(self) -> list[Job]:
-        """Takes the jobs that wait and are still wanted, up to the cap. A single job may be larger than the cap."""
-        batch: list[Job] = []
-        count = 0
-        now = asyncio.get_running_loop().time()  # after a busy turn of the loop the alarm may still be due
-        while self._queue and (not batch or count + self._queue[0].size <= self._limits.call_windows):
-            job = self._queue.popleft()
-            if job.is_queued:
-                self._leave_queue(job)
-            if now < job.deadline and job.is_wanted:
-                batch.append(job)
-                count += job.size
-        self._crowd.discard(self)
-        return batch
-
-    def _leave_queue(self, job: Job) -> None:
-        job.is_queued = False
-        self._queued_windows -= job.size
-
-    def _compute_here(self, batch: list[Job]) -> None:
-        """Computes on the event loop."""
-        try:
-            computed = self._predict_wanted(batch)
-        except Exception as error:  # noqa: BLE001 (told there)
-            self._go_on_after(self._compute_again(batch, error))
-        else:
-            self._finish(computed)
-            self._go_on()
-
-    async def _compute_elsewhere(self, batch: list[Job]) -> None:
-        """Computes in the engine's thread."""
-        try:
-            loop = asyncio.get_running_loop()
-            computed = await loop.run_in_executor(self._executor, self._predict_wanted, batch)
-        except Exception as error:  # noqa: BLE001 (told there)
-            await self._compute_again(batch, error)
-        else:
-            self._finish(computed)
+        elif self._goes_on():
+            asyncio.get_running_loop().call_soon(self._work)
 
     async def _compute_again(self, batch: list[Job], error: Exception) -> None:
         """Computes a batch that failed."""
         log.warning("batch failed; computing it again window by window", requests=len(batch), exc_info=error)
         for job in batch:
             await self._compute_one_by_one(job)
+        self._leave_crowd()
 
     def _finish(self, computed: Computed | None) -> None:
+        """Hands out what a call has computed."""
+        self._leave_crowd()
         if computed is not None:
             self._note_pace(computed)
             self._on_batch(computed.facts)
             share_out(computed)
+
+    def _leave_crowd(self) -> None:
+        """Leaves the crowd, unless the queue is full and another call will follow."""
+        if self._queued_windows < self._room:
+            self._crowd.discard(self)
 
     def _note_pace(self, computed: Computed) -> None:
         """Fits the room in the queue to the engine's pace.

@@ -35,6 +35,8 @@ class LineWriter:
         Args:
             lines: Each with its line break.
         """
+        if not lines:  # the thread would wake up for nothing
+            return
         size = sum(map(len, lines))
         with self._changed:
             has_room = self._waiting_bytes + size <= MAX_WAITING_BYTES

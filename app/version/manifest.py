@@ -8,6 +8,7 @@ import hashlib
 import stat
 from collections.abc import Collection, Iterator
 from datetime import datetime
+from functools import cached_property
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
@@ -153,7 +154,7 @@ class Contract(Record):
         """Names of the features, in the order of the window's last axis."""
         return tuple(feature.name for feature in self.features)
 
-    @property
+    @cached_property
     def target_names(self) -> tuple[str, ...]:
         """Names of the targets, in the order of the forecast's last axis."""
         return tuple(target.name for target in self.targets)

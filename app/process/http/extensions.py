@@ -1,16 +1,26 @@
-"""What our server offers to the application beyond ASGI: functions under `extensions` in the scope of a request."""
+"""What our server offers to the application beyond ASGI."""
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from collections.abc import Sequence
+from typing import Protocol
 
-TAKE_BODY = "windowcast.take_body"
-"""Returns the body without a wait. The function is there once the whole body is."""
-
-SEND_WHOLE = "windowcast.send_whole"
-"""Sends an answer at once, given the status, the headers and the body. Returns False, and sends nothing, where the
-answer must take the usual way."""
+AT_ONCE = "windowcast.at_once"
+"""The key of an `AtOnce` under `extensions` in the scope of a request."""
 
 
-def take_body(cycle: RequestResponseCycle) -> bytes:
-    """Returns the body of a request, which has come as a whole. The application receives nothing more."""
-    body, cycle.body = bytes(cycle.body), bytearray()
-    return body
+class AtOnce(Protocol):
+    """Takes a body and sends an answer in a call each, where ASGI needs a coroutine for each part of them."""
+
+    def take_body(self) -> bytes | None:
+        """Returns the body if all of it is here. The application then receives nothing more."""
+
+    def send_whole(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Sends an answer. Returns False, and sends nothing, where the answer must take the usual way.
+
+        Args:
+            status: The status.
+            headers: The headers, but for the length of the body.
+            body: The whole body.
+
+        Raises:
+            ValueError: A header holds a line break.
+        """

@@ -35,6 +35,11 @@ def head_size(url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> int:
     return len(url) + sum(len(name) + len(value) for name, value in headers)
 
 
+def expects_100_continue(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Returns whether the client waits with its body for a sign (RFC 9110, section 10.1.1)."""
+    return b"100-continue" in [value.lower() for name, value in headers if name == b"expect"]
+
+
 def answer_to_garbage(version: str) -> bytes:
     """Returns the answer to bytes that the parser refuses, given the version that it has read so far."""
     return BAD_REQUEST if version in VERSIONS or version == NO_VERSION else VERSION_NOT_SUPPORTED

@@ -4,16 +4,14 @@ Without the bounds one client can fill the memory with endless headers, or hold 
 """
 
 import asyncio
-from functools import partial
-from typing import Any
+import urllib.parse
+from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from app.process.http.answer import Answer
 from app.process.http.clock import Clock
 from app.process.http.connections import PROBES, RESERVED, RESERVED_SECONDS
-from app.process.http.extensions import SEND_WHOLE, TAKE_BODY, take_body
+from app.process.http.cycle import Cycle
 from app.process.http.heads import (
     HEAD_TOO_LARGE,
     MAX_HEAD_BYTES,
@@ -22,6 +20,7 @@ from app.process.http.heads import (
     TOO_MANY_CONNECTIONS,
     answer_to_faulty,
     answer_to_garbage,
+    expects_100_continue,
     head_size,
 )
 from app.process.http.readers import ReaderWatch
@@ -74,6 +73,7 @@ class BoundedProtocol(UpgradelessProtocol):
     """
 
     server_state: SharedState
+    cycle: Cycle
     _admission: Admission | None = None
     _is_new = True
     """Whether no head was complete yet."""
@@ -95,7 +95,7 @@ class BoundedProtocol(UpgradelessProtocol):
     _body_bytes = 0
     _is_last_request = False
     _task: asyncio.Task[None] | None = None
-    _running: RequestResponseCycle | None = None
+    _running: Cycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock: a client that connects must say something."""
@@ -133,9 +133,8 @@ class BoundedProtocol(UpgradelessProtocol):
         """A further request starts. An error spares the parser the rest of a read that nobody answers."""
         if self._is_over():
             raise ConnectionAbortedError
-        super().on_message_begin()
-        self._extensions: dict[str, Any] = {}
-        self.scope["extensions"] = self._extensions
+        self.url = b""
+        self.headers = []
         self._first_bytes = self._read_bytes
         self._head_bytes = self._message_bytes = self._body_bytes = 0
         self._is_in_head = True
@@ -143,10 +142,7 @@ class BoundedProtocol(UpgradelessProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Takes a header. Ignores a trailer, and headers beyond the number that is answered at all."""
         if self._is_in_head and len(self.headers) <= MAX_HEADERS:
-            name = name.lower()
-            if name == b"expect":
-                self.expect_100_continue = value.lower() == b"100-continue"
-            self.headers.append((name, value))
+            self.headers.append((name.lower(), value))
 
     def data_received(self, data: bytes) -> None:
         """Counts the bytes before the head is complete. Even blank lines between two requests start the clock.
@@ -181,7 +177,8 @@ class BoundedProtocol(UpgradelessProtocol):
         self._clock.stop()
         if self._is_over():
             return
-        faulty = answer_to_faulty(self.parser.get_http_version(), self.headers)
+        version = self.parser.get_http_version()
+        faulty = answer_to_faulty(version, self.headers)
         may_be_long = self._first_bytes + self._head_bytes > MAX_HEAD_BYTES
         if faulty is None and may_be_long and head_size(self.url, self.headers) > MAX_HEAD_BYTES:
             faulty = HEAD_TOO_LARGE
@@ -196,10 +193,56 @@ class BoundedProtocol(UpgradelessProtocol):
         self.send_refusal()  # of an earlier request
         if refusal is not None:
             self._hold_refusal(refusal)
-            return
-        super().on_headers_complete()
-        if self._is_surplus or self._is_last_request or len(self.pipeline) >= MAX_PIPELINED:
-            self.cycle.keep_alive = False
+        else:
+            self._begin_cycle(version)
+
+    def _begin_cycle(self, version: str) -> None:
+        """Has the application answer the request, or puts it behind an earlier one."""
+        keeps_alive = version == "1.1" and self.parser.should_keep_alive()
+        is_last = self._is_surplus or self._is_last_request or len(self.pipeline) >= MAX_PIPELINED - 1
+        before, self.cycle = (
+            self.cycle,
+            Cycle(
+                scope=self._make_scope(version),
+                transport=self.transport,
+                flow=self.flow,
+                logger=self.logger,
+                access_logger=self.access_logger,
+                access_log=self.access_log,
+                default_headers=self.server_state.default_headers,
+                message_event=asyncio.Event(),
+                expect_100_continue=expects_100_continue(self.headers),
+                keep_alive=keeps_alive and not is_last,
+                on_response=self.on_response_complete,
+            ),
+        )
+        self.cycle.offer()
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _make_scope(self, version: str) -> Any:
+        """Returns the ASGI scope of the request whose head is here, as uvicorn makes it."""
+        url = httptools.parse_url(self.url)
+        raw_path = url.path
+        path = raw_path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": self.parser.get_method().decode("ascii"),
+            "root_path": self.root_path,
+            "path": self.root_path + (urllib.parse.unquote(path) if "%" in path else path),
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
 
     def on_body(self, body: bytes) -> None:
         """Keeps a part of the body for the application, unless its head was refused.
@@ -230,7 +273,7 @@ class BoundedProtocol(UpgradelessProtocol):
             return
         super().on_message_complete()
         if len(self.cycle.body) == self._body_bytes:  # nobody has begun to receive it
-            self._extensions[TAKE_BODY] = partial(take_body, self.cycle)
+            self.cycle.is_here = True
         if self.cycle.response_complete:  # it was answered before its body had come
             self.cycle.more_body = False
             self._await_more()
@@ -245,10 +288,13 @@ class BoundedProtocol(UpgradelessProtocol):
         """
         self.server_state.total_requests += 1
         self._reader.note_answer()
+        if self._running is not None:
+            self._running.withdraw()
         if self.transport.is_closing():
             return
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cast("Cycle", cycle), app)
         if not self.pipeline:
             self.flow.resume_reading()
         if self.cycle.response_complete and not self._is_in_head:
@@ -269,7 +315,7 @@ class BoundedProtocol(UpgradelessProtocol):
             return None
         is_alone = self._refusal is None and (self.cycle is None or self.cycle.response_complete)
         is_last = self._is_last_request or not self.parser.should_keep_alive()
-        if not is_alone or is_last or self.expect_100_continue or self.flow.write_paused:
+        if not is_alone or is_last or expects_100_continue(self.headers) or self.flow.write_paused:
             return None
         return admission.refusal_of(self.parser.get_method(), self.url)
 
@@ -297,11 +343,8 @@ class BoundedProtocol(UpgradelessProtocol):
         super().pause_writing()
         self._reader.begin()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Starts the task as uvicorn does, remembers it, and sends the answer in one write."""
-        answer = Answer(cycle)
-        cycle.send = answer.send  # type: ignore[method-assign]
-        cycle.scope["extensions"][SEND_WHOLE] = answer.send_whole  # type: ignore[assignment]  # we made them
+    def _start_asgi_task(self, cycle: Cycle, app: Any) -> None:  # type: ignore[override]  # all cycles are ours
+        """Starts the task as uvicorn does, and remembers it."""
         self._running = cycle
         self._task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from onnx import ModelProto, helper, numpy_helper
 
 from app.arrays import Array
-from app.engines.onnx import LARGEST_SHARE, SHARED_FROM, OnnxEngine
+from app.engines.onnx import PIECE_WINDOWS, SHARED_FROM, OnnxEngine
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.manifest import TWIN_FILE, Contract
 from tests.servers import HOST, ROOT, environment, running
 from tests.versions import contract_of, expected_forecasts, make_fused_version, mean_twin, some_windows
+from tests.waiting import PATIENCE_SECONDS
 
 MANY_TURNS = 30
 """Far more than a thread gets before another thread takes the lock for good, far fewer than in a third of a second."""
@@ -94,8 +97,9 @@ def test_windows_may_be_a_view(twin: bytes, contract: Contract) -> None:
         (1, [1], []),
         (SHARED_FROM - 1, [SHARED_FROM - 1], []),
         (SHARED_FROM, [], [SHARED_FROM]),
-        (2 * LARGEST_SHARE, [], [2 * LARGEST_SHARE]),
-        (4 * LARGEST_SHARE + 1, [1], [2 * LARGEST_SHARE, 2 * LARGEST_SHARE]),
+        (2 * PIECE_WINDOWS, [], [2 * PIECE_WINDOWS]),
+        (3 * PIECE_WINDOWS + 1, [12, 12, 12, 13], []),
+        (100 * PIECE_WINDOWS, [PIECE_WINDOWS] * 100, []),
     ],
 )
 def test_only_large_batches_wake_other_threads(
@@ -106,7 +110,47 @@ def test_only_large_batches_wake_other_threads(
 
     engine.predict(some_windows(rows, contract))
 
-    assert (engine._alone.batches, engine._shared.batches) == (alone, shared)
+    assert (sorted(engine._alone.batches), engine._shared.batches) == (alone, shared)
+
+
+def test_a_thread_that_is_held_up_leaves_the_pieces_to_the_others(twin: bytes, contract: Contract) -> None:
+    engine = OnnxEngine(twin, contract, 64, threads=2)
+    session = engine._alone
+    computed: dict[int, int] = defaultdict(int)
+    others_done = threading.Event()
+
+    class Held:
+        def run(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
+            computed[threading.get_ident()] += 1
+            if sum(computed.values()) == 1:
+                assert others_done.wait(PATIENCE_SECONDS)
+            elif sum(computed.values()) == 8:
+                others_done.set()
+            return list(session.run(outputs, inputs))
+
+    engine._alone = Held()
+    windows = some_windows(8 * PIECE_WINDOWS, contract)
+    assert_allclose(engine.predict(windows), expected_forecasts(windows, contract), rtol=1e-6)
+    assert sorted(computed.values()) == [1, 7]
+
+
+@pytest.mark.parametrize("failing", ["MainThread", "engine-helper_0"])
+def test_a_piece_that_fails_fails_the_batch(failing: str, twin: bytes, contract: Contract) -> None:
+    engine = OnnxEngine(twin, contract, 64, threads=2)
+    session = engine._alone
+    calls, both_compute = count(), threading.Barrier(2)
+
+    class Failing:
+        def run(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
+            if next(calls) < 2:
+                both_compute.wait(PATIENCE_SECONDS)
+            if threading.current_thread().name == failing:
+                raise RuntimeError("broken")
+            return list(session.run(outputs, inputs))
+
+    engine._alone = Failing()
+    with pytest.raises(RuntimeError, match="broken"):
+        engine.predict(some_windows(2 * 2 * PIECE_WINDOWS, contract))
 
 
 def test_one_thread_needs_one_session(twin: bytes, contract: Contract) -> None:

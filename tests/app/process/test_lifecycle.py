@@ -246,7 +246,7 @@ def test_what_a_client_that_left_asked_for_is_not_computed(folder: Path) -> None
 
 
 def test_when_batching_dies_the_process_stops(folder: Path) -> None:
-    broken = "import runpy; from app.serving.batching import Batcher; Batcher._take_batch = lambda self: 1 / 0; "
+    broken = "import runpy; from app.serving.batching import Batcher; Batcher._take_batch = lambda *_: 1 / 0; "
     with running(folder, "-c", broken + "runpy.run_module('app', run_name='__main__')", max_batch_windows=1) as server:
         server.wait_for("/readyz")
         with server.client() as client, pytest.raises(httpx.TransportError):

@@ -391,6 +391,44 @@ async def test_the_event_loop_turns_during_a_call() -> None:
 
 
 @in_loop
+async def test_the_engine_goes_on_while_the_event_loop_is_busy() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict)
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(1))
+    await until(lambda: engine.calls == [1])
+    tasks += await submitted(batcher, windows_of(2), windows_of(3))
+    engine.gate.set()
+    end = time.monotonic() + PATIENCE_SECONDS
+    while engine.calls != [1, 2]:  # the loop does not turn meanwhile
+        assert time.monotonic() < end, "the engine waits for the event loop"
+        time.sleep(0.001)  # noqa: ASYNC251 (on purpose)
+    assert [await outcome(task) for task in tasks] == [[2], [3], [4]]
+
+
+@in_loop
+async def test_models_that_share_a_thread_take_turns() -> None:
+    order: list[str] = []
+    gate = threading.Event()
+
+    def engine_of(name: str) -> Callable[[Array], Array]:
+        def predict(windows: Array) -> Array:
+            assert gate.wait(PATIENCE_SECONDS)
+            order.append(name)
+            return windows
+
+        return predict
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        one, other = (batcher_of(engine_of(name), max_call_windows=1, executor=executor) for name in ("one", "other"))
+        tasks = await submitted(one, *(windows_of(number) for number in range(3)))
+        tasks += await submitted(other, *(windows_of(number) for number in range(3)))
+        gate.set()
+        await asyncio.gather(*tasks)
+    assert order == ["one", "other"] * 3
+
+
+@in_loop
 async def test_a_short_call_is_computed_on_the_event_loop_and_a_long_one_in_the_engines_thread() -> None:
     threads: list[threading.Thread] = []
 
