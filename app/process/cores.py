@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 CONTROL_GROUPS = PurePosixPath("sys/fs/cgroup")
 OWN_GROUPS = PurePosixPath("proc/self/cgroup")
 
-NICENESS = 3
+NICENESS = 6
 """How much threads that compute are nicer than the event loop. Each step is worth about a fifth of the share."""
 
 
