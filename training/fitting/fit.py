@@ -50,6 +50,8 @@ def fit(
 ) -> History:
     """Fits a model in place and leaves it with the weights of its best epoch.
 
+    With a linear path the first weights count as an epoch: the model starts as a good forecaster, and may get worse.
+
     Every epoch shuffles the windows and takes as many full batches as there are; the few left out differ from epoch to
     epoch. The validation loss is taken over every window. The same configuration, data and machine give the same
     weights.
@@ -80,12 +82,13 @@ def fit(
         if part is not None:
             check_fit(part.windows.shape, part.targets.shape, model.input.shape[1:], model.output.shape[-2:])
     passes = _Passes(forecaster, config, train, validation, augment)
+    start_loss = passes.validation_loss() if config.skip else math.nan
     with listener or Listener() as told:
-        epochs, incidents = _run_passes(passes, told)
-    return History(tuple(epochs), time.perf_counter() - started, tuple(incidents))
+        epochs, incidents = _run_passes(passes, start_loss, told)
+    return History(tuple(epochs), time.perf_counter() - started, tuple(incidents), start_loss)
 
 
-def _run_passes(passes: "_Passes", told: Listener) -> tuple[list[Epoch], list[Incident]]:
+def _run_passes(passes: "_Passes", start_loss: float, told: Listener) -> tuple[list[Epoch], list[Incident]]:
     """Runs passes until patience is lost or there are no more, and puts the best weights back."""
     config, descent = passes.config, passes.descent
     epochs: list[Epoch] = []
@@ -94,7 +97,7 @@ def _run_passes(passes: "_Passes", told: Listener) -> tuple[list[Epoch], list[In
     resumed = 0
     told.starts(config.epochs, passes.steps)
     while len(epochs) < config.epochs and not _patience_lost(epochs[resumed:], config.patience):
-        outcome = passes.run(len(epochs) + 1, _lowest(epochs), told)
+        outcome = passes.run(len(epochs) + 1, _lowest(start_loss, epochs), told)
         if isinstance(outcome, Trouble):
             descent.restore(good, next_step=len(epochs) * passes.steps)
             incidents.append(_treat(outcome, passes, epochs, len(incidents)))
@@ -176,6 +179,10 @@ class _Passes:
         if trouble.part == "validation" and self._validation:
             return math.isfinite(self._validate(self._validation)[0])
         return all(map(math.isfinite, self.descent.probe(trouble.windows, trouble.expected)))
+
+    def validation_loss(self) -> float:
+        """Returns the validation loss of the weights as they are; NaN in a fit without validation."""
+        return math.nan if self._validation is None else self._validate(self._validation)[0]
 
     def _calls(self) -> Iterator[_Batches]:
         """Shuffles the windows into batches and yields as many batches at a time as one call takes."""
@@ -281,9 +288,9 @@ def _patience_lost(epochs: list[Epoch], patience: int) -> bool:
     return len(epochs) >= patience and not any(epoch.best for epoch in epochs[-patience:])
 
 
-def _lowest(epochs: list[Epoch]) -> float:
-    """Returns the lowest validation loss so far."""
-    return min((epoch.validation_loss for epoch in epochs), default=math.inf)
+def _lowest(start_loss: float, epochs: list[Epoch]) -> float:
+    """Returns the lowest validation loss so far. A start whose loss is not finite is worse than every pass."""
+    return min([start_loss if math.isfinite(start_loss) else math.inf, *(epoch.validation_loss for epoch in epochs)])
 
 
 def _grows(epochs: list[Epoch], clip: float) -> bool:

@@ -5,9 +5,9 @@ forecasts), in closed form, on scaled windows. With values counted from the last
 2023 (AAAI 37, 11121-11128): the hardest simple baseline to beat, fitted in milliseconds.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -18,16 +18,19 @@ from training.data.windows import Dataset, Part, chunks
 from training.network.layers import CONSTANT_SPREAD, Centre, Scaling, Spread
 from training.network.linear import Linear, Matrix
 
-STRENGTHS = tuple(10.0**power for power in range(-6, 3))
+STRENGTHS = tuple(10.0 ** (halves / 2) for halves in range(-12, 7))
 """Penalties to choose from, on weights that multiply columns of unit variance."""
 
-TAIL = 0.2
-"""Share of the training windows, the latest, on which the penalty is chosen."""
+TAIL = 0.3
+"""Share of the training windows, the latest, that are forecast for the choice of penalty and scaling."""
+
+ORIGINS = 3
+"""Parts of the tail. Each part is forecast by the windows before it, as in the rolling origins of the verdict."""
 
 LARGEST_INPUTS = 2048
 """Most numbers of a window that are used; of a longer window only the last rows are."""
 
-LARGEST_WORK = 10**11
+LARGEST_WORK = 3 * 10**10
 """Limit of windows times inputs squared; of more windows only evenly spaced windows are used."""
 
 
@@ -50,6 +53,10 @@ class _Samples:
 
     def chunks(self) -> Iterator[tuple[Matrix, Matrix]]:
         """Yields inputs (n, rows * features) and outputs (n, horizon * targets), both scaled."""
+        return ((inputs, outputs) for inputs, outputs, _ in self.chunks_in_units())
+
+    def chunks_in_units(self) -> Iterator[tuple[Matrix, Matrix, Matrix]]:
+        """Yields the same, and how much of the raw unit each output stands for, (n, horizon * targets)."""
         kinds, scaling = self.scaling.kinds, self.scaling
         find_centre, find_target_centre = (Centre(kind, scaling.centre) for kind in (kinds.centre, kinds.target_centre))
         find_spread = Spread(kinds.spread, scaling.spread)
@@ -61,17 +68,17 @@ class _Samples:
             target_spread = (spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
             inputs = ((windows - centre) / spread)[:, -self.rows :].astype(np.float64)
             outputs = (targets - target_centre) / target_spread
-            yield inputs.reshape(len(windows), -1), outputs.reshape(len(windows), -1)
+            units = np.broadcast_to(target_spread, outputs.shape)
+            yield tuple(values.reshape(len(windows), -1) for values in (inputs, outputs, units))  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Means and spreads of inputs and outputs. Inputs are divided by theirs, so that one penalty suits all of them."""
+    """Means of inputs and outputs, and spreads of the inputs, which make one penalty suit all of them."""
 
     mean: Matrix
     spread: Matrix
     output_mean: Matrix
-    output_spread: Matrix
 
     @classmethod
     def of(cls, samples: _Samples) -> Self:
@@ -80,18 +87,11 @@ class _Frame:
         for chunk in samples.chunks():
             sums = [total + values.sum(axis=0) for total, values in zip(sums, chunk, strict=True)]
         means = [total / len(samples) for total in sums]
-        squares: list[Matrix] = [np.zeros(())] * 2
-        for chunk in samples.chunks():
-            squares = [
-                total + np.square(values - mean).sum(axis=0)
-                for total, values, mean in zip(squares, chunk, means, strict=True)
-            ]
-        spreads = [np.sqrt(total / len(samples)) for total in squares]
-        spreads = [
-            np.where(spread > CONSTANT_SPREAD * np.abs(mean), spread, np.inf)
-            for spread, mean in zip(spreads, means, strict=True)
-        ]
-        return cls(means[0], spreads[0], means[1], spreads[1])
+        squares: Matrix = np.zeros(())
+        for inputs, _ in samples.chunks():
+            squares = squares + np.square(inputs - means[0]).sum(axis=0)
+        spread = np.sqrt(squares / len(samples))
+        return cls(means[0], np.where(spread > CONSTANT_SPREAD * np.abs(means[0]), spread, np.inf), means[1])
 
     def products(self, samples: _Samples) -> tuple[Matrix, Matrix]:
         """Returns the mean products of inputs with each other, and of inputs with outputs."""
@@ -103,13 +103,18 @@ class _Frame:
             across = across + inputs.T @ (outputs - self.output_mean)
         return own / len(samples), across / len(samples)
 
-    def errors(self, samples: _Samples, candidates: list[Matrix]) -> Matrix:
-        """Returns the square error of each matrix of weights (candidates,), outputs divided by their spread."""
+    def errors(self, samples: _Samples, candidates: Sequence[Matrix], sizes: Matrix) -> Matrix:
+        """Returns the absolute error of each matrix of weights (candidates,), summed over windows and outputs.
+
+        Args:
+            samples: What is forecast.
+            candidates: Matrices of weights (inputs, outputs).
+            sizes: What raw errors are divided by, (outputs,).
+        """
         total = np.zeros(len(candidates))
-        for inputs, outputs in samples.chunks():
-            scaled = (inputs - self.mean) / self.spread
-            errors = (outputs - self.output_mean - scaled @ np.stack(candidates)) / self.output_spread
-            total += np.square(errors).sum(axis=(1, 2))
+        for inputs, outputs, units in samples.chunks_in_units():
+            scaled, wanted = (inputs - self.mean) / self.spread, outputs - self.output_mean
+            total += [float(np.abs((wanted - scaled @ weights) * units / sizes).sum()) for weights in candidates]
         return total
 
 
@@ -117,52 +122,56 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
     """Fits the regression on the training part, in the space of a scaling.
 
     Args:
-        dataset: The data set; its training part is used. The penalty is chosen on the latest windows, then all windows
-            are fitted.
+        dataset: The data set; its training part is used. The penalty is chosen by rolling origins over the latest
+            windows, then all windows are fitted.
         scaling: As `fit_scaling` makes it for forecasts after the last step.
 
     Returns:
         Kernel (steps * features, horizon * targets) and bias (horizon * targets,) that turn a scaled window, flattened,
         into a scaled forecast.
     """
-    steps, features = dataset.train.windows.shape[1:]
-    rows = min(steps, max(1, LARGEST_INPUTS // features))
-    every = -(-len(dataset.train.windows) * (rows * features) ** 2 // LARGEST_WORK)
+    samples = _samples_of(dataset, scaling)
+    return _fit(samples, STRENGTHS[int(np.argmin(_late_errors(samples)))])
+
+
+def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> Linear:
+    """Returns the regression as a map of raw windows, in the scaling and with the penalty that suit it best together.
+
+    Args:
+        dataset: As for `fit_ridge`.
+        scalings: Each is the same for all windows, or counts them from their last row.
+        name: Name of the baseline.
+    """
+    choices = [_samples_of(dataset, scaling) for scaling in scalings]
+    errors = np.stack([_late_errors(samples) for samples in choices])  # (scalings, strengths)
+    choice, strength = np.unravel_index(int(np.argmin(errors)), errors.shape)
+    samples = choices[int(choice)]
+    return _raw_map(_fit(samples, STRENGTHS[int(strength)]), samples, name)
+
+
+def _samples_of(dataset: Dataset, scaling: Scaling) -> _Samples:
+    """Returns the training windows, or evenly spaced windows of very many, and the last rows of very long windows."""
     part = dataset.train
-    samples = _Samples(Part(part.windows[::every], part.targets[::every], part.history[::every]), scaling, rows)
+    steps, features = part.windows.shape[1:]
+    rows = min(steps, max(1, LARGEST_INPUTS // features))
+    every = -(-len(part.windows) * (rows * features) ** 2 // LARGEST_WORK)
+    return _Samples(Part(part.windows[::every], part.targets[::every], part.history[::every]), scaling, rows)
+
+
+def _fit(samples: _Samples, strength: float) -> tuple[Matrix, Matrix]:
     frame = _Frame.of(samples)
-    weights = _solve(frame.products(samples), _choose_strength(samples)) / frame.spread[:, None]
+    weights = _solve(frame.products(samples), strength) / frame.spread[:, None]
     bias = frame.output_mean - frame.mean @ weights
-    kernel = np.zeros((steps * features, weights.shape[1]))
+    kernel = np.zeros((samples.part.windows.shape[1] * samples.part.windows.shape[2], weights.shape[1]))
     kernel[-len(weights) :] = weights
     return kernel, bias
 
 
-def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> Linear:
-    """Returns the regression as a map of raw windows, in the scaling that suits it best.
-
-    Args:
-        dataset: As for `fit_ridge`.
-        scalings: Each is the same for all windows, or counts them from their last row. Of several the scaling is taken
-            in which the earlier training windows forecast the latest windows with the lowest mean absolute error.
-        name: Name of the baseline.
-    """
-    scaling = scalings[0] if len(scalings) == 1 else min(scalings, key=lambda each: _late_error(dataset, each))
-    return _raw_map(dataset, scaling, name)
-
-
-def _late_error(dataset: Dataset, scaling: Scaling) -> float:
-    """Fits the earlier training windows, and returns the mean absolute error on the latest, in the targets' spread."""
-    early, late = _before_and_after(dataset.train)
-    if not len(early.windows) or not len(late.windows):
-        return math.inf
-    errors = np.abs(_raw_map(replace(dataset, train=early), scaling, "").forecast(late) - late.targets)
-    return float((errors / dataset.train.targets.std(axis=(0, 1), dtype=np.float64)).mean())
-
-
-def _raw_map(dataset: Dataset, scaling: Scaling, name: str) -> Linear:
-    kernel, bias = fit_ridge(dataset, scaling)
-    steps, horizon = dataset.train.windows.shape[1], dataset.train.targets.shape[1]
+def _raw_map(fitted: tuple[Matrix, Matrix], samples: _Samples, name: str) -> Linear:
+    """Returns a fitted regression as a map of raw windows."""
+    kernel, bias = fitted
+    scaling = samples.scaling
+    steps, horizon = samples.part.windows.shape[1], samples.part.targets.shape[1]
     spread = (scaling.spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
     return Linear(
         name=name,
@@ -173,22 +182,33 @@ def _raw_map(dataset: Dataset, scaling: Scaling, name: str) -> Linear:
     )
 
 
-def _choose_strength(samples: _Samples) -> float:
-    """Returns the penalty with which the earlier windows forecast the latest windows best; the two share no target."""
-    early, late = (replace(samples, part=part) for part in _before_and_after(samples.part))
-    if len(early) < 2 or not len(late):
-        return STRENGTHS[-1]
-    frame = _Frame.of(early)
-    products = frame.products(early)
-    errors = frame.errors(late, [_solve(products, strength) for strength in STRENGTHS])
-    return STRENGTHS[int(np.argmin(errors))]
+def _late_errors(samples: _Samples) -> Matrix:
+    """Returns the mean absolute error with each penalty (strengths,), in the targets' standard deviations.
+
+    Each of `ORIGINS` parts of the tail is forecast by a regression on the windows before it that share no target with
+    it. Where these windows are too few for any regression, the largest penalty has the lowest error.
+    """
+    targets = samples.part.targets
+    sizes = targets.std(axis=(0, 1), dtype=np.float64)
+    sizes = np.tile(np.where(sizes > 0, sizes, 1), targets.shape[1])
+    total, count = np.zeros(len(STRENGTHS)), 0
+    for early, late in _origins(samples.part):
+        before, after = replace(samples, part=early), replace(samples, part=late)
+        frame = _Frame.of(before)
+        products = frame.products(before)
+        total += frame.errors(after, [_solve(products, strength) for strength in STRENGTHS], sizes)
+        count += len(late.windows) * len(sizes)
+    return total / count if count else np.arange(len(STRENGTHS), 0.0, -1)
 
 
-def _before_and_after(part: Part) -> tuple[Part, Part]:
-    """Returns the earlier windows and the latest windows, a share of `TAIL`; the two share no target."""
-    tail = int(len(part.windows) * TAIL)
-    head = max(0, len(part.windows) - tail - part.targets.shape[1] + 1)
-    return part.between(0, head), part.between(len(part.windows) - tail, len(part.windows))
+def _origins(part: Part) -> Iterator[tuple[Part, Part]]:
+    """Yields earlier windows and the windows that they forecast; the two share no target."""
+    count, horizon = len(part.windows), part.targets.shape[1]
+    edges = [count - int(count * TAIL * left / ORIGINS) for left in range(ORIGINS, -1, -1)]
+    for start, end in pairwise(edges):
+        head = start - horizon + 1
+        if head >= 2 and end > start:
+            yield part.between(0, head), part.between(start, end)
 
 
 def _solve(products: tuple[Matrix, Matrix], strength: float) -> Matrix:

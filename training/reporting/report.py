@@ -70,6 +70,7 @@ def _metrics(manifest: Manifest, run: Run) -> dict[str, Any]:
         "scores": [score.model_dump(mode="json") for score in manifest.scores],
         "history": {
             "seconds": history.seconds,
+            "start_validation_loss": history.start_loss,
             "best_epoch": history.best.number,
             "epochs": [asdict(epoch) for epoch in history.epochs],
         },

@@ -65,13 +65,17 @@ def _labels(dataset: Dataset) -> tuple[str, ...]:
     return tuple(f"{name} ({dataset.units[name]})" if name in dataset.units else name for name in names)
 
 
+def _place(epoch: int) -> str:
+    return f"in epoch {epoch}" if epoch else "before the first epoch"
+
+
 def _draw_losses(run: Run) -> Drawing:
     epochs, best = run.history.epochs, run.history.best
     return Drawing(
         "loss",
         plots.losses(run.history, run.config.clip),
         f"The training loss goes from {epochs[0].loss:.3g} to {epochs[-1].loss:.3g} in {len(epochs)} epochs; the "
-        f"validation loss is lowest in epoch {best.number}, at {best.validation_loss:.3g}.",
+        f"validation loss is lowest {_place(best.number)}, at {best.validation_loss:.3g}.",
         f"The loss is {run.config.loss}, on {'raw' if run.config.loss in RAW_LOSSES else 'scaled'} values. The "
         "training loss is taken while the weights change, the validation loss at the end of each epoch; the dot marks "
         "the epoch whose weights were kept."
