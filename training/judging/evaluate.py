@@ -35,7 +35,7 @@ class Verdict:
     difference: float
     """Mean absolute error less the baseline's, as a share of the baseline's; negative if the model is better."""
     p: float
-    """How often luck alone would make a difference as large, by `diebold_mariano`."""
+    """How often luck alone would make a difference as large, by `diebold_mariano`; 1 if there are too few forecasts."""
     sentence: str
 
 
@@ -97,7 +97,7 @@ def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
     """Says in one sentence whether the model is better than a baseline.
 
     The model beats the baseline, or loses to it, if luck alone would make the difference less often than `LEVEL`, by
-    the Diebold-Mariano test. Otherwise the two tie; they also tie if there are too few forecasts for the test.
+    `diebold_mariano`. Otherwise the two tie; they also tie if there are too few forecasts for the test.
 
     Args:
         losses: (n,) losses of the model.
@@ -108,15 +108,13 @@ def compare(losses: Losses, others: Losses, name: str, horizon: int) -> Verdict:
     own, other = float(losses.mean()), float(others.mean())
     p = diebold_mariano(losses, others, horizon)
     difference = (own - other) / other if other else float(np.sign(own))
-    figures = f"mean absolute error {own:.4g} against {other:.4g}, {_luck(p, len(losses), horizon)}"
-    side = "below" if own < other else "above"
+    figures = f"{own:.4g} against {other:.4g}, {_luck(p, len(losses), horizon)}"
     if p >= LEVEL:
-        share = f"{abs(difference):.1%} {side} it" if other else "which makes no error"
-        sentence = f"The model ties with the best baseline, {name}, {share}: {figures}."
-        return Verdict("ties", name, difference, p, sentence)
+        sentence = f"The model ties with the best baseline, {name}: its mean absolute error is {_distance(own, other)}"
+        return Verdict("ties", name, difference, p, f"{sentence}, {figures}.")
     verb = "beats" if own < other else "loses to"
     share = f"by {abs(difference):.1%}" if other else "which makes no error"
-    sentence = f"The model {verb} the best baseline, {name}, {share}: {figures}."
+    sentence = f"The model {verb} the best baseline, {name}, {share}: mean absolute error {figures}."
     return Verdict("beats" if own < other else "loses", name, difference, p, sentence)
 
 
@@ -201,6 +199,14 @@ def _scores(forecasts: Mapping[str, Array], actual: Array, dataset: Dataset) -> 
         for column, target in enumerate(dataset.target_names):
             own = score(name, values[..., [column]], actual[..., [column]], naive[column])
             yield own.model_copy(update={"target": target}) if several else own
+
+
+def _distance(own: float, other: float) -> str:
+    """Returns how far the model's error is above or below the baseline's."""
+    if own == other:
+        return "the same"
+    share = f"{abs(own - other) / other:.1%} " if other else ""
+    return f"{share}{'below' if own < other else 'above'}"
 
 
 def _luck(p: float, forecasts: int, horizon: int) -> str:

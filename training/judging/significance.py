@@ -4,26 +4,32 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import fft, special
 
 LEVEL = 0.05
 """A difference counts if luck alone would make it as large less often than this."""
 
+LEAST_ORIGINS = 50
+"""With fewer forecasts the test takes luck for skill in up to 8 % of the series whose losses depend on earlier ones."""
+
+LEAST_HORIZONS = 14
+"""With fewer horizons of origins the test has at most 4 degrees of freedom and misses most differences."""
+
 
 def least_origins(horizon: int) -> int:
     """Returns the least number of forecasts that are tested: fewer overlap too much to tell skill from luck."""
-    return 2 * horizon
+    return max(LEAST_ORIGINS, LEAST_HORIZONS * horizon)
 
 
 def diebold_mariano(losses: NDArray[np.float64], others: NDArray[np.float64], horizon: int) -> float:
     """Returns the probability of a difference in mean loss at least this large, if neither forecaster were better.
 
     The test of Diebold and Mariano (1995, Journal of Business & Economic Statistics 13, 253-263), two-sided, with the
-    correction for small samples and the t distribution of Harvey, Leybourne and Newbold (1997, International Journal
-    of Forecasting 13, 281-291). Forecasts of `horizon` steps overlap, so differences up to horizon - 1 origins apart
-    are correlated. Their covariances enter in full, as in both papers, or with Bartlett's weights (Newey and West 1987,
-    Econometrica 55, 703-708), whichever makes the variance larger: in full the variance may be negative; weighted it is
-    a third too small, and takes luck for skill twice as often as `LEVEL` allows.
+    variance and the t distribution of Lazarus, Lewis, Stock and Watson (2018, Journal of Business & Economic
+    Statistics 36, 541-559, "equal-weighted cosine"). Forecasts of `horizon` steps overlap, so neighbouring differences
+    share their luck, and the mean varies as much as the slow waves in the differences. Slow cosines are fitted to the
+    differences; the variance of the mean is the mean square of their coefficients, over the number of origins. The mean
+    over its standard error follows the t distribution with a degree of freedom for each cosine, in small samples too.
 
     Args:
         losses: (origins,) losses of one forecaster, in time order.
@@ -36,15 +42,22 @@ def diebold_mariano(losses: NDArray[np.float64], others: NDArray[np.float64], ho
     """
     differences = losses - others
     origins, mean = len(differences), float(differences.mean())
-    correction = (origins + 1 - 2 * horizon + horizon * (horizon - 1) / origins) / origins
     if mean == 0 or origins < least_origins(horizon):
         return 1.0
-    centred = differences - mean
-    lags = np.arange(1, horizon)
-    square = float(centred @ centred) / origins
-    covariances = np.array([centred[lag:] @ centred[:-lag] for lag in lags]) / origins
-    variance = (square + 2 * max(float(covariances.sum()), float((1 - lags / horizon) @ covariances))) / origins
-    if variance <= (np.finfo(np.float64).eps * mean) ** 2:
+    count = _cosines(origins, horizon)
+    fitted = fft.dct(differences - mean, norm="ortho")[1 : count + 1]
+    error = math.sqrt(np.square(fitted).mean() / origins)
+    if error <= np.finfo(np.float64).eps * abs(mean):
         return 0.0
-    statistic = mean / math.sqrt(variance) * math.sqrt(correction)
-    return float(2 * stats.t.sf(abs(statistic), df=origins - 1))
+    return float(2 * special.stdtr(count, -abs(mean) / error))
+
+
+def _cosines(origins: int, horizon: int) -> int:
+    """Returns how many cosines are fitted: half a wave over all origins, a whole wave, one and a half ...
+
+    There are 0.3 for each of the origins / horizon forecasts that do not overlap, because faster cosines miss the luck
+    that neighbours share. Losses may depend on earlier ones beyond the overlap too, so there are at most
+    0.3 origins^(2/3). Lazarus and others take 0.4. With 0.4 the test fires in up to 8 % of the series without a
+    difference, with 0.3 in up to 7 %, as the simulation in the tests of this module shows.
+    """
+    return int(0.3 * min(origins ** (2 / 3), origins / horizon))

@@ -113,7 +113,12 @@ def test_baselines_on_a_climb() -> None:
         (
             10.01,
             "ties",
-            "The model ties with the best baseline, Holt, 0.1% above it: mean absolute error 10.01 against ",
+            "The model ties with the best baseline, Holt: its mean absolute error is 0.1% above, 10.01 against 10, p",
+        ),
+        (
+            9.99,
+            "ties",
+            "The model ties with the best baseline, Holt: its mean absolute error is 0.1% below, 9.99 against 10, p",
         ),
     ],
 )
@@ -128,19 +133,25 @@ def test_verdict_is_one_sentence(own: float, outcome: str, sentence: str) -> Non
 
 
 def test_too_few_forecasts_for_a_test_are_told() -> None:
-    verdict = compare(np.full(5, 1.0), np.full(5, 9.0), "Holt", horizon=3)
+    verdict = compare(np.full(40, 1.0), np.full(40, 9.0), "Holt", horizon=3)
 
     assert verdict.outcome == "ties"
     assert verdict.sentence == (
-        "The model ties with the best baseline, Holt, 88.9% below it: mean absolute error 1 against 9, "
-        "too few forecasts to tell skill from luck (5, at least 6 are needed)."
+        "The model ties with the best baseline, Holt: its mean absolute error is 88.9% below, 1 against 9, "
+        "too few forecasts to tell skill from luck (40, at least 50 are needed)."
     )
 
 
 def test_a_baseline_that_makes_no_error_is_told() -> None:
-    verdict = compare(np.array([1.0, 2, 1, 2, 1]), np.zeros(5), "Holt", horizon=1)
+    losses = np.array([1.0, 2, 1, 2, 1] * 10)
 
-    assert verdict.sentence.startswith("The model loses to the best baseline, Holt, which makes no error: ")
+    loss = compare(losses, np.zeros(50), "Holt", horizon=1)
+    tie = compare(losses[:5], np.zeros(5), "Holt", horizon=1)
+    equal = compare(np.zeros(50), np.zeros(50), "Holt", horizon=1)
+
+    assert loss.sentence.startswith("The model loses to the best baseline, Holt, which makes no error: mean absolute ")
+    assert "its mean absolute error is above, 1.4 against 0, too few forecasts" in tie.sentence
+    assert "its mean absolute error is the same, 0 against 0, p = 1.000." in equal.sentence
 
 
 def test_verdict_is_on_the_best_baseline() -> None:

@@ -1,22 +1,91 @@
-"""The Diebold-Mariano test: right about luck, and never lost for an answer."""
+"""The test of a difference in mean loss: right about luck, and never lost for an answer."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import signal, stats
 from statsmodels.regression.linear_model import OLS
-from statsmodels.stats.sandwich_covariance import weights_bartlett, weights_uniform
 
-from training.judging.significance import diebold_mariano, least_origins
+from training.judging.significance import LEVEL, diebold_mariano, least_origins
 
-LOSSES = arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1e6))
+TRIALS = 2000
 
 
-@given(LOSSES, st.integers(1, 10), st.data())
-def test_p_is_a_probability_and_the_same_from_both_sides(losses: np.ndarray, horizon: int, data: st.DataObject) -> None:
-    others = data.draw(arrays(np.float64, len(losses), elements=st.floats(0, 1e6)))
+def simulated(kind: str, origins: int, horizon: int) -> NDArray[np.float64]:
+    """Returns TRIALS series of differences (TRIALS, origins) between forecasters of which neither is better.
+
+    The difference of a forecast is the mean over its steps, so neighbours share all steps but one. Differences of steps
+    are independent (normal, or t with 4 degrees of freedom) or depend on those before (autoregressive, 0.7).
+    """
+    random = np.random.default_rng(origins)
+    size = (TRIALS, origins + horizon + 50)
+    steps = random.standard_t(4, size) if kind == "heavy tails" else random.normal(size=size)
+    if kind == "autoregressive":
+        steps = signal.lfilter([1], [1, -0.7], steps)
+    means = signal.lfilter(np.ones(horizon) / horizon, [1], steps)
+    return np.asarray(means[:, -origins:])
+
+
+def share_found(differences: NDArray[np.float64], horizon: int) -> float:
+    """Returns the share of the series in which the test finds a difference."""
+    return float(np.mean([diebold_mariano(row, np.zeros(len(row)), horizon) < LEVEL for row in differences]))
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "autoregressive"])
+@pytest.mark.parametrize(
+    ("origins", "horizon"),
+    [(50, 1), (200, 1), (84, 6), (240, 6), (168, 12), (240, 12), (336, 24), (960, 24), (672, 48), (960, 48)],
+)
+def test_it_takes_luck_for_skill_about_as_often_as_its_level_says(kind: str, origins: int, horizon: int) -> None:
+    assert origins >= least_origins(horizon)
+
+    found = share_found(simulated(kind, origins, horizon), horizon)
+
+    assert 0.03 < found < 0.07
+
+
+@pytest.mark.parametrize(("origins", "horizon", "least"), [(50, 1, 0.5), (240, 12, 0.6), (960, 24, 0.7)])
+def test_it_finds_most_differences_of_three_standard_errors(origins: int, horizon: int, least: float) -> None:
+    differences = simulated("normal", origins, horizon)
+
+    found = share_found(differences + 2.8 * differences.mean(axis=1).std(), horizon)
+
+    assert found > least  # a test that knew the variance would find 0.8 of them
+
+
+@pytest.mark.parametrize("horizon", [1, 3, 4, 12, 48])
+def test_too_few_origins_are_not_tested(horizon: int) -> None:
+    losses = np.arange(1.0, least_origins(horizon) + 1) ** 0.1
+
+    assert diebold_mariano(losses, 0 * losses, horizon) < 0.05
+    assert diebold_mariano(losses[1:], 0 * losses[1:], horizon) == 1
+
+
+def test_a_few_weeks_of_days_are_enough_one_step_ahead() -> None:
+    assert least_origins(1) == 50
+    assert least_origins(12) == 168
+
+
+@pytest.mark.parametrize(("origins", "horizon", "cosines"), [(50, 1, 4), (200, 1, 10), (168, 12, 4), (240, 12, 6)])
+def test_it_is_a_regression_on_a_constant_and_slow_cosines(origins: int, horizon: int, cosines: int) -> None:
+    # The sum of squares that the cosines explain stands in for the residuals.
+    differences = simulated("normal", origins, horizon)[0] + 0.1
+    time = (np.arange(origins) + 0.5) / origins
+    waves = np.stack([np.cos(np.pi * number * time) for number in range(1, cosines + 1)], axis=1)
+    explained = OLS(differences, np.column_stack([np.ones(origins), waves])).fit().ess
+    statistic = differences.mean() / np.sqrt(explained / cosines / origins)
+
+    p = diebold_mariano(10 + differences, np.full(origins, 10.0), horizon)
+
+    assert p == pytest.approx(2 * stats.t.sf(abs(statistic), cosines))
+
+
+@given(st.integers(1, 120), st.integers(1, 5), st.data())
+def test_p_is_a_probability_and_the_same_from_both_sides(origins: int, horizon: int, data: st.DataObject) -> None:
+    losses, others = (data.draw(arrays(np.float64, origins, elements=st.floats(0, 1e6))) for _ in range(2))
 
     p = diebold_mariano(losses, others, horizon)
 
@@ -24,67 +93,14 @@ def test_p_is_a_probability_and_the_same_from_both_sides(losses: np.ndarray, hor
     assert diebold_mariano(others, losses, horizon) == pytest.approx(p)
 
 
-def test_one_row_ahead_it_is_the_paired_t_test() -> None:
-    # The correction turns the variance over n into that over n - 1.
-    random = np.random.default_rng(0)
-    losses, others = random.exponential(1, 50), random.exponential(1.2, 50)
-
-    assert diebold_mariano(losses, others, 1) == pytest.approx(stats.ttest_rel(losses, others).pvalue)
-
-
-@pytest.mark.parametrize(("horizon", "origins"), [(1, 60), (2, 7), (5, 60), (5, 300), (12, 24)])
-def test_it_is_a_regression_on_a_constant_with_robust_errors_and_the_small_sample_correction(
-    horizon: int, origins: int
-) -> None:
-    random = np.random.default_rng(horizon)
-    differences = np.convolve(random.normal(0.3, 1, origins + horizon - 1), np.ones(horizon), "valid")
-    regression = OLS(differences, np.ones(origins))
-    variances = [
-        regression.fit(
-            cov_type="HAC", cov_kwds={"maxlags": horizon - 1, "use_correction": False, "weights_func": weights}
-        ).cov_params()[0, 0]
-        for weights in (weights_uniform, weights_bartlett)
-    ]
-    corrected = (
-        differences.mean()
-        / np.sqrt(max(variances))
-        * np.sqrt((origins + 1 - 2 * horizon + horizon * (horizon - 1) / origins) / origins)
-    )
-
-    p = diebold_mariano(10 + differences, np.full(origins, 10.0), horizon)
-
-    assert p == pytest.approx(2 * stats.t.sf(abs(corrected), origins - 1))
-
-
-@pytest.mark.parametrize("horizon", [1, 3])
-def test_too_few_origins_are_not_tested(horizon: int) -> None:
-    losses = np.arange(1.0, least_origins(horizon) + 1)
-
-    assert diebold_mariano(losses, 0 * losses, horizon) < 0.5
-    assert diebold_mariano(losses[1:], 0 * losses[1:], horizon) == 1
-
-
-def test_it_calls_luck_a_difference_about_as_often_as_it_says() -> None:
-    random = np.random.default_rng(1)
-    horizon, trials = 4, 2000
-    shocks = random.normal(size=(trials, 200 + horizon))
-    overlapping = np.stack([np.convolve(row, np.ones(horizon), "valid") for row in shocks])
-
-    found = sum(diebold_mariano(row, np.zeros(len(row)), horizon) < 0.05 for row in overlapping)
-    careless = sum(diebold_mariano(row, np.zeros(len(row)), 1) < 0.05 for row in overlapping)
-
-    assert found / trials < 0.08  # with Bartlett's weights alone it would be 0.1
-    assert careless / trials > 0.25
-
-
 @pytest.mark.parametrize(
-    ("losses", "others", "horizon", "p"),
+    ("losses", "others", "p"),
     [
-        ([1, 2, 3], [1, 2, 3], 1, 1),  # the same forecasts
-        ([1, 2, 3], [3, 2, 1], 1, 1),  # the same mean
-        ([1], [2], 1, 1),  # one origin
-        ([1, 2, 3], [2, 3, 4], 1, 0),  # always worse by as much
+        ([1, 2, 3, 4] * 20, [1, 2, 3, 4] * 20, 1),  # the same forecasts
+        ([1, 2, 3, 4] * 20, [4, 3, 2, 1] * 20, 1),  # the same mean
+        ([1], [2], 1),  # one origin
+        ([1, 2, 3, 4] * 20, [2, 3, 4, 5] * 20, 0),  # always worse by as much
     ],
 )
-def test_edges(losses: list[float], others: list[float], horizon: int, p: float) -> None:
-    assert diebold_mariano(np.array(losses, float), np.array(others, float), horizon) == p
+def test_edges(losses: list[float], others: list[float], p: float) -> None:
+    assert diebold_mariano(np.array(losses, float), np.array(others, float), horizon=1) == p
