@@ -129,7 +129,7 @@ class TrainingConfig(BaseModel):
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
     """Name of the model."""
     export: Export = "model"
-    """What to publish: the network, or the best baseline where the network loses to it."""
+    """What to publish: `model` is the network, `best` the best baseline unless the network has the lower error."""
     models_dir: Path = Path("models")
     """Folder that holds the models; the version goes to MODELS_DIR/NAME/1, 2, 3 ..."""
 

@@ -37,6 +37,8 @@ class Outcome:
     scores: tuple[Score, ...]
     """Errors on the test part, in raw units; the errors of what was published come first."""
     verdict: str
+    warning: str | None
+    """That `--export best` would publish a baseline, if its error is below the network's."""
     sweep: Sweep | None = None
     """The sweep of the learning rate, if the rate was `auto`."""
 
@@ -62,7 +64,7 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     choice = choose(forecaster.model, evaluation, config.export)
     report = partial(write_report, run=Run(config, dataset, history, evaluation, sweep))
     version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
-    return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict, sweep)
+    return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict, choice.warning, sweep)
 
 
 def _listener(config: TrainingConfig, console: Console) -> Listener:

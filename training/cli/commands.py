@@ -52,6 +52,8 @@ def train(config: ConfigFile, **options: Any) -> None:
         published.append(outcome.version_dir)
         console.print(score_table(outcome.scores))
         tell(console, outcome.verdict)
+        if outcome.warning:
+            note(console, outcome.warning)
         _say_why_no_twin(Manifest.read(outcome.version_dir))
         tell(console, f"Version: {outcome.version_dir}")
 

@@ -50,7 +50,8 @@ def test_training_ends_with_errors_beside_the_baselines_the_verdict_and_the_path
         name = forecaster.replace("(", r"\(").replace(")", r"\)")
         assert re.search(rf"{name}(\W+[\d.e-]+){{4}}", output), output
     assert re.search(
-        r"The model ties with the best baseline, (.+): its mean absolute error is \S+% above, .* too few forecasts .*\n",
+        r"The model ties with the best baseline, (.+): its mean absolute error is \S+% above, .* too few forecasts .*\n"
+        r"note: \1 has a lower error than the model: --export best publishes \1 in its place\n",
         output,
     ), output
     assert output.rstrip().endswith("Version: models/default/1")
