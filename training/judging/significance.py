@@ -13,11 +13,11 @@ LEAST_ORIGINS = 50
 """With fewer forecasts the test takes luck for skill in up to 8 % of the series whose losses depend on earlier ones."""
 
 LEAST_HORIZONS = 14
-"""With fewer horizons of origins the test has at most 4 degrees of freedom and misses most differences."""
+"""With fewer horizons of origins the test has at most 4 degrees of freedom and finds only large differences."""
 
 
 def least_origins(horizon: int) -> int:
-    """Returns the least number of forecasts that are tested: fewer overlap too much to tell skill from luck."""
+    """Returns the least number of forecasts that are tested: fewer cannot tell skill from luck."""
     return max(LEAST_ORIGINS, LEAST_HORIZONS * horizon)
 
 
@@ -57,7 +57,7 @@ def _cosines(origins: int, horizon: int) -> int:
 
     There are 0.3 for each of the origins / horizon forecasts that do not overlap, because faster cosines miss the luck
     that neighbours share. Losses may depend on earlier ones beyond the overlap too, so there are at most
-    0.3 origins^(2/3). Lazarus and others take 0.4. With 0.4 the test fires in up to 8 % of the series without a
-    difference, with 0.3 in up to 7 %, as the simulation in the tests of this module shows.
+    0.3 origins^(2/3). Lazarus and others take 0.4. In simulations without a difference the test fires in up to 8 % of
+    the series with 0.4, and in up to 7 % with 0.3 (docs/decisions/0012-baselines-and-verdict.md).
     """
     return int(0.3 * min(origins ** (2 / 3), origins / horizon))
