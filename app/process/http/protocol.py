@@ -257,9 +257,9 @@ class BoundedProtocol(UpgradelessProtocol):
         cycle.body += body
         unread = len(cycle.body)
         received = self._body_bytes - unread
-        if received < SMALL_BODY_BYTES or unread > received:
+        if received < SMALL_BODY_BYTES or unread > min(received, MAX_UNREAD_BYTES):
             cycle.message_event.set()
-        if unread > MAX_UNREAD_BYTES:
+        if unread > MAX_UNREAD_BYTES:  # the application is awake, and goes on reading when it has taken them
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:

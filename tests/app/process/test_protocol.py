@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.process.http.protocol import MAX_PIPELINED, BoundedProtocol
+from app.process.http.protocol import MAX_PIPELINED, MAX_UNREAD_BYTES, BoundedProtocol
 from app.process.http.refusals import SharedState
 from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread, run_in_held_loop
@@ -424,6 +424,16 @@ def test_a_connection_is_closed_once_it_has_been_idle_for_the_whole_time(loop: H
         assert not has_come(sock)
         loop.advance(0.2 * LIMIT_SECONDS)
         assert is_closed(sock)
+
+
+def test_a_body_is_read_to_its_end_though_only_a_part_of_it_may_wait(loop: HeldLoop) -> None:
+    app = KeptBusy()
+    app.gate.set()
+    size = 8 * MAX_UNREAD_BYTES
+    with listening(app, loop) as port, connect(port) as sock:
+        for _ in range(2):
+            sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+            assert read_answer(sock).read() == b"ok"
 
 
 @pytest.mark.parametrize("size", [2, 300_000])
