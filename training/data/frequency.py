@@ -30,11 +30,6 @@ _DURATIONS: Units = (
 """Units of fixed length in microseconds, the largest first."""
 _MONTHS: Units = (("year", 12), ("quarter", 3), ("month", 1))
 
-MOST_ODD = 0.01
-"""Largest share of the distances that may be no multiple of the step: the grid shifts there."""
-
-_AS_IS = "the model takes every row as one step"
-
 
 @dataclass(frozen=True, slots=True)
 class Guess:
@@ -52,8 +47,7 @@ class Guess:
 def guess(times: Times) -> Guess:
     """Guesses the distance between rows.
 
-    Rows form a grid where more than half of the distances are one step and all others are multiples of it. One in a
-    hundred may differ, as where weekly rows move to another day of the week: the grid goes on from there.
+    Rows form a grid where more than half of the distances are one step and all others are multiples of it.
 
     Args:
         times: (rows,), strictly rising.
@@ -74,33 +68,6 @@ def distances(times: Times) -> NDArray[np.int64]:
     """Returns (rows - 1,): from each row to the next, in the unit of `times`; negative where a row is out of order."""
     whole = times.astype(np.int64)
     return whole[1:] - whole[:-1]
-
-
-def places_on_grid(times: Times, frequency: Frequency | None) -> NDArray[np.int64]:
-    """Returns (rows,): the number of each row on the grid, from 0; consecutive numbers where no row is absent.
-
-    Args:
-        times: (rows,), strictly rising.
-        frequency: Distance between rows, as `guess` finds it. None counts rows. A row that is off the grid takes the
-            place nearest to its distance from the row before.
-    """
-    if frequency is None or len(times) == 0:
-        return np.arange(len(times))
-    steps = np.maximum(np.round(_apart(times, frequency)), 1).astype(np.int64)
-    return np.concatenate([[0], steps.cumsum()])
-
-
-def _apart(times: Times, frequency: Frequency) -> NDArray[np.float64]:
-    """Returns (rows - 1,): from each row to the next, in multiples of the frequency."""
-    unit = frequency.unit
-    if unit == "step":
-        return distances(times) / frequency.count
-    if unit == "business day":
-        days = times.astype("datetime64[D]")
-        return np.busday_count(days[:-1], days[1:]) / frequency.count
-    if unit in dict(_MONTHS):
-        return distances(times.astype("datetime64[M]")) / (frequency.count * dict(_MONTHS)[unit])
-    return distances(times.astype("datetime64[us]")) / (frequency.count * dict(_DURATIONS)[unit])
 
 
 def iso(time: np.datetime64 | np.int64) -> str:
@@ -142,7 +109,8 @@ def _fixed_steps(times: Times, frequency_of: Callable[[int], Frequency]) -> Gues
     step, share = _mode(apart)
     shortest, longest, usual = (frequency_of(int(each)).words for each in (apart.min(), apart.max(), step))
     irregular = (
-        f"rows are irregularly spaced, from {shortest} to {longest} apart ({usual} in {share:.0%} of cases); {_AS_IS}"
+        f"rows are irregularly spaced, from {shortest} to {longest} apart ({usual} in {share:.0%} of cases); the model "
+        "takes every row as one step"
     )
     return _grid(times, apart, frequency_of) or Guess(None, Finding(kind="irregular_rows", sentence=irregular))
 
@@ -150,42 +118,18 @@ def _fixed_steps(times: Times, frequency_of: Callable[[int], Frequency]) -> Gues
 def _grid(times: Times, apart: NDArray[np.int64], frequency_of: Callable[[int], Frequency]) -> Guess | None:
     """Finds the frequency of rows that lie so far apart. Returns None where they form no grid."""
     step, share = _mode(apart)
-    odd = apart % step != 0
-    if share <= 0.5 or odd.sum() > MOST_ODD * len(apart):
+    if share <= 0.5 or (apart % step).any():
         return None
     frequency = frequency_of(step)
-    absent = np.where(odd, 0, apart // step - 1)
-    if odd.any():
-        return Guess(frequency, _odd_rows(times, apart, odd, absent, frequency_of))
-    if absent.any():
-        sentence = (
-            f"{_absent_words(absent)} absent from the grid of {frequency.words}, "
-            f"the first after {iso(times[np.argmax(absent > 0)])}; windows run across as if nothing were absent"
-        )
-        return Guess(frequency, Finding(kind="absent_rows", sentence=sentence))
-    return Guess(frequency)
-
-
-def _odd_rows(
-    times: Times,
-    apart: NDArray[np.int64],
-    odd: NDArray[np.bool_],
-    absent: NDArray[np.int64],
-    frequency_of: Callable[[int], Frequency],
-) -> Finding:
-    """Returns the finding on a few distances that are no multiple of the step, and on absent rows beside them."""
-    first = int(np.argmax(odd))
-    place = f"{frequency_of(int(apart[first])).words} after {iso(times[first])}"
-    differ = f"distances differs ({place})" if odd.sum() == 1 else f"distances differ (the first: {place})"
-    also = f", and {_absent_words(absent)} absent" if absent.any() else ""
-    usual = frequency_of(_mode(apart)[0]).words
-    sentence = f"rows are {usual} apart, but {odd.sum()} of {len(apart)} {differ}{also}; {_AS_IS}"
-    return Finding(kind="irregular_rows", sentence=sentence)
-
-
-def _absent_words(absent: NDArray[np.int64]) -> str:
+    absent = apart // step - 1
     total = int(absent.sum())
-    return f"{counted(total, 'row')} {'is' if total == 1 else 'are'}"
+    if total == 0:
+        return Guess(frequency)
+    sentence = (
+        f"{counted(total, 'row')} {'is' if total == 1 else 'are'} absent from the grid of {frequency.words}, "
+        f"the first after {iso(times[np.argmax(absent > 0)])}; windows run across as if nothing were absent"
+    )
+    return Guess(frequency, Finding(kind="absent_rows", sentence=sentence))
 
 
 def _mode(apart: NDArray[np.int64]) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from app.version.manifest import MAX_NUMBERS, Feature
 from training.config import TrainingConfig
 from training.data import series
 from training.data.files import read_table
-from training.data.frequency import counted, iso, places_on_grid
+from training.data.frequency import counted, iso
 from training.data.period import find_period
 from training.data.provenance import Provenance
 from training.data.table import Table, check_columns, check_targets_change, fill, note_constant_features, settle
@@ -99,7 +99,7 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
     table = note_constant_features(table, validation)
     inputs = table.select(features).values.astype(np.float32)
     outputs = table.select(targets).values.astype(np.float32)
-    period = config.period or find_period(outputs[:validation], table.frequency, _places(table)[:validation])
+    period = config.period or find_period(outputs[:validation], table.frequency)
     past = max(config.window, period or 0)
     if past > validation:
         raise ConfigError(
@@ -118,11 +118,6 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
         frequency=table.frequency,
         provenance=_provenance_of(table, edges),
     )
-
-
-def _places(table: Table) -> NDArray[np.int64]:
-    """Returns (rows,): the number of each row on the grid of times."""
-    return np.arange(table.rows) if table.times is None else places_on_grid(table.times, table.frequency)
 
 
 def _load(config: TrainingConfig) -> Table:
