@@ -7,7 +7,7 @@ version's manifest keeps. The docstrings of the fields are the help texts.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import tomlkit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -98,8 +98,8 @@ class TrainingConfig(BaseModel):
     """Share of the values between two layers that training switches off at random."""
     noise: float = Field(default=0.0, ge=0, le=1)
     """Standard deviation of the noise that training adds to the scaled inputs."""
-    skip: bool = True
-    """Start from the ridge autoregression, a linear path beside the cells, which learn the rest; not for a sequence."""
+    skip: bool = False
+    """Add a linear path beside the cells that starts as the ridge autoregression; the cells learn the rest."""
     output: Output = "last"
     """Learn from the forecast after the last step only, or from a forecast after every step."""
     scale: Scale = "last"
@@ -132,14 +132,6 @@ class TrainingConfig(BaseModel):
     """What to publish: `model` is the network, `best` the best baseline unless the network has the lower error."""
     models_dir: Path = Path("models")
     """Folder that holds the models; the version goes to MODELS_DIR/NAME/1, 2, 3 ..."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_linear_path_after_every_step(cls, given: Any) -> Any:
-        """Leaves out the linear path, which reads whole windows, where a forecast is wanted after every step."""
-        if isinstance(given, Mapping) and given.get("output") == "sequence":
-            return {"skip": False, **given}
-        return given
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -39,13 +39,6 @@ def waves(rows: int = 120, columns: int = 2) -> NDArray[np.float64]:
 
 
 def config_of(**changes: Any) -> TrainingConfig:
-    """A configuration of one tiny layer, without a linear path, and two epochs."""
-    small: dict[str, Any] = {
-        "series": "lesson",
-        "units": (4,),
-        "epochs": 2,
-        "batch_size": 16,
-        "xla": False,
-        "skip": False,
-    }
+    """A configuration of one tiny layer and two epochs."""
+    small: dict[str, Any] = {"series": "lesson", "units": (4,), "epochs": 2, "batch_size": 16, "xla": False}
     return TrainingConfig(**{**small, **changes})

@@ -113,7 +113,6 @@ def rebuild_foreign(contract: Contract, signature: Any) -> keras.Model:
         cell=_cell_of(stack),
         units=tuple(len(group["recurrent_kernel"]) for group in stack)[:: 2 if both_directions else 1],
         bidirectional=both_directions,
-        skip=False,
     )
     selection = np.zeros((len(contract.features), len(contract.targets)), np.float32)
     model = assemble_model(config, contract.window_shape, contract.forecast_shape, no_scaling(selection))

@@ -111,14 +111,7 @@ TASKS: dict[ReferenceTask, Task] = {
         network=Network(
             "2 x LSTM(32), window 45, noise 0.3",
             TrainingConfig(
-                series="lesson",
-                window=45,
-                units=(32, 32),
-                scale="window",
-                skip=False,
-                noise=0.3,
-                learning_rate=3e-3,
-                epochs=60,
+                series="lesson", window=45, units=(32, 32), scale="window", noise=0.3, learning_rate=3e-3, epochs=60
             ),
         ),
         selection="window, scale, loss, noise and epochs by the error on rows 600 to 799 and 800 to 999, "
@@ -134,14 +127,7 @@ TASKS: dict[ReferenceTask, Task] = {
         network=Network(
             "2 x LSTM(32), window 60, noise 0.4",
             TrainingConfig(
-                series="exercise",
-                window=60,
-                units=(32, 32),
-                scale="window",
-                skip=False,
-                noise=0.4,
-                learning_rate=3e-3,
-                epochs=50,
+                series="exercise", window=60, units=(32, 32), scale="window", noise=0.4, learning_rate=3e-3, epochs=50
             ),
         ),
         selection="window, scale, loss, noise and epochs by the error on rows 2300 to 2649 and 2650 to 2999, "
@@ -161,7 +147,6 @@ TASKS: dict[ReferenceTask, Task] = {
                 split=(2048, 2560),
                 units=(30, 30),
                 scale="standard",
-                skip=False,
                 loss="mse",
                 forget_bias=4,
                 learning_rate=3e-3,
@@ -182,7 +167,6 @@ TASKS: dict[ReferenceTask, Task] = {
                 cell="rnn",
                 units=(30, 30),
                 scale="none",
-                skip=False,
                 loss="mse",
                 learning_rate=1e-3,
                 batch_size=32,

@@ -34,7 +34,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
     days = [f"2024-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in range(ROWS)]
     write_csv(folder / "load.csv", {"day": days, "load": WAVE})
-    result = run("train", "--data", "load.csv", *QUICK, "--no-skip", "--measured-in", "load=MW", cwd=folder)
+    result = run("train", "--data", "load.csv", *QUICK, "--measured-in", "load=MW", cwd=folder)
     assert result.code == 0, result.stderr
     (folder / "output.txt").write_text(result.stdout, encoding="utf-8")
     return folder
@@ -60,7 +60,7 @@ def test_training_ends_with_errors_beside_the_baselines_the_verdict_and_the_path
 def test_the_best_baseline_is_published_and_served_where_the_network_loses(workplace: Path) -> None:
     judged = ("--horizon", 2, "--split", "50,25,25")  # enough forecasts to tell skill from luck
     published = ("--name", "best", "--export", "best")
-    result = run("train", "--data", "load.csv", *QUICK, *judged, *published, "--no-skip", cwd=workplace)
+    result = run("train", "--data", "load.csv", *QUICK, *judged, *published, cwd=workplace)
     assert result.code == 0, result.stderr
     version_dir = workplace / "models/best/1"
     assert re.search(r"loses to the best baseline, (.+), by .*; \1 was published in its place\.", result.stdout)
