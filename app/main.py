@@ -30,7 +30,7 @@ that need no collector: nothing refers to a request in a circle once it is answe
 
 SWITCH_SECONDS = 0.0005
 """How long the event loop may keep Python's lock when the engine's thread wants it, a tenth of the default. Under load
-the loop never rests, and the engine needs the lock twice a call: it would wait for milliseconds each time."""
+the loop never rests, and the engine needs the lock for each piece of a batch: it would wait for milliseconds."""
 
 
 def create_app(

@@ -77,7 +77,7 @@ class OnnxEngine:
         self.remark = f"fused operators, {threads} {'thread' if threads == 1 else 'threads'}"
 
     def warm_up(self) -> None:
-        """Runs each session once, on a batch that takes the memory of the largest pieces, which is then kept for good.
+        """Runs each session, and the helpers, on batches that take the memory of the usual pieces, which is then kept.
 
         Raises:
             ArtifactError: The graph loads and cannot be run.

@@ -65,7 +65,7 @@ class Batcher:
         predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
         executor: The thread that computes long calls.
         limits: Of windows and time.
-        crowd: Holds the batcher from the moment that its queue has no room for a request to its next call.
+        crowd: Holds the batcher from a request for which its queue has no room to the end of a call that made room.
         on_batch: Told of every batch that was computed.
         on_failure: Called where the batcher itself fails. Its jobs would stay without an answer.
     """
@@ -176,11 +176,16 @@ class Batcher:
             loop.call_soon(self._work)
 
     def _leave_queue(self, job: Job) -> None:
+        """Counts out a job that nobody wants any more, unless a call has taken it meanwhile."""
         with self._lock:
             if job.is_queued:
-                job.is_queued = False
-                self._queued_windows -= job.size
+                self._count_out(job)
                 job.windows = NO_WINDOWS
+
+    def _count_out(self, job: Job) -> None:
+        """Notes that a job does not wait any more; must be called with the lock held."""
+        job.is_queued = False
+        self._queued_windows -= job.size
 
     def _work(self) -> None:
         """Makes one call of the engine for what waits, or has the engine's thread make it."""
@@ -202,7 +207,11 @@ class Batcher:
             self._recover(batch, error)
             return
         self._finish(computed)
-        if self._goes_on():
+        self._go_on(loop)
+
+    def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Works on in another turn of the event loop if jobs wait."""
+        if self._stays_at_work():
             loop.call_soon(self._work)
 
     def _work_elsewhere(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -218,7 +227,7 @@ class Batcher:
                 loop.call_soon_threadsafe(self._recover, batch, error)
                 return
             loop.call_soon_threadsafe(self._finish, computed)
-            if not self._goes_on():
+            if not self._stays_at_work():
                 return
             if self._is_next_call_long():
                 self._executor.submit(self._work_elsewhere, loop)
@@ -234,7 +243,7 @@ class Batcher:
             largest = max(self._limits.call_windows, self._queue[0].size if self._queue else 0)
             return min(self._queued_windows, largest) > self._limits.inline_windows
 
-    def _goes_on(self) -> bool:
+    def _stays_at_work(self) -> bool:
         """Whether jobs wait. If none does, the next job begins a call."""
         with self._lock:
             self._is_working = bool(self._queue)
@@ -252,8 +261,7 @@ class Batcher:
             while self._queue and (not batch or count + self._queue[0].size <= self._limits.call_windows):
                 job = self._queue.popleft()
                 if job.is_queued:
-                    job.is_queued = False
-                    self._queued_windows -= job.size
+                    self._count_out(job)
                 if now < job.deadline and job.is_wanted:
                     batch.append(job)
                     count += job.size
@@ -270,8 +278,8 @@ class Batcher:
             return
         if (error := task.exception()) is not None:
             self._on_failure(error)
-        elif self._goes_on():
-            asyncio.get_running_loop().call_soon(self._work)
+        else:
+            self._go_on(asyncio.get_running_loop())
 
     async def _compute_again(self, batch: list[Job], error: Exception) -> None:
         """Computes a batch that failed."""

@@ -89,6 +89,14 @@ async def submitted(batcher: Batcher, *windows: Array) -> list[asyncio.Task[Arra
     return tasks
 
 
+async def held_in_a_call(engine: GatedEngine, batcher: Batcher, *rows: float) -> list[asyncio.Task[Array]]:
+    """A request whose windows the engine computes, as long as its gate is closed. The next requests have to wait."""
+    engine.gate.clear()
+    tasks = await submitted(batcher, windows_of(*rows))
+    await until(lambda: engine.calls == [len(rows)])
+    return tasks
+
+
 async def outcome(task: Awaitable[Array]) -> list[float] | type[BaseException]:
     """The forecasts as a flat list, or what was raised instead."""
     try:
@@ -125,9 +133,7 @@ async def test_a_lone_request_is_computed_at_once() -> None:
 async def test_requests_that_come_during_a_call_share_the_next_one() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict)
-    engine.gate.clear()
-    first = await submitted(batcher, windows_of(1))
-    await until(lambda: engine.calls == [1])
+    first = await held_in_a_call(engine, batcher, 1)
     others = await submitted(batcher, windows_of(10, 20), windows_of(30), windows_of(40, 50, 60))
     assert batcher.queued_windows == 6
     engine.gate.set()
@@ -140,9 +146,7 @@ async def test_requests_that_come_during_a_call_share_the_next_one() -> None:
 async def test_a_call_takes_no_more_rows_than_its_cap_unless_one_request_has_more() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict, max_call_windows=4)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(0))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 0)
     tasks += await submitted(batcher, windows_of(1, 2), windows_of(3, 4), windows_of(5), windows_of(*range(9)))
     engine.gate.set()
     await asyncio.gather(*tasks)
@@ -153,9 +157,7 @@ async def test_a_call_takes_no_more_rows_than_its_cap_unless_one_request_has_mor
 async def test_a_full_queue_refuses_at_once() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict, max_queue_windows=4)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(0))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 0)
     tasks += await submitted(batcher, windows_of(1, 2, 3))
     with pytest.raises(QueueFull) as caught:
         await batcher.submit(windows_of(4, 5))
@@ -175,9 +177,7 @@ async def test_an_empty_queue_takes_a_request_of_any_size() -> None:
 async def test_a_queue_holds_what_can_be_computed_in_time() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict, max_queue_windows=1000, windows_per_second=10, max_queue_seconds=0.5)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(0))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 0)
     tasks += await submitted(batcher, windows_of(1, 2, 3, 4, 5))
     with pytest.raises(QueueFull):
         await batcher.submit(windows_of(6))
@@ -211,9 +211,7 @@ def test_the_room_in_a_queue_follows_the_pace_of_its_engine(
         batcher = batcher_of(predict, max_call_windows=8, max_queue_windows=10**6, windows_per_second=100)
         for _ in range(round(5 / seconds_per_window / 8) + 1):
             engine.calls.clear()
-            engine.gate.clear()
-            tasks = await submitted(batcher, windows_of(*range(8)))
-            await until(lambda: engine.calls == [8])
+            tasks = await held_in_a_call(engine, batcher, *range(8))
             tasks += await submitted(batcher, windows_of(*range(8)))  # waits until the first call ends
             engine.gate.set()
             await asyncio.gather(*tasks)
@@ -240,9 +238,7 @@ async def test_requests_whose_heads_come_in_one_turn_cannot_overfill_the_queue()
 async def test_a_full_queue_is_in_the_crowd_until_its_next_call() -> None:
     engine, crowd = GatedEngine(), set[Batcher]()
     batcher = batcher_of(engine.predict, max_queue_windows=2, crowd=crowd)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(1))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 1)
     tasks += await submitted(batcher, windows_of(2), windows_of(3))
     assert not batcher.admit()
     await asyncio.sleep(0)
@@ -256,9 +252,7 @@ async def test_a_full_queue_is_in_the_crowd_until_its_next_call() -> None:
 async def test_a_request_that_expires_in_the_queue_is_never_computed() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(1))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 1)
     tasks += await submitted(batcher, windows_of(2), windows_of(3))
     await skip(LIMIT_SECONDS)
     assert [await outcome(task) for task in tasks] == [DeadlinePassed] * 3
@@ -317,9 +311,7 @@ async def test_the_time_behind_another_models_call_counts_as_a_wait() -> None:
 async def test_a_request_that_is_given_up_in_the_queue_is_never_computed() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict)
-    engine.gate.clear()
-    [first] = await submitted(batcher, windows_of(1))
-    await until(lambda: engine.calls == [1])
+    [first] = await held_in_a_call(engine, batcher, 1)
     given_up, last = await submitted(batcher, windows_of(2, 3), windows_of(4))
     given_up.cancel()
     await asyncio.sleep(0)
@@ -332,9 +324,7 @@ async def test_a_request_that_is_given_up_in_the_queue_is_never_computed() -> No
 async def test_one_failing_request_does_not_harm_its_neighbours() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(1))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 1)
     tasks += await submitted(batcher, windows_of(2), windows_of(POISON, 3), windows_of(4))
     engine.gate.set()
     assert [await outcome(task) for task in tasks] == [[2], [3], PredictionFailed, [5]]
@@ -352,9 +342,7 @@ async def test_a_forecast_that_is_not_finite_fails_its_own_request_only() -> Non
         return forecasts
 
     batcher = batcher_of(predict)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(1))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 1)
     tasks += await submitted(batcher, windows_of(7, 2), windows_of(3), windows_of(8))
     engine.gate.set()
     assert [await outcome(task) for task in tasks] == [[2], PredictionFailed, [4], PredictionFailed]
@@ -380,9 +368,7 @@ async def test_every_call_is_reported_with_its_rows_and_seconds() -> None:
 @in_loop
 async def test_the_event_loop_turns_during_a_call() -> None:
     engine = GatedEngine()
-    engine.gate.clear()
-    [task] = await submitted(batcher_of(engine.predict), windows_of(1))
-    await until(lambda: engine.calls == [1])
+    [task] = await held_in_a_call(engine, batcher_of(engine.predict), 1)
     for _ in range(100):
         await asyncio.sleep(0)
     assert not task.done()
@@ -394,9 +380,7 @@ async def test_the_event_loop_turns_during_a_call() -> None:
 async def test_the_engine_goes_on_while_the_event_loop_is_busy() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict)
-    engine.gate.clear()
-    tasks = await submitted(batcher, windows_of(1))
-    await until(lambda: engine.calls == [1])
+    tasks = await held_in_a_call(engine, batcher, 1)
     tasks += await submitted(batcher, windows_of(2), windows_of(3))
     engine.gate.set()
     end = time.monotonic() + PATIENCE_SECONDS
@@ -477,9 +461,7 @@ async def test_the_event_loop_turns_between_short_calls() -> None:
 async def test_a_request_that_left_makes_room_in_the_queue_at_once() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict, max_queue_windows=2)
-    engine.gate.clear()
-    await submitted(batcher, windows_of(0))
-    await until(lambda: engine.calls == [1])
+    await held_in_a_call(engine, batcher, 0)
     left, expired = await submitted(batcher, windows_of(1), windows_of(2))
     with pytest.raises(QueueFull):
         batcher.check_room()
@@ -536,9 +518,7 @@ async def test_a_failing_row_is_tried_twice_and_no_more() -> None:
 async def test_the_windows_of_those_who_left_are_let_go() -> None:
     engine = GatedEngine()
     batcher = batcher_of(engine.predict)
-    engine.gate.clear()
-    await submitted(batcher, windows_of(0))
-    await until(lambda: engine.calls == [1])
+    await held_in_a_call(engine, batcher, 0)
     [task] = await submitted(batcher, windows_of(*range(50)))
     [job] = batcher._queue
     task.cancel()
