@@ -92,6 +92,18 @@ def test_best_weights_are_restored() -> None:
     assert_allclose(huber.mean(), history.best.validation_loss, rtol=1e-5)
 
 
+def test_a_linear_start_is_kept_where_every_epoch_is_worse() -> None:
+    config = config_of(skip=True, epochs=3, learning_rate=1.0)
+    start = build_model(config, SOUND).get_weights()
+
+    model, history = fitted(config, SOUND)
+
+    assert history.best.number == 0
+    assert all(epoch.validation_loss > history.start_loss for epoch in history.epochs)
+    for kept, first in zip(model.get_weights(), start, strict=True):
+        assert_array_equal(kept, first)
+
+
 def test_stops_when_patience_is_lost() -> None:
     _, history = fitted(config_of(epochs=40, patience=2, learning_rate=0.05), RISE_THEN_FALL)
 
