@@ -52,18 +52,30 @@ def leaving_at_once(state: State) -> Iterator[None]:
 def clearing_away() -> Iterator[list[Path]]:
     """Lets Ctrl-C raise `KeyboardInterrupt` in the block, whose handlers clear away, and ends the command after it.
 
+    A library may turn the interrupt into an error of its own, so any exception after Ctrl-C counts as the interrupt.
+
     Yields:
         A list for the folder of the version that the block publishes.
 
     Raises:
         SystemExit: After Ctrl-C, with `INTERRUPTED`. The sentence is the interrupt's own where it brings one.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    is_pressed = False
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal is_pressed
+        is_pressed = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     published: list[Path] = []
     try:
         yield published
-    except KeyboardInterrupt as interrupt:
-        _tell(str(interrupt) or (f"the version is {published[0]}" if published else NOTHING_EXPORTED))
+    except BaseException as error:
+        if not (is_pressed or isinstance(error, KeyboardInterrupt)):
+            raise
+        own = str(error) if isinstance(error, KeyboardInterrupt) else ""
+        _tell(own or (f"the version is {published[0]}" if published else NOTHING_EXPORTED))
         sys.exit(INTERRUPTED)
     finally:
         signal.signal(signal.SIGINT, before)

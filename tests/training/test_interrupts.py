@@ -47,6 +47,28 @@ def test_ctrl_c_raises_while_there_is_something_to_clear_away() -> None:
     assert cleared == ["a folder"]
 
 
+def test_ctrl_c_is_an_interrupt_although_a_library_turns_it_into_an_error_of_its_own(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> None:
+        with clearing_away():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt as interrupt:
+                raise RuntimeError("the call failed") from interrupt
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+
+    assert ended.value.code == INTERRUPTED
+    assert capfd.readouterr().err == "Interrupted; nothing was exported.\n"
+
+
+def test_an_error_without_ctrl_c_stays_the_error() -> None:
+    with pytest.raises(RuntimeError, match="the call failed"), clearing_away():
+        raise RuntimeError("the call failed")
+
+
 def test_ctrl_c_is_taken_as_before_after_a_block() -> None:
     before = signal.getsignal(signal.SIGINT)
 
