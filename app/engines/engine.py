@@ -21,6 +21,20 @@ def call_windows(contract: Contract, largest: int) -> int:
     return min(largest, MAX_CALL_NUMBERS // numbers)
 
 
+def check_forecasts(forecasts: Array, windows: int, contract: Contract) -> Array:
+    """Checks that a model has answered with one forecast per window, and returns the forecasts.
+
+    A model's signature may promise a shape that its operators do not keep for every input.
+
+    Raises:
+        ValueError: The forecasts have another shape.
+    """
+    shape = (windows, *contract.forecast_shape)
+    if forecasts.shape != shape:
+        raise ValueError(f"the model answered with shape {forecasts.shape}, but the contract needs {shape}")
+    return forecasts
+
+
 class Engine(Protocol):
     """A loaded version that turns windows into forecasts. Only one thread at a time may use it."""
 
@@ -50,4 +64,7 @@ class Engine(Protocol):
 
         Returns:
             Shape (batch, horizon, targets), raw units.
+
+        Raises:
+            Exception: The model fails on these windows, or answers with forecasts of another shape.
         """

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from app.arrays import Array
-from app.engines.engine import call_windows
+from app.engines.engine import call_windows, check_forecasts
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.golden import probe_windows
 from app.version.manifest import TWIN_FILE, Contract
@@ -93,7 +93,7 @@ class OnnxEngine:
         count = len(windows)
         rounds = round(count / (self._threads * self._piece_windows))
         if rounds <= 1:
-            return _run(self._alone if count < SHARED_FROM else self._shared, windows)
+            return self._run(self._alone if count < SHARED_FROM else self._shared, windows)
         pieces = _cut(count, min(rounds * self._threads, count))
         forecasts = np.empty((count, *self._contract.forecast_shape), np.float32)
 
@@ -103,7 +103,7 @@ class OnnxEngine:
                     piece = pieces.popleft()
                 except IndexError:
                     return
-                forecasts[piece] = _run(self._alone, windows[piece])
+                forecasts[piece] = self._run(self._alone, windows[piece])
 
         helping = [self._helpers.submit(compute) for _ in range(self._threads - 1)]
         try:
@@ -114,15 +114,15 @@ class OnnxEngine:
             raise error
         return forecasts
 
+    def _run(self, session: Any, windows: Array) -> Array:
+        forecasts = np.asarray(session.run([OUTPUT], {INPUT: windows})[0])
+        return check_forecasts(forecasts, len(windows), self._contract)
+
 
 def _cut(count: int, parts: int) -> "deque[slice]":
     """Cuts that many windows into parts of nearly the same size."""
     ends = [count * number // parts for number in range(parts + 1)]
     return deque(slice(start, end) for start, end in pairwise(ends))
-
-
-def _run(session: Any, windows: Array) -> Array:
-    return np.asarray(session.run([OUTPUT], {INPUT: windows})[0])
 
 
 def _open_session(graph: bytes, threads: int, source: Path) -> Any:

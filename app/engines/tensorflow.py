@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.arrays import Array
-from app.engines.engine import call_windows
+from app.engines.engine import call_windows, check_forecasts
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.golden import Golden, deviation, probe_windows, with_scales
 from app.version.manifest import MAX_COLUMNS, MAX_NUMBERS, Contract, Feature, Target
@@ -132,12 +132,15 @@ class TensorFlowEngine:
     def _predict_piece(self, windows: Array) -> Array:
         count = len(windows)
         if not self._compiled:
-            return np.asarray(self._plain(tf.constant(windows)))
+            return self._run(self._plain, windows)
         size = next(size for size in self._batch_sizes if size >= count)
         if size > count:
             padding = np.zeros((size - count, *windows.shape[1:]), np.float32)
             windows = np.concatenate([windows, padding])
-        return np.asarray(self._compiled[size](tf.constant(windows)))[:count]
+        return self._run(self._compiled[size], windows)[:count]
+
+    def _run(self, function: Callable[..., Any], windows: Array) -> Array:
+        return check_forecasts(np.asarray(function(tf.constant(windows))), len(windows), self.contract)
 
 
 def _ladder(max_windows: int) -> tuple[int, ...]:

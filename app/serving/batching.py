@@ -5,8 +5,7 @@ a call. A short call runs on the event loop itself, because the way to a thread 
 A long call runs in the engine's thread, so that the loop goes on.
 
 The queue is bounded in windows and in time, and every job has a deadline. A job that passes its deadline in the queue,
-or whose caller left, is never computed. A batch that fails is computed once more window by window, so that one request
-cannot spoil its neighbours'.
+or whose caller left, is never computed. A batch that fails is computed once more in halves; see `app.serving.recovery`.
 
 Nothing refers to a batcher without jobs, so the last reference to a batcher, perhaps a request's, frees its engine.
 """
@@ -27,8 +26,9 @@ import numpy as np
 from app.arrays import Array
 from app.errors import DeadlinePassed, QueueFull
 from app.exchange import Stages
-from app.serving.jobs import NO_WINDOWS, Computed, Job, fail, share_out
+from app.serving.jobs import NO_WINDOWS, Computed, Job, share_out
 from app.serving.pace import TYPICAL_CALL_WINDOWS, Throughput
+from app.serving.recovery import compute_again
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Batch
 
@@ -282,10 +282,8 @@ class Batcher:
             self._go_on(asyncio.get_running_loop())
 
     async def _compute_again(self, batch: list[Job], error: Exception) -> None:
-        """Computes a batch that failed."""
-        log.warning("batch failed; computing it again window by window", requests=len(batch), exc_info=error)
-        for job in batch:
-            await self._compute_one_by_one(job)
+        loop = asyncio.get_running_loop()
+        await compute_again(batch, error, lambda windows: loop.run_in_executor(self._executor, self._predict, windows))
         self._leave_crowd()
 
     def _finish(self, computed: Computed | None) -> None:
@@ -313,24 +311,6 @@ class Batcher:
             self._room = max(self._least_room, self._room_for(self._limits.queue_seconds))
         self._last_end = computed.ended
 
-    async def _compute_one_by_one(self, job: Job) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-            computed = await loop.run_in_executor(self._executor, self._predict_one_by_one, job)
-        except Exception:
-            log.exception("prediction failed", windows=job.size)
-            fail(job)
-        else:
-            if computed is not None:
-                share_out(computed)
-
-    def _predict_one_by_one(self, job: Job) -> Computed | None:
-        if not job.is_wanted:
-            return None
-        started = time.perf_counter()
-        forecasts = [self._predict_all(job.windows[place : place + 1]) for place in range(job.size)]
-        return Computed([job], np.concatenate(forecasts), started, time.perf_counter())
-
     def _predict_wanted(self, batch: list[Job]) -> Computed | None:
         """Computes the jobs that are still wanted: callers may have left while the engine's thread was busy."""
         wanted = [job for job in batch if job.is_wanted]
@@ -338,14 +318,8 @@ class Batcher:
             return None
         windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
         started = time.perf_counter()
-        forecasts = self._predict_all(windows)
-        return Computed(wanted, forecasts, started, time.perf_counter())
-
-    def _predict_all(self, windows: Array) -> Array:
         forecasts = self._predict(windows)
-        if len(forecasts) != len(windows):
-            raise ValueError(f"the engine answered {len(windows)} windows with {len(forecasts)} forecasts")
-        return forecasts
+        return Computed(wanted, forecasts, started, time.perf_counter())
 
     def _watch(self, job: Job) -> None:
         """Makes the job fail at its deadline. All jobs may wait equally long, so they expire in their order."""

@@ -55,7 +55,7 @@ def busy_windows_per_second(engine: Engine, contract: Contract, max_windows: int
     """
     try:
         return _windows_per_second(engine, probe_windows(contract, min(TYPICAL_CALL_WINDOWS, max_windows)))
-    except Exception:  # noqa: BLE001 (whatever it is, such batches are computed window by window)
+    except Exception:  # noqa: BLE001 (whatever it is, such batches are computed in halves)
         return _windows_per_second(engine, probe_windows(contract, 1))
 
 

@@ -223,6 +223,36 @@ def test_window_of_another_shape_is_an_error(twin: bytes, contract: Contract) ->
         engine.predict(np.zeros((1, 5, 2), np.float32))
 
 
+def forgetful_twin() -> bytes:
+    """A twin that answers windows whose last number is not 0, and leaves out the others, against its signature."""
+    twin = mean_twin()
+    last = [numpy_helper.from_array(np.array(each), name) for name, each in (("step", -1), ("feature", 0))]
+    nodes = [
+        helper.make_node("Gather", ["windows", "step"], ["row"], axis=1),
+        helper.make_node("Gather", ["row", "feature"], ["number"], axis=1),
+        helper.make_node("Cast", ["number"], ["is_kept"], to=onnx.TensorProto.BOOL),
+        helper.make_node("Compress", ["kept", "is_kept"], ["forecast"], axis=0),
+    ]
+    twin.graph.node[-1].output[0] = "kept"
+    twin.graph.node.extend(nodes)
+    twin.graph.initializer.extend(last)
+    return bytes(twin.SerializeToString())
+
+
+@pytest.mark.parametrize("windows", [1, 2, 2 * 2 * PIECE_WINDOWS])
+def test_a_twin_that_leaves_out_a_window_is_not_believed(windows: int, contract: Contract) -> None:
+    engine = OnnxEngine(forgetful_twin(), contract, 64, threads=2)
+    full = some_windows(windows, contract) + 100
+    assert_allclose(engine.predict(full), expected_forecasts(full, contract), rtol=1e-6)
+
+    for left_out in (slice(1), slice(1, None)):  # one forecast too few, or a single forecast for many windows
+        some = full.copy()
+        some[left_out, -1, 0] = 0
+        if windows > 1 or left_out.stop == 1:
+            with pytest.raises(ValueError, match="but the contract needs"):
+                engine.predict(some)
+
+
 REPORT_SECONDS = 12
 """ONNX Runtime calls its maker nine seconds after it was imported."""
 

@@ -170,6 +170,23 @@ def test_a_model_that_xla_computes_otherwise_is_run_plainly(
     assert_allclose(engine.predict(windows), expected_forecasts(windows, contract), atol=1e-6)
 
 
+@pytest.mark.parametrize("has_too_many", [False, True])
+def test_a_model_that_does_not_keep_to_its_shape_is_not_believed(
+    has_too_many: bool, tmp_path: Path, contract: Contract
+) -> None:
+    def forecast(windows: tf.Tensor) -> tf.Tensor:
+        forecasts = mean_ahead(contract)(windows)
+        if has_too_many:  # the padding of a batch must not hide them
+            return tf.concat([forecasts, forecasts[:1]], axis=0)
+        return tf.boolean_mask(forecasts, windows[:, -1, 0] != 0)
+
+    save_model(tmp_path, contract, forecast)
+    engine = TensorFlowEngine(tmp_path, contract, MAX_ROWS)
+    engine.warm_up()
+    with pytest.raises(ValueError, match="but the contract needs"):
+        engine.predict(np.zeros((3, *contract.window_shape), np.float32))
+
+
 def test_a_folder_without_a_saved_model_is_named(tmp_path: Path, contract: Contract) -> None:
     with pytest.raises(ArtifactError, match=r"is not a SavedModel that loads \(OSError\)"):
         TensorFlowEngine(tmp_path, contract, 1)

@@ -350,11 +350,6 @@ async def test_a_forecast_that_is_not_finite_fails_its_own_request_only() -> Non
 
 
 @in_loop
-async def test_an_engine_that_loses_rows_is_not_believed() -> None:
-    assert await outcome(batcher_of(lambda windows: windows[:0]).submit(windows_of(1, 2))) is PredictionFailed
-
-
-@in_loop
 async def test_every_call_is_reported_with_its_rows_and_seconds() -> None:
     calls: list[tuple[int, float]] = []
     batcher = batcher_of(GatedEngine().predict, on_batch=lambda batch: calls.append((batch.windows, batch.seconds)))
@@ -407,6 +402,7 @@ async def test_models_that_share_a_thread_take_turns() -> None:
         one, other = (batcher_of(engine_of(name), max_call_windows=1, executor=executor) for name in ("one", "other"))
         tasks = await submitted(one, *(windows_of(number) for number in range(3)))
         tasks += await submitted(other, *(windows_of(number) for number in range(3)))
+        await asyncio.sleep(0)
         gate.set()
         await asyncio.gather(*tasks)
     assert order == ["one", "other"] * 3
@@ -494,17 +490,76 @@ async def test_every_request_has_a_deadline_of_its_own() -> None:
 
 
 @in_loop
-async def test_a_request_that_fails_once_is_computed_again_row_by_row() -> None:
+async def test_a_request_that_is_too_large_for_the_engine_is_computed_in_halves() -> None:
     engine = GatedEngine()
 
     def predict(windows: Array) -> Array:
-        if len(windows) > 1:
+        if len(windows) > 2:
             engine.calls.append(len(windows))
             raise RuntimeError("too many")
         return engine.predict(windows)
 
-    assert await outcome(batcher_of(predict, max_inline_windows=8).submit(windows_of(1, 2, 3))) == [2, 3, 4]
-    assert engine.calls == [3, 1, 1, 1]
+    assert await outcome(batcher_of(predict).submit(windows_of(*range(7)))) == [1, 2, 3, 4, 5, 6, 7]
+    assert engine.calls == [7, 3, 1, 2, 4, 2, 2]
+
+
+@in_loop
+async def test_a_window_that_fails_is_found_in_few_calls() -> None:
+    engine = GatedEngine()
+    assert await outcome(batcher_of(engine.predict).submit(windows_of(*[0] * 63, POISON))) is PredictionFailed
+    assert engine.calls == [64, 32, 32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1]
+
+
+@in_loop
+async def test_a_request_that_fails_among_many_is_found_in_few_calls() -> None:
+    engine = GatedEngine()
+    batcher = batcher_of(engine.predict)
+    tasks = await held_in_a_call(engine, batcher, 0)
+    tasks += await submitted(batcher, *(windows_of(number) for number in range(1, 8)), windows_of(POISON))
+    engine.gate.set()
+    assert [await outcome(task) for task in tasks] == [*([number + 1] for number in range(8)), PredictionFailed]
+    assert engine.calls == [1, 8, 4, 4, 2, 2, 1, 1]
+
+
+@in_loop
+async def test_other_models_compute_between_the_calls_for_a_request_that_failed() -> None:
+    order: list[int] = []
+    gate = threading.Event()
+
+    def predict(windows: Array) -> Array:
+        order.append(len(windows))
+        if len(windows) == 8:
+            raise RuntimeError("too many")
+        assert gate.wait(PATIENCE_SECONDS)
+        return windows
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        failing, other = batcher_of(predict, executor=executor), batcher_of(predict, executor=executor)
+        tasks = await submitted(failing, windows_of(*range(8)))
+        await until(lambda: order == [8, 4])
+        tasks += await submitted(other, windows_of(1))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*tasks)
+    assert order == [8, 4, 1, 4]
+
+
+@in_loop
+async def test_no_call_is_made_for_a_failed_request_whose_caller_left() -> None:
+    calls: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def predict(windows: Array) -> Array:
+        calls.append(len(windows))
+        if len(windows) == 2:
+            loop.call_soon_threadsafe(task.cancel)
+        raise RuntimeError("poisoned")
+
+    batcher = batcher_of(predict)
+    task = asyncio.create_task(batcher.submit(windows_of(1, 2, 3, 4)))
+    await asyncio.gather(task, return_exceptions=True)
+    assert await outcome(batcher.submit(windows_of(1))) is PredictionFailed
+    assert calls == [4, 2, 1, 1]
 
 
 @in_loop
