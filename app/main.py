@@ -59,7 +59,7 @@ def create_app(
     settings = settings or Settings.read()
     service = Service(settings, on_fatal, load_version, free_memory)
     forecasting = Forecasting(service, gates)
-    predictions = [route(forecasting, settings.max_batch_windows) for route in (native.Predict, native.PredictBatch)]
+    predictions = [route(forecasting) for route in (native.Predict, native.PredictBatch)]
     v1 = tfserving.TFServing(service, forecasting)
     v2 = open_inference.OpenInference(service, forecasting)
     app = _framework(service)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.dependencies import ModelName, RunningService, VersionNumber, find
-from app.payloads.native import dump
+from app.payloads.writing import write_numbers
 from app.serving.catalogue import ServedModel, ServedVersion
 from app.serving.service import Service
 from app.version.manifest import Contract, DataFingerprint, Score
@@ -130,7 +130,7 @@ async def example(service: RunningService, name: ModelName) -> Response:
     """Gives a body for `/predict` that works: a window recorded when the model was exported."""
     service.check_ready()
     window = find(service.catalogue, name).loaded.golden.windows[0]
-    return Response(dump({"window": window}), media_type="application/json")
+    return Response(b'{"window":%s}' % write_numbers(window), media_type="application/json")
 
 
 def _describe(service: Service, name: str, version: int | None) -> ModelDescription:

@@ -21,7 +21,7 @@ from app.payloads import native, npy
 from app.payloads.sizes import Largest
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.policies import LABEL_PATTERN
-from app.version.manifest import NAME_PATTERN, Contract
+from app.version.manifest import NAME_PATTERN
 
 
 class Selection(BaseModel):
@@ -100,7 +100,6 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
 
     Args:
         forecasting: The pipeline.
-        max_windows: Most windows in one request.
     """
 
     path: ClassVar[str]
@@ -110,9 +109,8 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
     answer_field: ClassVar[bytes]
     """The field of `answer_model` that holds the forecasts."""
 
-    def __init__(self, forecasting: Forecasting, max_windows: int) -> None:
+    def __init__(self, forecasting: Forecasting) -> None:
         self._forecasting = forecasting
-        self._max_windows = max_windows
 
     async def answer(self, request: Request) -> Answer:
         """Answers a request.
@@ -146,7 +144,7 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
     def largest(self, asked: Request, served: ServedVersion) -> Largest:
         """Works out the largest array, or the largest JSON body."""
         is_npy = declared_type(asked.headers) is MediaType.NPY
-        return (self._largest_npy if is_npy else self._largest_json)(served.contract)
+        return (self._largest_npy if is_npy else self._largest_json)(served)
 
     def decode_at_once(self, asked: Request, served: ServedVersion) -> Decoded[MediaType] | None:
         """Reads a small body, an array, or JSON of the usual form."""
@@ -156,13 +154,13 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
             return None
         if declared_type(asked.headers) is MediaType.NPY:
             return self.decode(asked, served)
-        windows = self._read_usual(asked.body, served.contract)
+        windows = self._read_usual(asked.body, served)
         return None if windows is None else Decoded(windows, context=wanted_type(asked.headers))
 
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[MediaType]:
         """Reads the windows out of a JSON or npy body."""
         read = self._read_npy if declared_type(asked.headers) is MediaType.NPY else self._read_json
-        return Decoded(read(asked.body, served.contract), context=wanted_type(asked.headers))
+        return Decoded(read(asked.body, served), context=wanted_type(asked.headers))
 
     def encode(self, served: ServedVersion, forecasts: Array, context: MediaType) -> Answer:
         """Writes the forecasts in the media type that the request prefers."""
@@ -175,23 +173,23 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         return Answer(body, [(b"content-type", context.value)])
 
     @abstractmethod
-    def _largest_json(self, contract: Contract) -> Largest:
+    def _largest_json(self, served: ServedVersion) -> Largest:
         """Returns the largest JSON body."""
 
     @abstractmethod
-    def _largest_npy(self, contract: Contract) -> Largest:
+    def _largest_npy(self, served: ServedVersion) -> Largest:
         """Returns the largest npy body."""
 
     @abstractmethod
-    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
+    def _read_usual(self, body: bytes, served: ServedVersion) -> Array | None:
         """Returns the windows in a JSON body of the usual form."""
 
     @abstractmethod
-    def _read_json(self, body: bytes, contract: Contract) -> Array:
+    def _read_json(self, body: bytes, served: ServedVersion) -> Array:
         """Returns the windows in a JSON body."""
 
     @abstractmethod
-    def _read_npy(self, body: bytes, contract: Contract) -> Array:
+    def _read_npy(self, body: bytes, served: ServedVersion) -> Array:
         """Returns the windows in an npy body."""
 
     @abstractmethod
@@ -208,20 +206,20 @@ class Predict(PredictionRoute):
     answer_model = native.ForecastResponse
     answer_field = b"prediction"
 
-    def _largest_json(self, contract: Contract) -> Largest:
-        return native.largest_window(contract)
+    def _largest_json(self, served: ServedVersion) -> Largest:
+        return native.largest_window(served.contract)
 
-    def _largest_npy(self, contract: Contract) -> Largest:
-        return npy.largest(contract, 1)
+    def _largest_npy(self, served: ServedVersion) -> Largest:
+        return npy.largest(served.contract, 1)
 
-    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
-        return native.read_usual_window(body, contract)
+    def _read_usual(self, body: bytes, served: ServedVersion) -> Array | None:
+        return native.read_usual_window(body, served.contract)
 
-    def _read_json(self, body: bytes, contract: Contract) -> Array:
-        return native.read_window(body, contract)
+    def _read_json(self, body: bytes, served: ServedVersion) -> Array:
+        return native.read_window(body, served.contract)
 
-    def _read_npy(self, body: bytes, contract: Contract) -> Array:
-        return npy.read_window(body, contract)
+    def _read_npy(self, body: bytes, served: ServedVersion) -> Array:
+        return npy.read_window(body, served.contract)
 
     def _answer_part(self, forecasts: Array) -> Array:
         forecast: Array = forecasts[0]
@@ -237,20 +235,20 @@ class PredictBatch(PredictionRoute):
     answer_model = native.BatchResponse
     answer_field = b"predictions"
 
-    def _largest_json(self, contract: Contract) -> Largest:
-        return native.largest_batch(contract, self._max_windows)
+    def _largest_json(self, served: ServedVersion) -> Largest:
+        return native.largest_batch(served.contract, served.max_windows)
 
-    def _largest_npy(self, contract: Contract) -> Largest:
-        return npy.largest(contract, self._max_windows)
+    def _largest_npy(self, served: ServedVersion) -> Largest:
+        return npy.largest(served.contract, served.max_windows)
 
-    def _read_usual(self, body: bytes, contract: Contract) -> Array | None:
-        return native.read_usual_windows(body, contract, self._max_windows)
+    def _read_usual(self, body: bytes, served: ServedVersion) -> Array | None:
+        return native.read_usual_windows(body, served.contract, served.max_windows)
 
-    def _read_json(self, body: bytes, contract: Contract) -> Array:
-        return native.read_windows(body, contract, self._max_windows)
+    def _read_json(self, body: bytes, served: ServedVersion) -> Array:
+        return native.read_windows(body, served.contract, served.max_windows)
 
-    def _read_npy(self, body: bytes, contract: Contract) -> Array:
-        return npy.read_windows(body, contract, self._max_windows)
+    def _read_npy(self, body: bytes, served: ServedVersion) -> Array:
+        return npy.read_windows(body, served.contract, served.max_windows)
 
     def _answer_part(self, forecasts: Array) -> Array:
         return forecasts

@@ -37,7 +37,6 @@ from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.policies import Policy
 from app.serving.service import Service
 from app.serving.states import State, Status
-from app.settings import Settings
 from app.telemetry.figures import Figures
 from app.version.manifest import VERSION_PATTERN
 from app.version.signature import Layout
@@ -111,13 +110,11 @@ class InferDialect(Dialect[Request, Wanted, Answer]):
     Args:
         model: The model that the path names.
         version: The version that the path names, if any.
-        settings: The service's settings.
     """
 
-    def __init__(self, model: str, version: str | None, settings: Settings) -> None:
+    def __init__(self, model: str, version: str | None) -> None:
         self._model = model
         self._version = version
-        self._settings = settings
 
     def select(self, _: Request, catalogue: Catalogue) -> ServedVersion:
         """Finds the version that the path names."""
@@ -141,7 +138,7 @@ class InferDialect(Dialect[Request, Wanted, Answer]):
         return Decoded(infer.windows, context=wanted, timeout_seconds=infer.timeout_seconds)
 
     def _reader(self, served: ServedVersion) -> InferRequestReader:
-        return InferRequestReader(served.name, served.loaded.signature, self._settings.max_batch_windows)
+        return InferRequestReader(served.name, served.loaded.signature, served.max_windows)
 
     def encode(self, served: ServedVersion, forecasts: Array, context: Wanted) -> Answer:
         """Writes the tensors that the request asks for, in the encoding that it prefers."""
@@ -223,7 +220,7 @@ class OpenInference:
         return find(self._service.catalogue, model, _number(version))
 
     async def _infer(self, request: Request, model: str, version: str | None = None) -> Answer:
-        return await self._forecasting.answer(request, InferDialect(model, version, self._service.settings))
+        return await self._forecasting.answer(request, InferDialect(model, version))
 
     async def _live(self, _: Request) -> Answer:
         if self._service.lifecycle.phase is Phase.STALLED:
@@ -268,13 +265,14 @@ class OpenInference:
         )
 
     async def _configuration(self, _: Request, model: str, version: str | None = None) -> Answer:
-        signature = self._resolve(model, version).loaded.signature
+        served = self._resolve(model, version)
+        signature = served.loaded.signature
         return _json(
             {
                 "name": model,
                 "platform": PLATFORM,
                 "version_policy": _version_policy(self._service.repository.policies.of(model)),
-                "max_batch_size": self._service.settings.max_batch_windows,
+                "max_batch_size": served.max_windows,
                 "input": configured_tensors(signature.inputs),
                 "output": configured_tensors(signature.outputs),
                 "dynamic_batching": {"max_queue_delay_microseconds": 0},

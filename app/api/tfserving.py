@@ -197,8 +197,7 @@ class PredictDialect(Dialect[Request, Orientation, Answer]):
         return self._decoded(*self._reader(served).read(asked.body))
 
     def _reader(self, served: ServedVersion) -> BodyReader:
-        inputs, settings = served.loaded.signature.inputs, self._settings
-        return BodyReader(inputs, settings.max_batch_windows, allow_nan=settings.allow_nan)
+        return BodyReader(served.loaded.signature.inputs, served.max_windows, allow_nan=self._settings.allow_nan)
 
     def _decoded(self, orientation: Orientation, windows: Array) -> Decoded[Orientation]:
         return Decoded(windows, context=orientation, allow_nan=self._settings.allow_nan)

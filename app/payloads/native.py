@@ -27,6 +27,7 @@ from app.payloads.sizes import (
     windows_text,
 )
 from app.payloads.windows import RecordsWindow, Tensor, Window, Windows
+from app.payloads.writing import write_numbers
 from app.version.manifest import Contract
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -178,18 +179,13 @@ def write_answer(model: str, version: int, targets: tuple[str, ...], field: byte
         field: The field that holds the forecasts.
         forecasts: Shape (horizon, targets) or (batch, horizon, targets), raw units.
     """
-    return b'%s"%s":%s}' % (_head(model, version, targets), field, dump(forecasts))
+    return b'%s"%s":%s}' % (_head(model, version, targets), field, write_numbers(forecasts))
 
 
 @lru_cache
 def _head(model: str, version: int, targets: tuple[str, ...]) -> bytes:
     """Returns the start of every answer of a version."""
     return orjson.dumps({"model": model, "version": version, "targets": targets})[:-1] + b","
-
-
-def dump(content: object) -> bytes:
-    """Writes JSON, arrays of NumPy included."""
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:

@@ -6,12 +6,14 @@ objects, because a parser holds Python's lock until it has made the last object.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import TooManyValues
+from app.version.manifest import Contract
 
 NUMBER_BYTES = 32
 """Room for a number in JSON. The longest text that a float needs has 24 bytes."""
@@ -24,6 +26,9 @@ INDENT_BYTES = 4
 
 LAST_DIGIT = ord("9")
 """In ASCII brackets, colons and letters stand behind it; the rest of numbers, commas and white space before it."""
+
+MAX_ANSWER_NUMBERS = 2**22
+"""Most numbers in an answer with several forecasts: some 80 MB as text. A contract allows a forecast half of them."""
 
 OTHER_BYTES = 64 * 1024
 """Room for the rest of a body, which may be as many values. A body that is no larger is never too large."""
@@ -75,6 +80,11 @@ class Largest:
     def max_bytes(self) -> int:
         """The most bytes that the request can have."""
         return self.extent.bytes + OTHER_BYTES
+
+
+def request_windows(contract: Contract, most: int) -> int:
+    """Returns the most windows in one request: `most`, or fewer if their forecasts are large, at least 1."""
+    return max(1, min(most, MAX_ANSWER_NUMBERS // prod(contract.forecast_shape)))
 
 
 NO_WINDOWS = Largest("no windows", Extent())

@@ -13,16 +13,23 @@ from app.version.manifest import Contract
 
 
 class ServedVersion:
-    """A version that serves, and the queue in front of its engine."""
+    """A version that serves, and the queue in front of its engine.
 
-    __slots__ = ("__weakref__", "batcher", "contract", "loaded", "name", "version")
+    Args:
+        loaded: The version.
+        batcher: The queue.
+        max_windows: Most windows in one request.
+    """
 
-    def __init__(self, loaded: LoadedVersion, batcher: Batcher) -> None:
+    __slots__ = ("__weakref__", "batcher", "contract", "loaded", "max_windows", "name", "version")
+
+    def __init__(self, loaded: LoadedVersion, batcher: Batcher, max_windows: int) -> None:
         self.loaded = loaded
         self.batcher = batcher
         self.name = loaded.name
         self.version = loaded.version
         self.contract: Contract = loaded.contract
+        self.max_windows = max_windows
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from app.errors import ArtifactError, VersionError, printable
+from app.payloads.sizes import request_windows
 from app.serving.batching import Batcher
 from app.serving.catalogue import Catalogue, ServedVersion
 from app.serving.loading import LoadedVersion, LoadVersion
@@ -241,7 +242,8 @@ class Repository:
 
     def _try_to_load(self, folder: Path, manifest: Manifest | None) -> ServedVersion:
         loaded = self._load_version(folder, manifest)
-        served = ServedVersion(loaded, self._make_batcher(loaded))
+        max_windows = request_windows(loaded.contract, self._settings.max_batch_windows)
+        served = ServedVersion(loaded, self._make_batcher(loaded), max_windows)
         LOAD_SECONDS.labels(loaded.name).observe(loaded.load_seconds)
         log.info(
             "model loaded",

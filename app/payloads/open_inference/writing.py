@@ -7,6 +7,7 @@ from app.arrays import Array
 from app.payloads.open_inference.document import Entry
 from app.payloads.open_inference.reading import InferRequest
 from app.payloads.open_inference.tensors import DATATYPE
+from app.payloads.writing import write_numbers
 from app.version.signature import Signature
 
 
@@ -36,10 +37,10 @@ def write_answer(
             parts.append(array.astype("<f4", copy=False).tobytes())
             entry["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
-            entry["data"] = np.ascontiguousarray(array).reshape(-1)
+            entry["data"] = orjson.Fragment(write_numbers(np.ascontiguousarray(array).reshape(-1)))
         entries.append(entry)
     head = {"model_name": model, "model_version": str(version)}
     if request.id is not None:
         head["id"] = request.id
-    document = orjson.dumps({**head, "outputs": entries}, option=orjson.OPT_SERIALIZE_NUMPY)
+    document = orjson.dumps({**head, "outputs": entries})
     return (b"".join([document, *parts]), len(document)) if parts else (document, None)

@@ -10,6 +10,7 @@ import orjson
 
 from app.arrays import Array
 from app.payloads.tfserving.document import Orientation
+from app.payloads.writing import write_array, write_numbers
 from app.version.signature import Layout
 
 NULL = re.compile(rb"null")
@@ -43,8 +44,12 @@ def _object(names: Sequence[bytes], values: Iterable[Array]) -> bytes:
 
 
 def _dump(value: Array) -> bytes:
-    """Writes each number as the shortest text that is the same float32, whole ones with `.0`; NaN and Infinity bare."""
-    written = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return write_numbers(value, _write_odd)
+
+
+def _write_odd(value: Array) -> bytes:
+    """Writes whole numbers with `.0`, and NaN and Infinity bare."""
+    written = write_array(value)
     if b"n" not in written:
         return written
     odd = (number for number in np.ravel(value).tolist() if not math.isfinite(number))

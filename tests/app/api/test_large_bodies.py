@@ -16,6 +16,7 @@ from app.api.forecasting import MAX_NUMBERS_AT_ONCE
 from app.payloads import native as native_payloads
 from app.payloads import npy
 from app.payloads.open_inference import reading as reading_of_v2
+from app.payloads.sizes import MAX_ANSWER_NUMBERS
 from app.payloads.tfserving import reading as reading_of_v1
 from app.serving.service import WAITING_BODIES
 from app.serving.side import SIDE_THREAD
@@ -190,3 +191,22 @@ def test_a_large_answer_is_written_beside_the_event_loop(
             asked = {"inputs": [tensor(shape=[windows, 4, 2], data=WINDOWS[:windows])]}
             assert client.post(V2, json=asked, headers=accepts).status_code == 200
         assert threads[0].startswith(SIDE_THREAD) == is_large
+
+
+@pytest.mark.parametrize("path", [BATCH, V1, V2])
+def test_a_request_takes_fewer_windows_where_forecasts_are_large(
+    path: str, tmp_path: Path, settled_folders: None
+) -> None:
+    contract = contract_of(horizon=MAX_ANSWER_NUMBERS // 3)
+    version_folders(tmp_path / "models")
+    windows = np.zeros((4, 4, 2)).tolist()
+    bodies = {
+        BATCH: {"windows": windows},
+        V1: {"instances": windows},
+        V2: {"inputs": [tensor(shape=[4, 4, 2], data=windows)]},
+    }
+    with application(tmp_path, loader(contract), max_batch_windows=1024) as service, service.client() as client:
+        refused = client.post(path, json=bodies[path])
+        assert refused.status_code == 413
+        assert "at most 3 in one request" in refused.text
+        assert client.get("/v2/models/default/config").json()["max_batch_size"] == 3
