@@ -102,6 +102,7 @@ async def _read(request: Request, service: Service, model: type[Body]) -> Body:
         by_name(request.scope["headers"]),
         request.receive,
         BodyLimit(MAX_BODY_BYTES, lambda: NO_WINDOWS),
+        service.arriving,
         service.settings.receive_timeout_seconds,
     )
     try:

@@ -11,6 +11,7 @@ from starlette.types import Receive
 
 from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
 from app.payloads.sizes import OTHER_BYTES, FindLargest, Largest
+from app.serving.room import Room
 
 WINDOW_BITS = {b"gzip": 16 + zlib.MAX_WBITS, b"x-gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
 """The `wbits` of zlib for each encoding. In HTTP, `deflate` is the format of RFC 1950 (RFC 9110, section 8.4.1.2)."""
@@ -211,7 +212,7 @@ def inflate(encoding: str, body: bytes, max_bytes: int) -> bytes | None:
 
 
 async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, limit: BodyLimit, timeout_seconds: float
+    headers: Mapping[bytes, bytes], receive: Receive, limit: BodyLimit, room: Room, timeout_seconds: float
 ) -> bytes:
     """Reads the whole body. Refuses a body that is too large before it comes, if the headers tell its size.
 
@@ -219,31 +220,39 @@ async def read_body(
         headers: Headers by lower-case name.
         receive: The request's ASGI `receive`.
         limit: How large the body may be.
+        room: Bounds the bytes of all large bodies that arrive.
         timeout_seconds: The longest time that the body may take to arrive.
 
     Raises:
         BodyTooLarge: The body has, or declares, too many bytes.
         BodyTimeout: The body did not arrive in time.
+        TooManyLargeBodies: Other large bodies that arrive take too much memory.
         ClientDisconnect: The client left.
     """
     limit.check(int(headers.get(b"content-length", b"0")))
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await _read(receive, limit)
+            return await _read(receive, limit, room)
     except TimeoutError:
         raise BodyTimeout(timeout_seconds) from None
 
 
-async def _read(receive: Receive, limit: BodyLimit) -> bytes:
+async def _read(receive: Receive, limit: BodyLimit, room: Room) -> bytes:
     chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body = message.get("body", b"")
-        size += len(body)
-        limit.check(size)
-        chunks.append(body)
-        if not message.get("more_body", False):
-            return body if size == len(body) else b"".join(chunks)
+    size = counted = 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body = message.get("body", b"")
+            size += len(body)
+            limit.check(size)
+            chunks.append(body)
+            if not message.get("more_body", False):
+                return body if size == len(body) else b"".join(chunks)
+            if size > SMALL_BYTES:
+                room.take(size - counted, own=counted)
+                counted = size
+    finally:
+        room.give_back(counted)

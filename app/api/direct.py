@@ -87,7 +87,8 @@ class Request:
             self.body = body
             limit.check(self.size)
         else:
-            self.body = await read_body(self.headers, self.receive, limit, settings.receive_timeout_seconds)
+            room, seconds = self._service.arriving, settings.receive_timeout_seconds
+            self.body = await read_body(self.headers, self.receive, limit, room, seconds)
         if encoding is not None and self.body:
             self.body = await self._inflated(encoding, limit)
 

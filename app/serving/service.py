@@ -22,6 +22,7 @@ from app.serving.catalogue import Catalogue
 from app.serving.loading import LoadedVersion, LoadVersion, loader_of
 from app.serving.pace import MAX_CALL_WINDOWS, busy_windows_per_second, inline_windows
 from app.serving.repository import Repository
+from app.serving.room import Room
 from app.serving.side import SideThread
 from app.serving.stalls import EXIT_SECONDS, StallError, StallWatch, Work
 from app.settings import Settings
@@ -39,7 +40,8 @@ HOUSEKEEPING_SECONDS = QUEUES_SECONDS
 """How often to do what is not urgent."""
 
 WAITING_BODIES = 8
-"""How many bodies of the largest size may wait for the side thread, or as many smaller ones as have the same size."""
+"""How many bodies of the largest size may arrive at once, and how many may wait for the side thread; or as many smaller
+ones as have the same size."""
 
 TENSORFLOW = "tensorflow"
 
@@ -83,6 +85,8 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._threads: list[ThreadPoolExecutor] = []
         self.repository = self._new_repository()
+        self.arriving = Room(self._body_room)
+        """The memory of bodies that clients are sending."""
         self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:
@@ -93,7 +97,11 @@ class Service:
             return self._load_version(folder, manifest)
 
     def _new_side_thread(self) -> SideThread:
-        return SideThread(WAITING_BODIES * self.settings.max_body_bytes, self.settings.request_timeout_seconds)
+        return SideThread(Room(self._body_room), self.settings.request_timeout_seconds)
+
+    @property
+    def _body_room(self) -> int:
+        return WAITING_BODIES * self.settings.max_body_bytes
 
     @property
     def catalogue(self) -> Catalogue:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from app.errors import DeadlinePassed, TooManyLargeBodies
+from app.errors import DeadlinePassed
+from app.serving.room import Room
 
 ResultT = TypeVar("ResultT")
 
@@ -17,14 +18,13 @@ class SideThread:
     """Does one piece of work after another. Two threads would only compete for Python's lock.
 
     Args:
-        max_bytes: The most bytes that may wait. A single piece may have more.
+        room: Bounds the bytes that wait.
         seconds: The longest time from `run` to the end of the work.
     """
 
-    def __init__(self, max_bytes: int, seconds: float) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, room: Room, seconds: float) -> None:
+        self._room = room
         self._seconds = seconds
-        self._waiting_bytes = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=SIDE_THREAD)
 
     async def run(self, work: Callable[[], ResultT], size: int) -> ResultT:
@@ -38,9 +38,7 @@ class SideThread:
             TooManyLargeBodies: Too many bytes wait.
             DeadlinePassed: The work was not done in time.
         """
-        if self._waiting_bytes and self._waiting_bytes + size > self._max_bytes:
-            raise TooManyLargeBodies(self._max_bytes)
-        self._waiting_bytes += size
+        self._room.take(size)
         held = [work]
 
         def do() -> ResultT:
@@ -53,7 +51,7 @@ class SideThread:
             raise DeadlinePassed(self._seconds) from None
         finally:
             held.clear()  # the thread's own queue would keep the work, and a body with it, after the caller has left
-            self._waiting_bytes -= size
+            self._room.give_back(size)
 
     def stop(self) -> None:
         """Ends the thread. Work that waits is not done."""

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from app.api.body import PIECE_BYTES, BodyLimit, content_encoding, declared_type, inflate, read_body
 from app.errors import BodyTimeout, BodyTooLarge, MalformedBody, UnsupportedEncoding, UnsupportedMediaType
 from app.payloads.sizes import NO_WINDOWS, Extent, Largest
+from app.serving.room import Room
 from tests.app.in_process import Application
 from tests.loops import HeldLoop, run_in_held_loop
 from tests.servers import connect, is_closed, read_answer
@@ -117,7 +118,7 @@ def test_a_body_that_trickles_is_refused() -> None:
             await loop.skip(4)
             return {"type": "http.request", "body": b" ", "more_body": True}
 
-        return await read_body({}, receive, BodyLimit(1000, lambda: NO_WINDOWS), 10)
+        return await read_body({}, receive, BodyLimit(1000, lambda: NO_WINDOWS), Room(1000), 10)
 
     received: list[bytes] = []
     with pytest.raises(BodyTimeout):
@@ -149,7 +150,7 @@ def read(*messages: dict[str, Any], headers: dict[bytes, bytes] | None = None) -
         return next(remaining)
 
     remaining = iter(messages)
-    return asyncio.run(read_body(headers or {}, receive, BodyLimit(10, lambda: NO_WINDOWS), 60))
+    return asyncio.run(read_body(headers or {}, receive, BodyLimit(10, lambda: NO_WINDOWS), Room(10), 60))
 
 
 def test_pieces_are_joined() -> None:

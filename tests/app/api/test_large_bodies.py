@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import select
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from app.serving.service import WAITING_BODIES
 from app.serving.side import SIDE_THREAD
 from tests.app.fakes import loader, version_folders
 from tests.app.held import HeldFunction, held, noted
-from tests.app.in_process import Application, application
+from tests.app.in_process import Application, application, listening
+from tests.servers import connect, read_answer
 from tests.versions import contract_of
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -191,6 +194,30 @@ def test_a_large_answer_is_written_beside_the_event_loop(
             asked = {"inputs": [tensor(shape=[windows, 4, 2], data=WINDOWS[:windows])]}
             assert client.post(V2, json=asked, headers=accepts).status_code == 200
         assert threads[0].startswith(SIDE_THREAD) == is_large
+
+
+def test_bodies_that_arrive_share_a_bound_and_small_ones_pass(models_dir: Path) -> None:
+    """Clients that never end their bodies cannot fill the memory."""
+    size = 4 * SMALL_BYTES
+    head = f"POST {BATCH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    with (
+        application(models_dir.parent, max_batch_windows=1024, max_body_bytes=size) as service,
+        listening(service.front, service.loop) as port,
+        ExitStack() as clients,
+    ):
+        unfinished = [clients.enter_context(connect(port)) for _ in range(WAITING_BODIES + 1)]
+        for sock in unfinished:
+            sock.sendall(head.encode() + b" " * (size - 1))
+        [refused], _, _ = select.select(unfinished, [], [], PATIENCE_SECONDS)
+        answer = read_answer(refused)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        with service.client() as client:
+            assert client.post("/predict", json={"window": WINDOWS[0]}).status_code == 200
+        for sock in unfinished:
+            if sock is not refused:
+                sock.sendall(b"!")
+                assert read_answer(sock).status == 400
+        assert service.front.service.arriving._taken_bytes == 0
 
 
 @pytest.mark.parametrize("path", [BATCH, V1, V2])

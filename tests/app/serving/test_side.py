@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.errors import DeadlinePassed, TooManyLargeBodies
+from app.serving.room import Room
 from app.serving.side import SIDE_THREAD, SideThread
 from tests.loops import LIMIT_SECONDS, HeldLoop, run_in_held_loop
 from tests.waiting import PATIENCE_SECONDS
@@ -47,7 +48,7 @@ def test_work_is_done_one_after_another_in_one_thread_and_its_errors_are_the_cal
             raise LookupError
 
         names: list[str] = []
-        side = SideThread(100, PATIENCE_SECONDS)
+        side = SideThread(Room(100), PATIENCE_SECONDS)
         note: Callable[[], None] = lambda: names.append(threading.current_thread().name)  # noqa: E731
         results = await asyncio.gather(side.run(note, 1), side.run(fail, 1), side.run(note, 1), return_exceptions=True)
         assert [type(result) for result in results] == [type(None), LookupError, type(None)]
@@ -61,7 +62,7 @@ def test_work_is_done_one_after_another_in_one_thread_and_its_errors_are_the_cal
 
 def test_more_bytes_than_may_wait_are_refused_and_a_single_piece_never() -> None:
     async def test() -> None:
-        side = SideThread(100, PATIENCE_SECONDS)
+        side = SideThread(Room(100), PATIENCE_SECONDS)
         async with busy(side, size=1000):
             with pytest.raises(TooManyLargeBodies) as refused:
                 await side.run(nothing, 1)
@@ -81,7 +82,7 @@ def test_more_bytes_than_may_wait_are_refused_and_a_single_piece_never() -> None
 def test_work_whose_caller_leaves_is_not_done_and_forgotten_at_once() -> None:
     async def test() -> None:
         done: list[Body] = []
-        side = SideThread(100, PATIENCE_SECONDS)
+        side = SideThread(Room(100), PATIENCE_SECONDS)
         async with busy(side):
             body = Body()
             forgotten = weakref.ref(body)
@@ -105,7 +106,7 @@ def test_work_whose_caller_leaves_is_not_done_and_forgotten_at_once() -> None:
 
 def test_work_that_waits_too_long_is_given_up() -> None:
     async def test(loop: HeldLoop) -> None:
-        side = SideThread(100, LIMIT_SECONDS / 2)
+        side = SideThread(Room(100), LIMIT_SECONDS / 2)
         begun, end = threading.Event(), threading.Event()
 
         def work() -> None:
