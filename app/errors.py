@@ -48,6 +48,9 @@ MAX_LOCATED_ERRORS = 20
 MAX_PROBLEM_CHARACTERS = 500
 """Longest part of what is wrong with a version that is told. It may hold names from the version, of any length."""
 
+MAX_PATH_CHARACTERS = 4096
+"""Longest part of a path that is told. No path of a file is longer, but a manifest may list any."""
+
 RETRY_SOON = MappingProxyType({"Retry-After": "1"})
 """Headers of a refusal that may be over in a second."""
 
@@ -362,9 +365,17 @@ class DeadlinePassed(ServiceError):
         super().__init__(f"The forecast was not ready within {seconds:g} seconds.")
 
 
-def printable(path: Path) -> str:
-    """Returns a path as text that every log and every answer can hold, whatever bytes are in the path."""
-    return str(path).encode(errors="backslashreplace").decode()
+def printable(text: Path | str) -> str:
+    """Returns a path, or what is wrong with a version, as text that every log, answer and terminal can hold.
+
+    Control characters and other bytes are escaped, and what is longer than any path is cut.
+    """
+    cut = str(text)[:MAX_PATH_CHARACTERS].encode(errors="backslashreplace").decode()
+    return cut if cut.isprintable() else "".join(map(_escaped, cut))
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 class VersionError(Exception):
@@ -387,7 +398,7 @@ class ArtifactError(VersionError):
     """
 
     def __init__(self, path: Path, problem: str, remedy: str = "export the version again") -> None:
-        self.problem = problem[:MAX_PROBLEM_CHARACTERS]
+        self.problem = printable(problem[:MAX_PROBLEM_CHARACTERS])
         super().__init__(f"{printable(path)}: {self.problem}; {remedy}.")
 
 

@@ -17,11 +17,10 @@ from app.payloads.advice import is_one_window
 from app.payloads.parsing import invalid_body, parse_json
 from app.payloads.quick import reader_of
 from app.payloads.sizes import (
-    Extent,
     Largest,
     check_values,
     extent_of_lists,
-    extent_of_name,
+    extent_of_names,
     extent_of_number,
     in_brackets,
     windows_text,
@@ -100,7 +99,7 @@ class BatchResponse(BaseModel, use_attribute_docstrings=True):
 def largest_window(contract: Contract) -> Largest:
     """Returns the largest body of a `WindowRequest`, which has records: every number has its name there."""
     steps, features = contract.window_shape
-    numbers = sum((extent_of_name(name) + extent_of_number(depth=3) for name in contract.feature_names), Extent())
+    numbers = extent_of_names(contract.feature_names) + extent_of_number(depth=3) * features
     records = in_brackets(in_brackets(numbers, depth=2) * steps, depth=1)
     return Largest(f"{windows_text(1, steps * features)}; several windows go to POST /predict/batch", records)
 

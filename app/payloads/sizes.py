@@ -150,11 +150,15 @@ def extent_of_lists(sizes: Sequence[int], depth: int) -> Extent:
     return extent
 
 
-def extent_of_name(name: str) -> Extent:
-    """Returns the extent of a name in an object, all of whose characters may be escaped, or may be marks."""
-    escaped = 3 * len(name.encode("utf-16-le", "surrogatepass"))  # \uXXXX for every two bytes
-    marks = [sum(name.count(mark) for mark in of_kind) for of_kind in (",", "[{", ":")]
-    return Extent(escaped + len('"": '), marks[0], marks[1], marks[2] + 1)
+def extent_of_names(names: Sequence[str]) -> Extent:
+    """Returns the extent of the names in an object, all of whose characters may be escaped, or may be marks.
+
+    All names are measured together: a model may have 65 536, and requests wait meanwhile.
+    """
+    text = "".join(names)
+    escaped = 3 * len(text.encode("utf-16-le", "surrogatepass"))  # \uXXXX for every two bytes
+    marks = [sum(text.count(mark) for mark in of_kind) for of_kind in (",", "[{", ":")]
+    return Extent(escaped + len('"": ') * len(names), marks[0], marks[1], marks[2] + len(names))
 
 
 def _line(depth: int) -> int:

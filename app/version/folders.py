@@ -142,9 +142,11 @@ def check_whole(version_dir: Path) -> Manifest | None:
         needed, whole = [MANIFEST_FILE], "manifest"
     else:
         needed, whole = chain([GRAPH_FILE], _variables(version_dir / "variables")), "file"
+    missing = f"the {whole} is missing, so the export was not finished"
     for name in needed:
-        if name != TWIN_FILE and not (version_dir / name).is_file():
-            raise ArtifactError(version_dir / name, f"the {whole} is missing, so the export was not finished")
+        with readable(version_dir / name, missing):  # a manifest may list names that are too long for any file
+            if name != TWIN_FILE and not (version_dir / name).is_file():
+                raise ArtifactError(version_dir / name, missing)
     return manifest
 
 
@@ -170,7 +172,9 @@ def _variables(folder: Path) -> Iterator[str]:
     """Yields the files of TensorFlow's variables: an index, and shards whose names tell their number."""
     if folder.is_dir():
         yield f"{folder.name}/variables.index"
-        counts = [match[1] for path in folder.iterdir() if (match := SHARD.fullmatch(path.name))] or ["00001"]
+        with readable(folder):
+            names = [path.name for path in folder.iterdir()]
+        counts = [match[1] for name in names if (match := SHARD.fullmatch(name))] or ["00001"]
         yield from (f"{folder.name}/variables.data-{shard:05d}-of-{counts[0]}" for shard in range(int(counts[0])))
 
 

@@ -149,7 +149,7 @@ class Contract(Record):
                 raise ValueError("two features or two targets have the same name")
         return self
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the features, in the order of the window's last axis."""
         return tuple(feature.name for feature in self.features)

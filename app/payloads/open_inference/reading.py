@@ -31,7 +31,7 @@ from app.payloads.open_inference.document import (
     timeout_of,
 )
 from app.payloads.open_inference.tensors import DATATYPE, DATATYPES, from_bytes, from_json
-from app.payloads.sizes import Extent, Largest, check_values, extent_of_lists, extent_of_name, windows_text
+from app.payloads.sizes import Extent, Largest, check_values, extent_of_lists, extent_of_names, windows_text
 from app.version.signature import Signature, TensorSpec
 
 ENTRY = Extent(bytes=1024, values=32, brackets=4, names=16)
@@ -85,11 +85,10 @@ class InferRequestReader:
     def largest(self) -> Largest:
         """Returns the largest body, which has all numbers in its document."""
         inputs, outputs = self._signature.inputs, self._signature.outputs
-        entries = (ENTRY + extent_of_name(spec.name) for spec in (*inputs.tensors, *outputs.tensors))
+        names = [spec.name for spec in (*inputs.tensors, *outputs.tensors)]
+        entries = ENTRY * len(names) + extent_of_names(names)
         data = (extent_of_lists((self._max_windows, *spec.shape), depth=3) for spec in inputs.tensors)
-        return Largest(
-            windows_text(self._max_windows, inputs.window_numbers), sum(entries, Extent()) + sum(data, Extent())
-        )
+        return Largest(windows_text(self._max_windows, inputs.window_numbers), sum(data, entries))
 
     def read(self, body: bytes, length: bytes | None) -> InferRequest:
         """Reads a request.

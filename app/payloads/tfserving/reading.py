@@ -12,7 +12,7 @@ from app.arrays import Array
 from app.errors import BatchTooLarge, InvalidArgument
 from app.payloads.advice import is_one_window
 from app.payloads.quick import Form, SkeletonReader, nested
-from app.payloads.sizes import Extent, Largest, check_values, extent_of_lists, extent_of_name, in_brackets, windows_text
+from app.payloads.sizes import Largest, check_values, extent_of_lists, extent_of_names, in_brackets, windows_text
 from app.payloads.tfserving.document import (
     SIGNATURE,
     Orientation,
@@ -45,8 +45,9 @@ class BodyReader:
 
     def largest(self) -> Largest:
         """Returns the largest body, which has rows: every window has the names of all inputs there."""
-        tensors = (extent_of_name(spec.name) + extent_of_lists(spec.shape, depth=3) for spec in self._tensors)
-        rows = in_brackets(in_brackets(sum(tensors, Extent()), depth=2) * self._max_windows, depth=1)
+        names = extent_of_names([spec.name for spec in self._tensors])
+        tensors = (extent_of_lists(spec.shape, depth=3) for spec in self._tensors)
+        rows = in_brackets(in_brackets(sum(tensors, names), depth=2) * self._max_windows, depth=1)
         return Largest(windows_text(self._max_windows, self._inputs.window_numbers), rows)
 
     def read_usual(self, body: bytes) -> tuple[Orientation, Array] | None:

@@ -1,6 +1,7 @@
 """Versions are chosen by policy, swapped in and released, or it is told why they do not serve."""
 
 import gc
+import json
 import os
 import shutil
 import sys
@@ -278,6 +279,24 @@ def test_a_problem_of_any_length_is_told_in_short(shelf: Shelf, contract: Contra
     reason = repository.statuses.failures()["default/2"]
     assert "has the input xxx" in reason
     assert len(reason) < 1000
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 300, "a/" * 5000, "a" * 10**6, "a\0\x1b[31m\n"],
+    ids=["long", "deep", "huge", "control characters"],
+)
+def test_a_manifest_that_lists_what_no_file_is_called_gives_way_to_the_version_before(shelf: Shelf, name: str) -> None:
+    path = shelf.put(2) / MANIFEST_FILE
+    manifest = json.loads(path.read_bytes())
+    manifest["files"][name] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    repository = repository_of(shelf.models_dir)
+    repository.load()
+    assert repository.catalogue.find().version == 1
+    reason = repository.statuses.failures()["default/2"]
+    assert len(reason) < 5000
+    assert reason.isprintable()
 
 
 def test_of_broken_versions_without_number_only_the_highest_are_looked_at(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.testing import assert_allclose
 
 from app.engines import choice
-from app.errors import ArtifactError
+from app.errors import ArtifactError, printable
 from app.serving.loading import load_version
 from app.version import folders
 from app.version.folders import MAX_VERSION_BYTES, MAX_WARNINGS, check_whole, is_still, model_names, stamp_of, versions
@@ -60,7 +60,7 @@ def test_odd_versions_are_ignored_with_a_warning(odd: str, tmp_path: Path) -> No
     (tmp_path / odd).mkdir()
     with captured_logs() as logged:
         assert versions(tmp_path) == []
-    assert [(line["level"], line["path"]) for line in logged] == [("warning", str(tmp_path / odd))]
+    assert [(line["level"], line["path"]) for line in logged] == [("warning", printable(tmp_path / odd))]
 
 
 def test_links_in_circles_are_no_models_and_no_versions(tmp_path: Path) -> None:
