@@ -64,9 +64,15 @@ def test_the_largest_native_requests_are_taken(steps: int, names: list[str], win
 
 
 def test_the_names_of_a_wide_model_are_measured_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    sums, add = [], Extent.__add__
-    monkeypatch.setattr(Extent, "__add__", lambda one, other: (sums.append(one), add(one, other))[1])
-    for features in (1, 1000):  # works on the event loop, for every request of more than a few bytes
+    sums: list[Extent] = []
+    add = Extent.__add__
+
+    def noted(one: Extent, other: Extent) -> Extent:
+        sums.append(one)
+        return add(one, other)
+
+    monkeypatch.setattr(Extent, "__add__", noted)
+    for features in (1, 1000):  # on the event loop, for every request of more than `OTHER_BYTES`
         sums.clear()
         largest_window(contract_of(features=tuple(f"sensor {number}" for number in range(features))))
         assert len(sums) < 10
