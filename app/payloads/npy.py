@@ -40,6 +40,8 @@ LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 MAX_HEADER_BYTES = 1024
 """A header of a numeric array has 128 bytes. The literal in a longer header could be costly to read."""
 
+WARNED_OF = re.compile(rb"\\|[0-9][A-Za-z_]")
+"""What Python warns of in a literal, with a line in the log each time. No header of a numeric array has it."""
 
 MAX_NUMBER_BYTES = 8
 """Most bytes of a number of the types that are read."""
@@ -124,6 +126,8 @@ def _read_array(body: bytes) -> NDArray[Any]:
 @lru_cache(KNOWN_HEADERS)
 def _read_header(header: bytes) -> tuple[str, bool, tuple[int, ...]]:
     """Reads type, order and shape from a header, a literal of Python. NumPy's own reader is less strict."""
+    if WARNED_OF.search(header):
+        raise MalformedBody(FORMAT)
     try:
         content = ast.literal_eval(header.decode("ascii").strip())
         descr, is_fortran, shape = content["descr"], content["fortran_order"], content["shape"]

@@ -1,6 +1,7 @@
 """Arrays in NumPy's format: read by their own header, and never more than they are."""
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,14 @@ def with_header(header: bytes, data: bytes = b"") -> bytes:
 )
 def test_what_is_no_such_array_is_refused(body: bytes) -> None:
     assert isinstance(refusal(body), MalformedBody)
+
+
+@pytest.mark.parametrize("odd", [b"'\\d': 0", b"'shape': 1or 2", b"'shape': (0x1for 2)"])
+def test_no_header_makes_python_warn(odd: bytes) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert isinstance(refusal(with_header(b"{'descr': '<f4', 'fortran_order': False, %s}\n" % odd)), MalformedBody)
+    assert warned == []
 
 
 AWKWARD = st.sampled_from([0, 1, -1, 2, 4, 10**25, 2**63 - 1, 2**63, True, 1.5, "4", None])
