@@ -45,6 +45,10 @@ def _split_units(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Numbers = Annotated[tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(_split_commas)]
 Units = Annotated[int, Field(ge=1, le=2**14)]
+Lags = (
+    Literal["auto", "none"]
+    | Annotated[tuple[Annotated[int, Field(ge=1, le=2**14)], ...], BeforeValidator(_split_commas), Field(min_length=1)]
+)
 Layers = Annotated[tuple[Units, ...], BeforeValidator(_split_commas), Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
 Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
@@ -80,6 +84,8 @@ class TrainingConfig(BaseModel):
     """Rows between the starts of two training windows; validation and test judge every row."""
     period: int | None = Field(default=None, ge=2)
     """Rows in a season, for the seasonal baseline. Without it, found in the training part."""
+    lags: Lags = "auto"
+    """Seasons before a forecast row whose targets the linear path reads: auto tries those found, none reads none."""
     split: Numbers = (70, 15, 15)
     """Train, validation and test shares, or the two row numbers (from 0) where validation and test start."""
 
@@ -133,6 +139,11 @@ class TrainingConfig(BaseModel):
     models_dir: Path = Path("models")
     """Folder that holds the models; the version goes to MODELS_DIR/NAME/1, 2, 3 ..."""
 
+    @property
+    def chosen_lags(self) -> tuple[int, ...]:
+        """The lags that are read; none as long as nothing has settled `auto`."""
+        return self.lags if isinstance(self.lags, tuple) else ()
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.data is None) == (self.series is None):
@@ -157,6 +168,12 @@ class TrainingConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _lags_for_a_linear_path(self) -> Self:
+        if isinstance(self.lags, tuple) and not self.skip:
+            raise ValueError("--lags are read by the linear path alone; leave out --no-skip, or use --lags none")
+        return self
+
+    @model_validator(mode="after")
     def _no_look_ahead(self) -> Self:
         if self.bidirectional and self.output == "sequence":
             raise ValueError(
@@ -170,6 +187,7 @@ NAME_IN_WORDS = (
     "letters, digits, points, dashes and underscores, at most 64, the first a letter or digit, for example default"
 )
 _EXPECTED = {
+    "lags": "expected auto, none, or whole numbers of rows from 1 to 16384, for example 24,168",
     "units": "expected whole numbers from 1 to 16384, one per layer, for example 64,64",
     "name": f"expected {NAME_IN_WORDS}",
     "learning_rate": "expected a number above 0, or auto, for example 0.003",

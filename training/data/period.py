@@ -48,8 +48,8 @@ def find_period(series: NDArray[np.float32], frequency: Frequency | None = None)
         return None
     correlation = np.mean([_autocorrelation(column) for column in rows.T], axis=0)
     longest = int(len(rows) / 2.5)
-    suggested = _suggested(frequency)
-    candidates = {at for period in suggested for at in (period - 1, period, period + 1)}
+    of_calendar = suggested(frequency)
+    candidates = {at for period in of_calendar for at in (period - 1, period, period + 1)}
     below = np.flatnonzero(correlation[: longest + 1] < 0)
     dip = int(below[0]) if len(below) else longest
     candidates.add(dip + int(np.argmax(correlation[dip : longest + 1])))
@@ -57,7 +57,7 @@ def find_period(series: NDArray[np.float32], frequency: Frequency | None = None)
     if not sound:
         return None
     best = _shortest(correlation, max(sound, key=lambda period: float(correlation[period])), dip)
-    return next((period for period in suggested if abs(period - best) <= ALMOST * period), best)
+    return next((period for period in of_calendar if abs(period - best) <= ALMOST * period), best)
 
 
 def _shortest(correlation: NDArray[np.float64], multiple: int, dip: int) -> int:
@@ -87,7 +87,7 @@ def _autocorrelation(column: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(products / np.arange(rows, 0, -1) / square)
 
 
-def _suggested(frequency: Frequency | None) -> list[int]:
+def suggested(frequency: Frequency | None) -> list[int]:
     """Returns the periods that the calendar knows: 24 and 168 for rows an hour apart, 5 for business days."""
     if frequency is None:
         return []

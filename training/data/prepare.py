@@ -20,7 +20,7 @@ from training.data.frequency import counted, iso
 from training.data.period import find_period
 from training.data.provenance import Provenance
 from training.data.table import Table, check_columns, check_targets_change, fill, note_constant_features, settle
-from training.data.windows import Dataset, Edges, Part, check_rows, cut_judged, cut_training, slide, split_rows
+from training.data.windows import Dataset, Edges, Part, Rows, check_rows, slide, split_rows
 from training.errors import ConfigError, DataError
 
 
@@ -93,7 +93,7 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
     features = config.features or targets
     edges = split_rows(config.split, table.rows)
     check_rows(edges, config.window, config.horizon)
-    _, validation, test, _ = edges
+    _, validation, _, _ = edges
     table = fill(table, config.missing, edges)
     check_targets_change(table, targets, validation)
     table = note_constant_features(table, validation)
@@ -106,12 +106,15 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
             f"--period {config.period} is longer than the training part's {validation} rows; choose a shorter one, or "
             "bring more rows"
         )
+    rows = Rows(inputs, outputs, edges, config.horizon, config.stride, past)
+    train, judged, last = rows.cut(config.window)
     return Dataset(
         feature_names=features,
         target_names=targets,
-        train=cut_training(inputs[:validation], outputs[:validation], config.window, config.horizon, config.stride),
-        validation=cut_judged(inputs[:test], outputs[:test], config.window, config.horizon, validation, past),
-        test=cut_judged(inputs, outputs, config.window, config.horizon, test, past),
+        train=train,
+        validation=judged,
+        test=last,
+        rows=rows,
         series=outputs[:validation],
         period=period,
         units=table.units,

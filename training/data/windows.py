@@ -78,6 +78,42 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows that windows are cut from, so that longer windows can be cut.
+
+    Attributes:
+        features: (rows, features) float32.
+        targets: (rows, targets) float32.
+        edges: Where training, validation and test start, and where test ends.
+        horizon: Rows that follow a window as its targets.
+        stride: Rows from the start of a training window to the start of the next.
+        past: Least rows of history that come with a judged window.
+    """
+
+    features: Float32
+    targets: Float32
+    edges: Edges
+    horizon: int
+    stride: int
+    past: int
+
+    def cut(self, steps: int) -> tuple[Part, Part, Part]:
+        """Returns the three parts, with windows of so many steps.
+
+        Raises:
+            DataError: A part is too short.
+        """
+        check_rows(self.edges, steps, self.horizon)
+        _, validation, test, _ = self.edges
+        past = max(steps, self.past)
+        return (
+            cut_training(self.features[:validation], self.targets[:validation], steps, self.horizon, self.stride),
+            cut_judged(self.features[:test], self.targets[:test], steps, self.horizon, validation, past),
+            cut_judged(self.features, self.targets, steps, self.horizon, test, past),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """What a model is trained, stopped and judged on, and where it comes from.
 
@@ -93,6 +129,9 @@ class Dataset:
         units: Units of measure by column, where they are known.
         frequency: Distance between two rows; None where it is unknown.
         provenance: Which table the windows were cut from.
+        rows: What the windows were cut from; None where every window stands alone.
+        lags: How many rows before a forecast row its seasons lie that the linear path reads.
+        recent: How many of a window's last steps the network reads as a whole; None for all of them.
     """
 
     feature_names: tuple[str, ...]
@@ -105,6 +144,9 @@ class Dataset:
     units: dict[str, str] = field(default_factory=dict)
     frequency: Frequency | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    rows: Rows | None = None
+    lags: tuple[int, ...] = ()
+    recent: int | None = None
 
     def __post_init__(self) -> None:
         """Checks that names and parts fit each other.
@@ -117,6 +159,32 @@ class Dataset:
         check_names("target_names", self.target_names, "targets", self.train.targets.shape)
         check_parts("windows", {name: part.windows.shape for name, part in parts.items()})
         check_parts("targets", {name: part.targets.shape for name, part in parts.items()})
+
+    @property
+    def selection(self) -> Float32:
+        """(features, targets): 1 where the target is the feature, else 0."""
+        return np.array([[f == t for t in self.target_names] for f in self.feature_names], np.float32)
+
+    @property
+    def recent_steps(self) -> int:
+        """How many of a window's last steps the network reads as a whole."""
+        return self.recent or self.train.windows.shape[1]
+
+    @property
+    def recent_train(self) -> Part:
+        """The training part, its windows cut to the steps that the network reads as a whole."""
+        return replace(self.train, windows=self.train.windows[:, -self.recent_steps :])
+
+    def with_lags(self, lags: Sequence[int]) -> "Dataset":
+        """Returns the same data set with windows that are long enough for these lags.
+
+        Raises:
+            DataError: A part is too short.
+        """
+        if self.rows is None:
+            raise DataError("the windows stand alone, so no longer windows can be cut")
+        train, validation, test = self.rows.cut(max(self.recent_steps, *lags))
+        return replace(self, train=train, validation=validation, test=test, lags=tuple(lags), recent=self.recent_steps)
 
     def with_findings(self, *findings: Finding) -> "Dataset":
         """Returns the same data set with more findings in its provenance."""

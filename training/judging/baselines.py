@@ -183,7 +183,7 @@ def _of_own_past(dataset: Dataset, name: str, weights: Matrix, bias: NDArray[np.
         bias: (horizon, targets); 0 unless given.
     """
     steps, targets = dataset.train.windows.shape[1], len(dataset.target_names)
-    selection = np.array([[f == t for t in dataset.target_names] for f in dataset.feature_names], np.float32)
+    selection = dataset.selection
     in_window = len(weights) <= steps and bool(selection.any(axis=0).all())
     if in_window:
         weights = np.concatenate([np.zeros((steps - len(weights), *weights.shape[1:])), weights])

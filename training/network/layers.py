@@ -227,8 +227,9 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
     Returns:
         The constants of the layers; for the scale `none`, constants that change nothing.
     """
-    windows, targets = dataset.train.windows, dataset.train.targets
-    selection = np.array([[f == t for t in dataset.target_names] for f in dataset.feature_names], np.float32)
+    train = dataset.recent_train
+    windows, targets = train.windows, train.targets
+    selection = dataset.selection
     kinds = kinds_of(scale, output)
     if scale == "none":
         return no_scaling(selection)
@@ -244,14 +245,12 @@ def fit_scaling(dataset: Dataset, scale: Scale, output: Output) -> Scaling:
     unit = np.ones(targets.shape[2], np.float32)  # until the rest is measured with what is known so far
     scaling = Scaling(kinds, centre, spread, selection, fixed_centre, 0 * unit, unit, unit)
     yardstick = _guarded(
-        _root_mean_square(distances for distances, _ in _last_distances(dataset.train, scaling)),
+        _root_mean_square(distances for distances, _ in _last_distances(train, scaling)),
         size=_root_mean_square(targets[chunk] for chunk in chunks(targets)),
     )
     fixed_spread = np.where(absent, yardstick, 0).astype(np.float32)
     ratio = _guarded(
-        _root_mean_square(
-            distances / (own + fixed_spread) for distances, own in _last_distances(dataset.train, scaling)
-        ),
+        _root_mean_square(distances / (own + fixed_spread) for distances, own in _last_distances(train, scaling)),
         size=unit,
     )
     return replace(scaling, fixed_spread=fixed_spread, ratio=ratio, yardstick=yardstick)

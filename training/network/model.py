@@ -8,6 +8,7 @@ Every layer has a fixed name, by which export and `rebuild` find it in a trained
     recurrent_1, dropout_1 ...  the stack, first to last; dropout between two layers
     head                        Dense
     flat, skip, sum             the linear path past the stack, a Dense layer, and its sum with the head; with `--skip`
+    recent, picked              what the stack and what the linear path read of a window; with `--lags`
     rows                        reshapes to (horizon, targets)
     forecast                    output, raw units
 """
@@ -24,6 +25,7 @@ from training.config import TrainingConfig
 from training.data.windows import Dataset
 from training.network.layers import Centre, Kinds, Restore, Scaling, Spread, Standardise, fit_scaling
 from training.network.linear import Linear
+from training.network.reading import Pick, Recent, linear_places
 from training.network.ridge import fit_ridge
 
 Array = NDArray[np.float32]
@@ -68,6 +70,7 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
         `serving_model` gives the first form of both.
     """
     keras.utils.set_random_seed(config.seed)
+    config = config.model_copy(update={"lags": dataset.lags or "none", "window": dataset.recent_steps})
     scaling = fit_scaling(dataset, config.scale, config.output)
     model = assemble_model(config, dataset.train.windows.shape[1:], dataset.train.targets.shape[1:], scaling)
     if config.skip:
@@ -117,13 +120,25 @@ def assemble_model(
         scaling: The constants of the scaling layers.
     """
     windows = keras.Input(window_shape, name="windows")
-    centre = target_centre = Centre(scaling.kinds.centre, scaling.centre, name="centre")(windows)
+    recent = Recent(config.window, name="recent") if config.chosen_lags else _whole
+    centre = target_centre = Centre(scaling.kinds.centre, scaling.centre, name="centre")(recent(windows))
     if scaling.kinds.target_centre != scaling.kinds.centre:
-        target_centre = Centre(scaling.kinds.target_centre, scaling.centre, name="target_centre")(windows)
-    spread = Spread(scaling.kinds.spread, scaling.spread, name="spread")(windows, centre)
+        target_centre = Centre(scaling.kinds.target_centre, scaling.centre, name="target_centre")(recent(windows))
+    spread = Spread(scaling.kinds.spread, scaling.spread, name="spread")(recent(windows), centre)
     scaled = Standardise(name="scale")(windows, centre, spread)
 
-    output = _sum_of_paths(scaled, config, math.prod(forecast_shape))
+    numbers = math.prod(forecast_shape)
+    paths = []
+    if config.units:
+        paths.append(_recurrent_path(recent(scaled), config, numbers))
+    if config.skip:
+        flat = keras.layers.Flatten(name="flat")(scaled)
+        if config.chosen_lags:
+            steps, horizon = window_shape[0], forecast_shape[0]
+            places = linear_places(steps, config.window, config.chosen_lags, scaling.selection, horizon)
+            flat = Pick(places, name="picked")(flat)
+        paths.append(keras.layers.Dense(numbers, name="skip")(flat))
+    output = keras.layers.Add(name="sum")(paths) if len(paths) > 1 else paths[0]
     every_step = window_shape[:1] if config.output == "sequence" else ()
     output = keras.layers.Reshape((*every_step, *forecast_shape), name="rows")(output)
 
@@ -180,18 +195,17 @@ class Forecaster:
         return np.concatenate(pieces) if pieces else self._nothing
 
 
-def _sum_of_paths(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
-    """Returns the scaled forecast, flat: the sum of the stack and of the linear path."""
-    paths = []
-    if config.units:
-        noisy = keras.layers.GaussianNoise(config.noise, name="noise")(scaled) if config.noise else scaled
-        hidden = _recurrent_stack(noisy, config)
-        # Beside a linear path the stack starts by adding nothing.
-        start = "zeros" if config.skip else "glorot_uniform"
-        paths.append(keras.layers.Dense(numbers, kernel_initializer=start, name="head")(hidden))
-    if config.skip:
-        paths.append(keras.layers.Dense(numbers, name="skip")(keras.layers.Flatten(name="flat")(scaled)))
-    return keras.layers.Add(name="sum")(paths) if len(paths) > 1 else paths[0]
+def _whole(windows: Any) -> Any:
+    """Returns windows as they are: the cells read all of them."""
+    return windows
+
+
+def _recurrent_path(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
+    """Returns the scaled forecast of the cells, flat. Beside a linear path the cells start by adding nothing."""
+    noisy = keras.layers.GaussianNoise(config.noise, name="noise")(scaled) if config.noise else scaled
+    hidden = _recurrent_stack(noisy, config)
+    start = "zeros" if config.skip else "glorot_uniform"
+    return keras.layers.Dense(numbers, kernel_initializer=start, name="head")(hidden)
 
 
 def _recurrent_stack(hidden: Any, config: TrainingConfig) -> Any:

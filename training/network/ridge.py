@@ -17,6 +17,7 @@ from scipy import linalg
 from training.data.windows import Dataset, Part, chunks
 from training.network.layers import CONSTANT_SPREAD, Centre, Scaling, Spread
 from training.network.linear import Linear, Matrix
+from training.network.reading import Places, places_of
 
 STRENGTHS = tuple(10.0 ** (halves / 2) for halves in range(-12, 7))
 """Penalties to choose from, on weights that multiply columns of unit variance."""
@@ -28,7 +29,7 @@ ORIGINS = 3
 """Parts of the tail. Each part is forecast by the windows before it, as in the rolling origins of the verdict."""
 
 LARGEST_INPUTS = 2048
-"""Most numbers of a window that are used; of a longer window only the last rows are."""
+"""Most numbers of a window that are used; of the rows that are read whole only the last are."""
 
 LARGEST_WORK = 3 * 10**10
 """Limit of windows times inputs squared; of more windows only evenly spaced windows are used."""
@@ -41,18 +42,20 @@ class _Samples:
     Attributes:
         part: Windows to learn from.
         scaling: Turns windows into inputs and targets into outputs.
-        rows: How many of a window's last rows are used.
+        recent: How many of a window's last steps the scaling reads.
+        places: Which numbers of a flat window are used.
     """
 
     part: Part
     scaling: Scaling
-    rows: int
+    recent: int
+    places: Places
 
     def __len__(self) -> int:
         return len(self.part.windows)
 
     def chunks(self) -> Iterator[tuple[Matrix, Matrix]]:
-        """Yields inputs (n, rows * features) and outputs (n, horizon * targets), both scaled."""
+        """Yields inputs (n, places) and outputs (n, horizon * targets), both scaled."""
         return ((inputs, outputs) for inputs, outputs, _ in self.chunks_in_units())
 
     def chunks_in_units(self) -> Iterator[tuple[Matrix, Matrix, Matrix]]:
@@ -60,13 +63,16 @@ class _Samples:
         kinds, scaling = self.scaling.kinds, self.scaling
         find_centre, find_target_centre = (Centre(kind, scaling.centre) for kind in (kinds.centre, kinds.target_centre))
         find_spread = Spread(kinds.spread, scaling.spread)
+        columns = self.places % self.part.windows.shape[2]
         for chunk in chunks(self.part.windows, self.part.targets):
             windows, targets = self.part.windows[chunk], self.part.targets[chunk].astype(np.float64)
-            centre = np.asarray(find_centre(windows))
-            spread = np.asarray(find_spread(windows, centre))
-            target_centre = np.asarray(find_target_centre(windows)) @ scaling.selection + scaling.fixed_centre
+            recent = windows[:, -self.recent :]
+            centre = np.asarray(find_centre(recent))
+            spread = np.asarray(find_spread(recent, centre))
+            target_centre = np.asarray(find_target_centre(recent)) @ scaling.selection + scaling.fixed_centre
             target_spread = (spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
-            inputs = ((windows - centre) / spread)[:, -self.rows :].astype(np.float64)
+            picked = windows.reshape(len(windows), -1)[:, self.places]
+            inputs = ((picked - centre[:, 0, columns]) / spread[:, 0, columns]).astype(np.float64)
             outputs = (targets - target_centre) / target_spread
             units = np.broadcast_to(target_spread, outputs.shape)
             yield tuple(values.reshape(len(windows), -1) for values in (inputs, outputs, units))  # type: ignore[misc]
@@ -118,6 +124,20 @@ class _Frame:
         return total
 
 
+def late_error(dataset: Dataset, scaling: Scaling, tail: int) -> float:
+    """Returns the lowest mean absolute error of any penalty over rolling origins of the training tail.
+
+    Args:
+        dataset: The data set; its training part is used.
+        scaling: The scaling.
+        tail: How many windows, the latest, are forecast.
+
+    Returns:
+        The error in standard deviations of the targets of these windows.
+    """
+    return float(_late_errors(_samples_of(dataset, scaling), tail / len(dataset.train.windows)).min())
+
+
 def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
     """Fits the regression on the training part, in the space of a scaling.
 
@@ -127,11 +147,12 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
         scaling: As `fit_scaling` makes it for forecasts after the last step.
 
     Returns:
-        Kernel (steps * features, horizon * targets) and bias (horizon * targets,) that turn a scaled window, flattened,
-        into a scaled forecast.
+        Kernel (places, horizon * targets) and bias (horizon * targets,) that turn the places of a scaled window that
+        the linear path reads into a scaled forecast.
     """
     samples = _samples_of(dataset, scaling)
-    return _fit(samples, STRENGTHS[int(np.argmin(_late_errors(samples)))])
+    kernel, bias = _fit(samples, STRENGTHS[int(np.argmin(_late_errors(samples)))])
+    return kernel[places_of(dataset)], bias
 
 
 def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> Linear:
@@ -150,12 +171,16 @@ def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> 
 
 
 def _samples_of(dataset: Dataset, scaling: Scaling) -> _Samples:
-    """Returns the training windows, or evenly spaced windows of very many, and the last rows of very long windows."""
-    part = dataset.train
-    steps, features = part.windows.shape[1:]
-    rows = min(steps, max(1, LARGEST_INPUTS // features))
-    every = -(-len(part.windows) * (rows * features) ** 2 // LARGEST_WORK)
-    return _Samples(Part(part.windows[::every], part.targets[::every], part.history[::every]), scaling, rows)
+    """Returns the training windows, or evenly spaced windows of very many, and the last inputs of very long windows."""
+    part, features = dataset.train, len(dataset.feature_names)
+    places = places_of(dataset)
+    whole = part.windows.shape[1] - dataset.recent_steps
+    seasons, rest = places[places < whole * features], places[places >= whole * features]
+    rest = rest[-max(1, (LARGEST_INPUTS - len(seasons)) // features) * features :]
+    places = np.concatenate([seasons, rest])
+    every = -(-len(part.windows) * len(places) ** 2 // LARGEST_WORK)
+    sparse = Part(part.windows[::every], part.targets[::every], part.history[::every])
+    return _Samples(sparse, scaling, dataset.recent_steps, places)
 
 
 def _fit(samples: _Samples, strength: float) -> tuple[Matrix, Matrix]:
@@ -163,7 +188,7 @@ def _fit(samples: _Samples, strength: float) -> tuple[Matrix, Matrix]:
     weights = _solve(frame.products(samples), strength) / frame.spread[:, None]
     bias = frame.output_mean - frame.mean @ weights
     kernel = np.zeros((samples.part.windows.shape[1] * samples.part.windows.shape[2], weights.shape[1]))
-    kernel[-len(weights) :] = weights
+    kernel[samples.places] = weights
     return kernel, bias
 
 
@@ -182,17 +207,17 @@ def _raw_map(fitted: tuple[Matrix, Matrix], samples: _Samples, name: str) -> Lin
     )
 
 
-def _late_errors(samples: _Samples) -> Matrix:
-    """Returns the mean absolute error with each penalty (strengths,), in the targets' standard deviations.
+def _late_errors(samples: _Samples, tail: float = TAIL) -> Matrix:
+    """Returns the mean absolute error with each penalty (strengths,), in the standard deviations of the tail's targets.
 
     Each of `ORIGINS` parts of the tail is forecast by a regression on the windows before it that share no target with
     it. Where these windows are too few for any regression, the largest penalty has the lowest error.
     """
     targets = samples.part.targets
-    sizes = targets.std(axis=(0, 1), dtype=np.float64)
+    sizes = targets[-max(1, int(tail * len(targets))) :].std(axis=(0, 1), dtype=np.float64)
     sizes = np.tile(np.where(sizes > 0, sizes, 1), targets.shape[1])
     total, count = np.zeros(len(STRENGTHS)), 0
-    for early, late in _origins(samples.part):
+    for early, late in _origins(samples.part, tail):
         before, after = replace(samples, part=early), replace(samples, part=late)
         frame = _Frame.of(before)
         products = frame.products(before)
@@ -201,10 +226,10 @@ def _late_errors(samples: _Samples) -> Matrix:
     return total / count if count else np.arange(len(STRENGTHS), 0.0, -1)
 
 
-def _origins(part: Part) -> Iterator[tuple[Part, Part]]:
+def _origins(part: Part, tail: float) -> Iterator[tuple[Part, Part]]:
     """Yields earlier windows and the windows that they forecast; the two share no target."""
     count, horizon = len(part.windows), part.targets.shape[1]
-    edges = [count - int(count * TAIL * left / ORIGINS) for left in range(ORIGINS, -1, -1)]
+    edges = [count - int(count * tail * left / ORIGINS) for left in range(ORIGINS, -1, -1)]
     for start, end in pairwise(edges):
         head = start - horizon + 1
         if head >= 2 and end > start:

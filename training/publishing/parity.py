@@ -27,7 +27,21 @@ GOLDEN_REAL_WINDOWS = 12
 
 RECURRENT_OPERATORS = frozenset({"LSTM", "GRU", "RNN"})
 PLAIN_OPERATORS = frozenset(
-    {"Add", "Div", "Gather", "Gemm", "MatMul", "Mul", "ReduceMean", "Reshape", "Sqrt", "Squeeze", "Sub", "Transpose"}
+    {
+        "Add",
+        "Div",
+        "Gather",
+        "Gemm",
+        "MatMul",
+        "Mul",
+        "ReduceMean",
+        "Reshape",
+        "Slice",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+    }
 )
 
 

@@ -24,6 +24,7 @@ from app.engines.onnx import INPUT, OUTPUT
 from app.version.manifest import TWIN_FILE, Contract
 from training.errors import NotFusable
 from training.network.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
+from training.network.reading import Pick, Recent
 from training.publishing.nodes import Constant, Graph, Value
 
 CELLS: dict[type, tuple[str, tuple[int, ...]]] = {
@@ -46,6 +47,8 @@ KNOWN_LAYERS: dict[str, tuple[type, ...]] = {
     "noise": (layers.GaussianNoise,),
     "head|skip": (layers.Dense,),
     "flat": (layers.Flatten,),
+    "recent": (Recent,),
+    "picked": (Pick,),
     "sum": (layers.Add,),
     "rows": (layers.Reshape,),
     "forecast": (Restore,),
@@ -74,18 +77,20 @@ def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
     """
     _check_drawable(model)
     graph = Graph()
-    steps, named = contract.steps, {layer.name: layer for layer in model.layers}
-    centre = _draw_centre(graph, named["centre"], steps)
-    spread = _draw_spread(graph, named["spread"], centre, steps)
+    named = {layer.name: layer for layer in model.layers}
+    steps = named["recent"].steps if "recent" in named else contract.steps
+    recent = _draw_recent(graph, "recent", INPUT, steps, contract.steps)
+    centre = _draw_centre(graph, named["centre"], recent, steps)
+    spread = _draw_spread(graph, named["spread"], recent, centre, steps)
     distance = graph.combine("scale/distance", "Sub", INPUT, centre)
     scaled = graph.combine("scale", "Div", distance, spread)
 
-    output = _draw_paths(graph, model, scaled)
+    output = _draw_paths(graph, model, _draw_recent(graph, "recent/scaled", scaled, steps, contract.steps), scaled)
     output = graph.add("rows", "Reshape", output, np.array([0, *contract.forecast_shape]))
 
     target_centre = centre
     if "target_centre" in named:
-        target_centre = _draw_centre(graph, named["target_centre"], steps)
+        target_centre = _draw_centre(graph, named["target_centre"], recent, steps)
     target_centre = _at_last_step(graph, named.get("target_centre", named["centre"]), target_centre, steps)
     spread = _at_last_step(graph, named["spread"], spread, steps)
     _draw_restore(graph, named["forecast"], output, target_centre, spread)
@@ -104,31 +109,38 @@ def twin_bytes(twin: ModelProto) -> bytes:
     return bytes(twin.SerializeToString(deterministic=True))
 
 
-def _draw_centre(graph: Graph, centre: Centre, steps: int) -> Value:
+def _draw_recent(graph: Graph, name: str, windows: Value, steps: int, whole: int) -> Value:
+    """Draws the last steps of windows that have more."""
+    if steps == whole:
+        return windows
+    return graph.add(name, "Slice", windows, np.array([whole - steps]), np.array([whole]), np.array([1]))
+
+
+def _draw_centre(graph: Graph, centre: Centre, windows: Value, steps: int) -> Value:
     """Draws the centre of the windows, which broadcasts with (batch, steps, features)."""
     name = centre.name
     match centre.kind:
         case "constant":
             return np.asarray(centre.constant.reshape(1, 1, -1))
         case "last":
-            return graph.add(name, "Gather", INPUT, np.array([steps - 1]), axis=1)
+            return graph.add(name, "Gather", windows, np.array([steps - 1]), axis=1)
         case "first":
-            return graph.add(name, "Gather", INPUT, np.array([0]), axis=1)
+            return graph.add(name, "Gather", windows, np.array([0]), axis=1)
         case "own":
-            return INPUT
+            return windows
         case kind:
             # Counted from the first step: every engine rounds a mean of large numbers differently.
-            first = graph.add(f"{name}/first", "Gather", INPUT, np.array([0]), axis=1)
-            distance = graph.add(f"{name}/distance", "Sub", INPUT, first)
+            first = graph.add(f"{name}/first", "Gather", windows, np.array([0]), axis=1)
+            distance = graph.add(f"{name}/distance", "Sub", windows, first)
             return graph.add(name, "Add", _draw_mean(graph, f"{name}/mean", distance, kind, steps), first)
 
 
-def _draw_spread(graph: Graph, spread: Spread, centre: Value, steps: int) -> Value:
+def _draw_spread(graph: Graph, spread: Spread, windows: Value, centre: Value, steps: int) -> Value:
     """Draws the spread of the windows, which broadcasts with (batch, steps, features)."""
     name = spread.name
     if spread.kind == "constant":
         return np.asarray(spread.constant.reshape(1, 1, -1))
-    distance = graph.combine(f"{name}/distance", "Sub", INPUT, centre)
+    distance = graph.combine(f"{name}/distance", "Sub", windows, centre)
     ratio = graph.combine(f"{name}/ratio", "Div", distance, spread.constant)
     squares = graph.add(f"{name}/squares", "Mul", ratio, ratio)
     mean = _draw_mean(graph, f"{name}/mean", squares, spread.kind, steps)
@@ -209,14 +221,23 @@ def _join_directions(graph: Graph, layer: keras.layers.Layer, states: str, axis:
     return graph.add(f"{layer.name}/joined", "Reshape", swapped, shape)
 
 
-def _draw_paths(graph: Graph, model: keras.Model, scaled: Value) -> str:
-    """Draws the scaled forecast (batch, horizon * targets): through the recurrent layers, past them, or both."""
+def _draw_paths(graph: Graph, model: keras.Model, recent: Value, scaled: Value) -> str:
+    """Draws the scaled forecast (batch, horizon * targets): through the recurrent layers, past them, or both.
+
+    Args:
+        graph: The graph.
+        model: The model.
+        recent: The scaled steps that the recurrent layers read.
+        scaled: The scaled window.
+    """
     named = {layer.name: layer for layer in model.layers}
     paths = []
     if "head" in named:
-        paths.append(_draw_dense(graph, named["head"], _draw_recurrent_stack(graph, _recurrent_layers(model), scaled)))
+        paths.append(_draw_dense(graph, named["head"], _draw_recurrent_stack(graph, _recurrent_layers(model), recent)))
     if "skip" in named:
         flat = graph.add("flat", "Reshape", scaled, np.array([0, -1]))
+        if "picked" in named:
+            flat = graph.add("picked", "Gather", flat, named["picked"].places.astype(np.int64), axis=1)
         paths.append(_draw_dense(graph, named["skip"], flat))
     return graph.add("sum", "Add", *paths) if len(paths) > 1 else paths[0]
 
