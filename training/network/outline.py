@@ -24,6 +24,7 @@ from rich.table import Table
 
 from training.config import Cell, TrainingConfig
 from training.data.prepare import prepare
+from training.network.reading import linear_places
 
 Size = int | Literal["batch"]
 Shape = tuple[Size, ...]
@@ -57,24 +58,44 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The sizes of a network's input (steps, features) and output (horizon, targets)."""
+    """The sizes of a network's input and output.
+
+    Attributes:
+        steps: Steps of a window.
+        features: Features of a window.
+        horizon: Rows of a forecast.
+        targets: Targets of a forecast.
+        picked: How many numbers of a window the linear path reads; None for all of them.
+    """
 
     steps: int
     features: int
     horizon: int
     targets: int
+    picked: int | None = None
 
     @classmethod
     def of(cls, config: TrainingConfig) -> Self:
         """Returns the task of a configuration. A data file need not exist: the configuration names its columns.
 
+        Lags that are still to be chosen are left out.
+
         Raises:
             TrainingError: The configuration does not fit the built-in series it names.
         """
         if config.data is not None:
-            return cls(config.window, len(config.features or config.target), config.horizon, len(config.target))
-        part = prepare(config).train
-        return cls(*part.windows.shape[1:], *part.targets.shape[1:])
+            features, targets = config.features or config.target, config.target
+            sizes = config.window, len(features), config.horizon, len(targets)
+        else:
+            dataset = prepare(config)
+            features, targets = dataset.feature_names, dataset.target_names
+            sizes = (*dataset.train.windows.shape[1:], *dataset.train.targets.shape[1:])
+        if not config.chosen_lags:
+            return cls(*sizes)
+        steps = max(config.window, *config.chosen_lags)
+        selection = [[feature == target for target in targets] for feature in features]
+        places = linear_places(steps, config.window, config.chosen_lags, selection, config.horizon)
+        return cls(steps, *sizes[1:], picked=len(places))
 
 
 def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
@@ -84,7 +105,7 @@ def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
         config: The fields under Model.
         task: The sizes of input and output.
     """
-    steps, width = task.steps, task.features
+    steps, width = config.window if task.picked else task.steps, task.features
     directions = 1 + config.bidirectional
     for number, units in enumerate(config.units, start=1):
         every_step = number < len(config.units) or config.output == "sequence"
@@ -103,13 +124,13 @@ def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     each: Shape = (BATCH, steps) if config.output == "sequence" else (BATCH,)
     yield Layer(f"Dense({outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
     if config.skip:
-        yield from _linear_path(task, "Flatten", f"Dense({outputs})", "Add")
+        yield from _linear_path(task, ("Flatten", "Pick", f"Dense({outputs})", "Add"))
     yield Layer("Reshape", (*each, outputs), (*each, task.horizon, task.targets), (), 0)
 
 
 def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     """Yields the same layers as PyTorch has them, with the shapes of its documentation."""
-    steps, width = task.steps, task.features
+    steps, width = config.window if task.picked else task.steps, task.features
     directions = 1 + config.bidirectional
     for units in config.units:
         both = ", bidirectional=True" if config.bidirectional else ""
@@ -126,8 +147,9 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
         yield Layer(_last_step(config), (BATCH, steps, width), (BATCH, width), (), 0)
     yield Layer(f"nn.Linear({width}, {outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
     if config.skip:
-        numbers = task.steps * task.features
-        yield from _linear_path(task, "nn.Flatten()", f"nn.Linear({numbers}, {outputs})", "torch.add")
+        numbers = task.picked or task.steps * task.features
+        calls = "nn.Flatten()", "windows[:, places]", f"nn.Linear({numbers}, {outputs})", "torch.add"
+        yield from _linear_path(task, calls)
     yield Layer(
         f"nn.Unflatten(-1, ({task.horizon}, {task.targets}))",
         (*each, outputs),
@@ -137,10 +159,19 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     )
 
 
-def _linear_path(task: Task, flatten: str, dense: str, add: str) -> Iterator[Layer]:
-    """Yields the linear path of `--skip` past the cells, and the sum of both paths, by the names of the layers."""
+def _linear_path(task: Task, calls: tuple[str, str, str, str]) -> Iterator[Layer]:
+    """Yields the linear path of `--skip` past the cells, and the sum of both paths.
+
+    Args:
+        task: The sizes of input and output.
+        calls: What flattens a window, picks the numbers that are read, multiplies them, and adds both paths.
+    """
+    flatten, pick, dense, add = calls
     numbers, outputs = task.steps * task.features, task.horizon * task.targets
     yield Layer(flatten, (BATCH, task.steps, task.features), (BATCH, numbers), (), 0)
+    if task.picked:
+        yield Layer(pick, (BATCH, numbers), (BATCH, task.picked), (), 0)
+        numbers = task.picked
     yield Layer(dense, (BATCH, numbers), (BATCH, outputs), (), (numbers + 1) * outputs)
     yield Layer(add, (BATCH, outputs), (BATCH, outputs), (), 0)
 

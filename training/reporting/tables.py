@@ -103,6 +103,8 @@ def _network(config: TrainingConfig) -> str:
     layers = " and ".join(str(units) for units in config.units)
     ways = ", both ways" if config.bidirectional else ""
     path = ", beside a linear path" if config.skip else ""
+    if config.chosen_lags:
+        path += f" that also reads the rows {shown(config.chosen_lags)} before"
     return f"{KERAS_NAMES[config.cell]}, {layers} cells{ways}{path}"
 
 

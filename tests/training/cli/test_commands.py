@@ -84,7 +84,7 @@ def test_the_best_baseline_is_published_and_served_where_the_network_loses(workp
 
 
 def test_a_network_with_a_linear_path_is_published_with_a_twin_and_served(workplace: Path) -> None:
-    result = run("train", "--data", "load.csv", *QUICK, "--skip", "--name", "skip", cwd=workplace)
+    result = run("train", "--data", "load.csv", *QUICK, "--skip", "--lags", "none", "--name", "skip", cwd=workplace)
     assert result.code == 0, result.stderr
     assert "no fused twin" not in result.stdout
     verified = run("verify", "models/skip/1", cwd=workplace)
@@ -94,6 +94,18 @@ def test_a_network_with_a_linear_path_is_published_with_a_twin_and_served(workpl
 
     assert described["engine"] == "onnx"
     assert described["scores"][0]["mae"] < 0.3
+    assert forecast == pytest.approx(WAVE[-1:], abs=0.5)
+
+
+def test_a_network_with_lags_takes_windows_that_reach_back_to_the_season(workplace: Path) -> None:
+    result = run("train", "--data", "load.csv", *QUICK, "--skip", "--lags", "20,30", "--name", "lags", cwd=workplace)
+    assert result.code == 0, result.stderr
+    told = "lags: the linear path also reads the rows 20 and 30 before each forecast row; a window has 30 steps"
+    assert told in result.stdout
+    assert "no fused twin" not in result.stdout
+    assert run("verify", "models/lags/1", cwd=workplace).code == 0
+    described, forecast = ask_service(workplace, "lags", [[value] for value in WAVE[-31:-1]])
+    assert described["contract"]["steps"] == 30
     assert forecast == pytest.approx(WAVE[-1:], abs=0.5)
 
 

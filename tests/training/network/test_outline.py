@@ -89,6 +89,19 @@ def test_a_linear_path_starts_from_the_window_and_ends_in_a_sum() -> None:
     assert (add.takes, add.gives, rows.takes) == (("batch", 4),) * 3
 
 
+def test_lags_are_read_by_the_linear_path_alone() -> None:
+    config = config_of(
+        data="load.csv", series=None, target="load", features="load,temp", window=4, skip=True, lags="10"
+    )
+    task = Task.of(config)
+    assert (task.steps, task.picked) == (10, 4 * 2 + 1)
+    for describe, pick in ((keras_layers, "Pick"), (torch_layers, "windows[:, places]")):
+        first, *_, flatten, picked, path, _, _ = describe(config, task)
+        assert first.takes == ("batch", 4, 2)
+        assert (flatten.gives, picked.call, picked.gives) == (("batch", 20), pick, ("batch", 9))
+        assert path.parameters == 9 + 1
+
+
 def test_many_to_many_keeps_every_step() -> None:
     layers = list(torch_layers(config_of(output="sequence"), TASK))
     assert all("[:, -1]" not in layer.call for layer in layers)

@@ -1,6 +1,7 @@
 """Small models with some weight everywhere, ours and foreign."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -14,7 +15,7 @@ from app.version.golden import Golden, probe_windows
 from app.version.manifest import Contract
 from tests.training.tiny import dataset_of, waves
 from training.config import TrainingConfig
-from training.data.windows import Dataset, cut_training
+from training.data.windows import Dataset, Rows, cut_training
 from training.network.model import build_model, serving_model
 from training.publishing.parity import check_twin
 
@@ -24,6 +25,13 @@ SMALL = dataset_of(cut_training(ROWS[:, :1], ROWS[:, :1], 6, 1))
 
 LARGE = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "x"))
 """Two features; two targets, the second of which is no feature; three rows ahead."""
+
+SEASONAL = replace(
+    LARGE,
+    rows=Rows(ROWS[:, :2], ROWS[:, 1::-1], (0, 80, 100, 120), horizon=3, stride=1, past=6),
+    target_names=("b", "a"),
+).with_lags((2, 9, 20))
+"""Windows that reach back to three seasons; the shortest is shorter than the horizon."""
 
 
 def model_of(config: TrainingConfig, dataset: Dataset = SMALL) -> keras.Model:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from app.arrays import Array
 from app.engines.tensorflow import TensorFlowEngine
 from app.version.manifest import Contract, DataFingerprint, Manifest
-from tests.training.publishing.models import FOREIGN, LARGE, SAVERS, model_of, save_foreign
+from tests.training.publishing.models import FOREIGN, LARGE, SAVERS, SEASONAL, model_of, save_foreign
 from tests.training.tiny import config_of
 from tests.versions import contract_of
 from training.config import TrainingConfig
@@ -69,6 +69,17 @@ def test_a_model_of_ours_has_the_same_twin_once_it_is_rebuilt(options: dict[str,
     rebuilt = rebuild_version(manifest_of(config), saved.function)
 
     assert build_twin(rebuilt, CONTRACT) == build_twin(model, CONTRACT)
+
+
+@pytest.mark.parametrize("scale", ["standard", "window", "last", "none"])
+def test_a_model_with_lags_has_the_same_twin_once_it_is_rebuilt(scale: str, tmp_path: Path) -> None:
+    config = config_of(scale=scale, skip=True, window=6, lags=SEASONAL.lags)
+    contract, model = make_contract(SEASONAL), model_of(config, SEASONAL)
+
+    saved = save_model(model, contract, tmp_path)  # keeps the variables alive
+
+    manifest = manifest_of(config).model_copy(update={"contract": contract})
+    assert build_twin(rebuild_version(manifest, saved.function), contract) == build_twin(model, contract)
 
 
 @pytest.mark.parametrize("centre", [None, np.array([50, 51], np.float32)], ids=["last row", "constant"])

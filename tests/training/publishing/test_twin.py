@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from app.version.manifest import TWIN_FILE, Contract
-from tests.training.publishing.models import LARGE, SMALL, check, model_of
+from tests.training.publishing.models import LARGE, SEASONAL, SMALL, check, model_of
 from tests.training.tiny import config_of
 from training.config import Cell, Output, Scale
 from training.data.windows import Dataset
@@ -86,6 +86,17 @@ def test_twin_has_the_linear_path_and_no_noise(
 ) -> None:
     model, contract = model_of(config_of(scale=scale, units=units, **options), dataset), make_contract(dataset)
 
+    check(build_twin(model, contract), model, contract)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("scale", ["standard", "window", "last", "none"])
+def test_twin_reads_the_lags_and_the_cells_read_the_last_steps(scale: Scale, cell: Cell, bidirectional: bool) -> None:
+    config = config_of(scale=scale, cell=cell, bidirectional=bidirectional, skip=True, window=6)
+    model, contract = model_of(config, SEASONAL), make_contract(SEASONAL)
+
+    assert contract.steps == 20
     check(build_twin(model, contract), model, contract)
 
 
