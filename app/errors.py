@@ -21,7 +21,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── Unimplemented         501 the service leaves out this part of a protocol
 ├── ModelNotReady         503 the service loads, drains or has failed
 ├── QueueFull             503 too many windows wait
-├── TooManyLargeBodies    503 too many large bodies wait to be read or written
+├── TooManyLargeBodies    503 too many large bodies wait to be read
 └── DeadlinePassed        504 the forecast was not ready in time
 VersionError                  a version cannot serve; for the default model, the service cannot start
 ├── ArtifactError             a model version on disk cannot be trusted
@@ -341,7 +341,7 @@ class QueueFull(ServiceError):
 
 
 class TooManyLargeBodies(ServiceError):
-    """Too many large bodies wait to be read or written.
+    """Too many large bodies wait to be read.
 
     Args:
         limit_bytes: Most bytes that may wait.
@@ -352,9 +352,7 @@ class TooManyLargeBodies(ServiceError):
     headers = RETRY_SOON
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(
-            f"Too many large bodies wait to be read or written: {limit_bytes} bytes may wait. Try again later."
-        )
+        super().__init__(f"Too many large bodies wait to be read: {limit_bytes} bytes may wait. Try again later.")
 
 
 class DeadlinePassed(ServiceError):

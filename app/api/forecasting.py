@@ -142,8 +142,7 @@ class Forecasting:
             answer = dialect.encode(served, forecasts, decoded.context)
         else:
             encode = partial(dialect.encode, served, forecasts, decoded.context)
-            with self._service.leaving.taken(forecasts.nbytes):
-                answer = await self._service.side.run(encode, 0)
+            answer = await self._service.side.run(encode, 0)
         exchange.complete(Stage.ENCODE, started)
         return answer
 

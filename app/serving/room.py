@@ -1,8 +1,5 @@
 """Memory for large bodies, bounded for all requests in common."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from app.errors import TooManyLargeBodies
 
 
@@ -37,16 +34,3 @@ class Room:
     def give_back(self, size: int) -> None:
         """Counts so many bytes less."""
         self._taken_bytes -= size
-
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Counts so many bytes more, up to the end of a `with` block.
-
-        Raises:
-            TooManyLargeBodies: As `take` does.
-        """
-        self.take(size)
-        try:
-            yield
-        finally:
-            self.give_back(size)

@@ -43,9 +43,6 @@ WAITING_BODIES = 8
 """How many bodies of the largest size may arrive at once, and how many may wait for the side thread; or as many smaller
 ones as have the same size."""
 
-MAX_FORECAST_BYTES = 2**28
-"""Most bytes of forecasts that wait to be written: those of 16 of the largest answers."""
-
 TENSORFLOW = "tensorflow"
 
 OnFatal = Callable[[BaseException], None]
@@ -90,8 +87,6 @@ class Service:
         self.repository = self._new_repository()
         self.arriving = Room(self._body_room)
         """The memory of bodies that clients are sending."""
-        self.leaving = Room(MAX_FORECAST_BYTES)
-        """The memory of large forecasts that wait to be written."""
         self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:

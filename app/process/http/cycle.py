@@ -6,7 +6,6 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from app.process.http.extensions import AT_ONCE
-from app.process.http.readers import UnreadAnswers
 
 CLOSE = (b"connection", b"close")
 
@@ -30,8 +29,6 @@ class Cycle(RequestResponseCycle):
     body of a known length. It is the `AtOnce` of its request.
     """
 
-    unread: UnreadAnswers
-    """What waits for the clients of all connections."""
     is_here = False
     """Whether all of the body is here, and nobody has received any of it."""
     _head: Any = None
@@ -66,8 +63,6 @@ class Cycle(RequestResponseCycle):
             others = [header for header in head["headers"] if header != length]
             if is_whole and self.send_whole(head["status"], others, body):
                 return
-            if self.flow.write_paused and not self.disconnected:  # the answer waits here, and not in the transport
-                self.unread.add(self.transport, len(body))
             await super().send(head)
         await super().send(message)
 

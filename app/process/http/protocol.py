@@ -121,7 +121,6 @@ class BoundedProtocol(UpgradelessProtocol):
         CONNECTIONS.dec()
         self._clock.close()
         self._reader.close()
-        self.server_state.unread.forget(self.transport)
         self.pipeline.clear()
         # The parser refers to this connection, and holds what it has read of a trailer.
         self.parser = None  # type: ignore[assignment]
@@ -217,7 +216,6 @@ class BoundedProtocol(UpgradelessProtocol):
                 on_response=self.on_response_complete,
             ),
         )
-        self.cycle.unread = self.server_state.unread
         self.cycle.offer()
         if before is None or before.response_complete:
             self._start_asgi_task(self.cycle, self.app)
@@ -344,12 +342,6 @@ class BoundedProtocol(UpgradelessProtocol):
         """The client does not read as fast as it is answered."""
         super().pause_writing()
         self._reader.begin()
-        self.server_state.unread.add(self.transport, self.transport.get_write_buffer_size())
-
-    def resume_writing(self) -> None:
-        """The client has read."""
-        self.server_state.unread.forget(self.transport)
-        super().resume_writing()
 
     def _start_asgi_task(self, cycle: Cycle, app: Any) -> None:  # type: ignore[override]  # all cycles are ours
         """Starts the task as uvicorn does, and remembers it."""

@@ -3,36 +3,6 @@
 import asyncio
 
 from app.process.http.clock import Clock
-from app.telemetry.tally import Tally
-
-MAX_ANSWER_BYTES = 2**29
-"""Most bytes of answers that wait for clients, of all connections: six of the largest."""
-
-
-class UnreadAnswers:
-    """Bounds the bytes of answers that wait for clients, whose connections are many.
-
-    Beyond the bound, the connection that has waited longest is aborted. A client that reads is done before.
-    """
-
-    def __init__(self) -> None:
-        self._sizes: dict[asyncio.Transport, int] = {}
-        self._bytes = 0
-        self._tally = Tally("unread answers dropped", remedy="have the clients read faster, or ask for less at once")
-
-    def add(self, transport: asyncio.Transport, size: int) -> None:
-        """Counts bytes that wait for the client of a connection; must be called on an event loop."""
-        self._sizes[transport] = self._sizes.get(transport, 0) + size
-        self._bytes += size
-        while self._bytes > MAX_ANSWER_BYTES and len(self._sizes) > 1:
-            oldest = next(iter(self._sizes))
-            self.forget(oldest)
-            oldest.abort()
-            self._tally.add()
-
-    def forget(self, transport: asyncio.Transport) -> None:
-        """Counts a connection out: its client has read, or has left."""
-        self._bytes -= self._sizes.pop(transport, 0)
 
 
 class ReaderWatch:

@@ -196,22 +196,6 @@ def test_a_large_answer_is_written_beside_the_event_loop(
         assert threads[0].startswith(SIDE_THREAD) == is_large
 
 
-def test_forecasts_that_wait_to_be_written_share_a_bound(
-    tmp_path: Path, settled_folders: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An engine that is faster than the writing of its forecasts cannot fill the memory."""
-    contract = contract_of(horizon=MAX_NUMBERS_AT_ONCE)
-    version_folders(tmp_path / "models")
-    monkeypatch.setattr("app.serving.service.MAX_FORECAST_BYTES", 4 * 8 * MAX_NUMBERS_AT_ONCE)  # float32, 8 windows
-    with application(tmp_path, loader(contract)) as service, held(native_payloads, "write_answer") as writer:
-        waiting = [service.post(BATCH, json={"windows": WINDOWS[:2]}) for _ in range(5)]
-        wait_until(lambda: any(one.done() for one in waiting))
-        writer.release()
-        statuses = sorted(one.result(PATIENCE_SECONDS).status_code for one in waiting)
-        assert statuses == [200, 200, 200, 200, 503]
-        assert service.post(BATCH, json={"windows": WINDOWS[:8]}).result(PATIENCE_SECONDS).status_code == 200
-
-
 def test_bodies_that_arrive_share_a_bound_and_small_ones_pass(models_dir: Path) -> None:
     """Clients that never end their bodies cannot fill the memory."""
     size = 4 * SMALL_BYTES

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -11,8 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.process.http import readers
-from app.process.http.protocol import CLIENT_HAS_LEFT, MAX_PIPELINED, MAX_UNREAD_BYTES, BoundedProtocol
+from app.process.http.protocol import MAX_PIPELINED, MAX_UNREAD_BYTES, BoundedProtocol
 from app.process.http.refusals import SharedState
 from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread, run_in_held_loop
@@ -474,40 +472,6 @@ def test_a_client_that_does_not_read_its_answer_is_dropped(loop: HeldLoop) -> No
             while piece := sock.recv(1 << 20):
                 received += len(piece)
         assert received < 30_000_000
-
-
-def test_unread_answers_are_bounded_and_the_oldest_is_dropped(loop: HeldLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = 30_000_000
-    monkeypatch.setattr(readers, "MAX_ANSWER_BYTES", 2 * size)
-    app = KeptBusy(bytes(size))
-    app.gate.set()
-    with listening(app, loop) as port, ExitStack() as stack:
-        clients: list[socket.socket] = []
-        for _ in range(3):
-            clients.append(stack.enter_context(connect(port)))
-            clients[-1].sendall(GET + b"\r\n")
-            wait_until(lambda: len(app.fates) == len(clients))
-        received = 0
-        with suppress(ConnectionResetError):
-            while received < size and (piece := clients[0].recv(1 << 20)):
-                received += len(piece)
-        assert received < size
-        for sock in clients[1:]:
-            answer = read_answer(sock)
-            assert len(answer.read()) == size
-
-
-def test_an_answer_that_waits_behind_an_unread_one_counts_too(loop: HeldLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = 30_000_000
-    monkeypatch.setattr(readers, "MAX_ANSWER_BYTES", 5 * size // 2)
-    app = KeptBusy(bytes(size))
-    app.gate.set()
-    with listening(app, loop) as port, connect(port) as ahead, connect(port) as sock:
-        ahead.sendall(2 * (GET + b"\r\n"))
-        wait_until(lambda: len(app.fates) == 1)
-        sock.sendall(GET + b"\r\n")
-        wait_until(lambda: len(app.fates) == 3)
-        assert sorted(app.fates) == ["answered", "answered", CLIENT_HAS_LEFT]
 
 
 class FullTransport(asyncio.Transport):
