@@ -355,6 +355,23 @@ class TooManyLargeBodies(ServiceError):
         super().__init__(f"Too many large bodies wait to be read: {limit_bytes} bytes may wait. Try again later.")
 
 
+class TooManyLargeForecasts(ServiceError):
+    """Too many large forecasts are being made.
+
+    Args:
+        limit_bytes: Most bytes that forecasts under way may have.
+    """
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "Too many large forecasts"
+    headers = RETRY_SOON
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"Too many large forecasts are being made: they may have {limit_bytes} bytes together. Try again later."
+        )
+
+
 class DeadlinePassed(ServiceError):
     """The forecast was not ready in time."""
 

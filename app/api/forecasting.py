@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from app.arrays import Array
@@ -25,6 +26,9 @@ from app.serving.service import Service
 
 MAX_NUMBERS_AT_ONCE = 32 * 1024
 """Most numbers of an answer that are written on the event loop. To compress them takes some 5 ms."""
+
+NUMBER_BYTES = 4
+"""Bytes of a float32."""
 
 Gate: TypeAlias = Callable[[Exchange], None]
 """Raises a `ServiceError` where a request for forecasts may not pass: before its model is looked up."""
@@ -120,7 +124,7 @@ class Forecasting:
         """Forecasts what a request asks for.
 
         Raises:
-            ServiceError: A gate, the dialect, the queue or the engine refuses the request.
+            ServiceError: A gate, the dialect, the queue or the engine refuses the request, or memory is short.
         """
         exchange = asked.exchange
         self._service.check_ready()
@@ -136,11 +140,27 @@ class Forecasting:
         if decoded is None:
             decoded = await self._service.side.run(partial(dialect.decode, asked, served), asked.size)
         exchange.complete(Stage.DECODE, started)
+        numbers = len(decoded.windows) * prod(served.contract.forecast_shape)
+        if numbers > MAX_NUMBERS_AT_ONCE:
+            return await self._answer_large(decoded, served, dialect, exchange)
         forecasts = await _submit(decoded, served, exchange)
         started = time.perf_counter()
-        if forecasts.size <= MAX_NUMBERS_AT_ONCE:
-            answer = dialect.encode(served, forecasts, decoded.context)
-        else:
+        answer = dialect.encode(served, forecasts, decoded.context)
+        exchange.complete(Stage.ENCODE, started)
+        return answer
+
+    async def _answer_large(
+        self,
+        decoded: Decoded[ContextT],
+        served: ServedVersion,
+        dialect: Dialect[AskedT, ContextT, AnswerT],
+        exchange: Exchange,
+    ) -> AnswerT:
+        """Does the same for many numbers. An engine may be quicker than the side thread, so their memory is bounded."""
+        size = len(decoded.windows) * prod(served.contract.forecast_shape) * NUMBER_BYTES
+        with self._service.leaving.taken(size):
+            forecasts = await _submit(decoded, served, exchange)
+            started = time.perf_counter()
             encode = partial(dialect.encode, served, forecasts, decoded.context)
             answer = await self._service.side.run(encode, 0)
         exchange.complete(Stage.ENCODE, started)

@@ -11,7 +11,7 @@ others need not wait for it, where ONNX Runtime divides a batch among its thread
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,11 @@ class OnnxEngine:
         helping = [self._helpers.submit(compute) for _ in range(self._threads - 1)]
         try:
             compute()
+            while helping:
+                helping.pop().result()
         finally:
-            errors = [helper.exception() for helper in helping]  # waits for all of them
-        for error in filter(None, errors):
-            raise error
+            wait(helping)
+            helping.clear()  # an error refers to this frame, so the two would form a circle that keeps the windows
         return forecasts
 
     def _run(self, session: Any, windows: Array) -> Array:

@@ -165,6 +165,7 @@ class Batcher:
         finally:
             if job.is_queued:  # the caller left, or the deadline passed
                 self._leave_queue(job)
+            self._forget_answered()
             del job  # the traceback of an error would keep the job, and the job would keep the error
 
     def _enqueue(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
@@ -323,11 +324,14 @@ class Batcher:
 
     def _watch(self, job: Job) -> None:
         """Makes the job fail at its deadline. All jobs may wait equally long, so they expire in their order."""
-        while self._unanswered and self._unanswered[0][1].done():
-            self._unanswered.popleft()
         self._unanswered.append((job.deadline, job.forecasts))
         if self._alarm is None:
             self._set_alarm()
+
+    def _forget_answered(self) -> None:
+        """Drops the futures that are done: their forecasts would stay in memory until the alarm."""
+        while self._unanswered and self._unanswered[0][1].done():
+            self._unanswered.popleft()
 
     def _set_alarm(self) -> None:
         loop = asyncio.get_running_loop()
@@ -337,10 +341,11 @@ class Batcher:
         """Fails the jobs whose deadline has passed."""
         now = asyncio.get_running_loop().time()
         self._alarm = None
-        while self._unanswered and (self._unanswered[0][0] <= now or self._unanswered[0][1].done()):
+        while self._unanswered and self._unanswered[0][0] <= now:
             _, forecasts = self._unanswered.popleft()
             if not forecasts.done():
                 forecasts.set_exception(DeadlinePassed(self._limits.seconds))
+        self._forget_answered()
         if self._unanswered:
             self._set_alarm()
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from app.errors import ModelNotReady, VersionError
+from app.errors import ModelNotReady, TooManyLargeForecasts, VersionError
 from app.exchange import Exchange, record
 from app.process.cores import yield_to_event_loop
 from app.process.lifecycle import Lifecycle, Phase
@@ -87,6 +87,8 @@ class Service:
         self.repository = self._new_repository()
         self.arriving = Room(self._body_room)
         """The memory of bodies that clients are sending."""
+        self.leaving = Room(self._body_room, TooManyLargeForecasts)
+        """The memory of large forecasts, from the queue to the answer."""
         self.side = self._new_side_thread()
 
     def _new_repository(self) -> Repository:

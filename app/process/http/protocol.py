@@ -61,7 +61,8 @@ class BoundedProtocol(UpgradelessProtocol):
     - Trailers, and other bytes of a message that are not body, are bounded. Nobody reads trailers.
     - A body that goes on long after its answer ends the connection.
     - So does a client that reads nothing of its answers, or sends nothing on an idle connection.
-    - More than `MAX_PIPELINED` requests ahead are not read.
+    - More than `MAX_PIPELINED` requests ahead are not read, and none is begun before the last answer is nearly read.
+    - Unread answers are bounded for all connections in common; see `app.process.http.readers`.
     - Beyond the config's `max_connections`, probes alone are answered.
 
     The config's `receive_timeout_seconds` bounds the time from the connection, or from the first byte of a further
@@ -121,6 +122,7 @@ class BoundedProtocol(UpgradelessProtocol):
         CONNECTIONS.dec()
         self._clock.close()
         self._reader.close()
+        self.server_state.unread.discard(self.transport)
         self.pipeline.clear()
         # The parser refers to this connection, and holds what it has read of a trailer.
         self.parser = None  # type: ignore[assignment]
@@ -217,7 +219,7 @@ class BoundedProtocol(UpgradelessProtocol):
             ),
         )
         self.cycle.offer()
-        if before is None or before.response_complete:
+        if (before is None or before.response_complete) and not self.flow.write_paused:
             self._start_asgi_task(self.cycle, self.app)
         else:
             self.flow.pause_reading()
@@ -292,13 +294,17 @@ class BoundedProtocol(UpgradelessProtocol):
             self._running.withdraw()
         if self.transport.is_closing():
             return
-        if self.pipeline:
+        self._begin_waiting()
+        if self.cycle.response_complete and not self._is_in_head:
+            self._await_more()
+
+    def _begin_waiting(self) -> None:
+        """Starts the request that has waited longest, unless the client must first read."""
+        if self.pipeline and not self.flow.write_paused:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cast("Cycle", cycle), app)
         if not self.pipeline:
             self.flow.resume_reading()
-        if self.cycle.response_complete and not self._is_in_head:
-            self._await_more()
 
     def _await_more(self) -> None:
         """Waits for the rest of a body whose answer is out, or for another request."""
@@ -342,6 +348,15 @@ class BoundedProtocol(UpgradelessProtocol):
         """The client does not read as fast as it is answered."""
         super().pause_writing()
         self._reader.begin()
+        self.server_state.unread.add(self.transport)
+
+    def resume_writing(self) -> None:
+        """The client has read nearly all of its answer."""
+        super().resume_writing()
+        self.server_state.unread.discard(self.transport)
+        is_answering = self._running is not None and not self._running.response_complete
+        if self.pipeline and not is_answering and not self.transport.is_closing():
+            self._begin_waiting()
 
     def _start_asgi_task(self, cycle: Cycle, app: Any) -> None:  # type: ignore[override]  # all cycles are ours
         """Starts the task as uvicorn does, and remembers it."""
@@ -386,8 +401,9 @@ class BoundedProtocol(UpgradelessProtocol):
         self.send_refusal()
         self._clock.stop()
         self._is_deaf = True
-        if self._running is not None and not self._running.response_complete and self._can_be_answered():
+        if self.cycle is not None and not self.cycle.response_complete and self._can_be_answered():
             self.cycle.keep_alive = False
         elif not self.transport.is_closing():
             self.transport.write(answer)
+            self._reader.note_answer()
             self.transport.close()

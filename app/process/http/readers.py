@@ -3,6 +3,39 @@
 import asyncio
 
 from app.process.http.clock import Clock
+from app.telemetry.tally import Tally
+
+MAX_UNREAD_ANSWER_BYTES = 256 * 2**20
+"""Most bytes of all answers that wait for their clients. A single answer may have more."""
+
+
+class UnreadAnswers:
+    """Bounds the memory of answers that clients are slow to read.
+
+    Beyond `MAX_UNREAD_ANSWER_BYTES` the connections that have been behind for the longest time are aborted. A client
+    that reads at a usual pace is never behind for long, so a few slow clients cannot keep it from its answer.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[asyncio.Transport, int] = {}
+        """The bytes that each connection keeps, the connection that fell behind first in front."""
+        self._size = 0
+        self._tally = Tally("slow readers dropped")
+
+    def add(self, transport: asyncio.Transport) -> None:
+        """Takes a connection whose client has fallen behind; must be called on an event loop."""
+        self.discard(transport)
+        self._sizes[transport] = size = transport.get_write_buffer_size()
+        self._size += size
+        while self._size > MAX_UNREAD_ANSWER_BYTES and len(self._sizes) > 1:
+            slowest = next(iter(self._sizes))
+            self.discard(slowest)
+            slowest.abort()
+            self._tally.add()
+
+    def discard(self, transport: asyncio.Transport) -> None:
+        """Drops a connection that has ended, or whose client has caught up."""
+        self._size -= self._sizes.pop(transport, 0)
 
 
 class ReaderWatch:

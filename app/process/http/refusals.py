@@ -15,6 +15,7 @@ from typing import Protocol
 from uvicorn.server import ServerState
 
 from app.process.http.connections import RefusedConnections
+from app.process.http.readers import UnreadAnswers
 
 Header = tuple[bytes, bytes]
 
@@ -81,3 +82,4 @@ class SharedState(ServerState):
         super().__init__()
         self.refusals = HeldRefusals()
         self.refused_connections = RefusedConnections()
+        self.unread = UnreadAnswers()

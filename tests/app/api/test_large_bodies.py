@@ -196,6 +196,29 @@ def test_a_large_answer_is_written_beside_the_event_loop(
         assert threads[0].startswith(SIDE_THREAD) == is_large
 
 
+def test_more_large_forecasts_than_fit_are_refused(tmp_path: Path, settled_folders: None) -> None:
+    """An engine that is quicker than the side thread cannot fill the memory with forecasts that wait."""
+    contract = contract_of(horizon=2 * MAX_NUMBERS_AT_ONCE)
+    version_folders(tmp_path / "models")
+    body = {"window": WINDOWS[0]}
+    with (
+        application(tmp_path, loader(contract), max_body_bytes=4 * contract.horizon) as service,
+        service.client() as client,
+        held(native_payloads, "write_answer") as writer,
+    ):
+        waiting = [service.post("/predict", json=body)]
+        assert writer.begun.wait(PATIENCE_SECONDS)
+        waiting += [service.post("/predict", json=body) for _ in range(WAITING_BODIES)]
+        wait_until(lambda: any(one.done() for one in waiting))
+        [refused] = [one.result() for one in waiting if one.done()]
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert refused.json()["title"] == "Too many large forecasts"
+        writer.release()
+        assert sorted(one.result(PATIENCE_SECONDS).status_code for one in waiting) == [*[200] * WAITING_BODIES, 503]
+        assert client.post("/predict", json=body).status_code == 200
+        assert service.front.service.leaving._taken_bytes == 0
+
+
 def test_bodies_that_arrive_share_a_bound_and_small_ones_pass(models_dir: Path) -> None:
     """Clients that never end their bodies cannot fill the memory."""
     size = 4 * SMALL_BYTES

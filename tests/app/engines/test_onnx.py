@@ -1,11 +1,13 @@
 """The ONNX engine, on twins whose forecasts can be worked out in the head."""
 
+import gc
 import importlib
 import socket
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import count
@@ -24,7 +26,7 @@ from app.errors import ArtifactError, EngineNotInstalled
 from app.version.manifest import TWIN_FILE, Contract
 from tests.servers import HOST, ROOT, environment, running
 from tests.versions import contract_of, expected_forecasts, make_fused_version, mean_twin, some_windows
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 MANY_TURNS = 30
 """Far more than a thread gets before another thread takes the lock for good, far fewer than in a third of a second."""
@@ -135,7 +137,7 @@ def test_a_thread_that_is_held_up_leaves_the_pieces_to_the_others(twin: bytes, c
 
 
 @pytest.mark.parametrize("failing", ["MainThread", "engine-helper_0"])
-def test_a_piece_that_fails_fails_the_batch(failing: str, twin: bytes, contract: Contract) -> None:
+def test_a_piece_that_fails_fails_the_batch_and_keeps_nothing(failing: str, twin: bytes, contract: Contract) -> None:
     engine = OnnxEngine(twin, contract, 64, threads=2)
     session = engine._alone
     calls, both_compute = count(), threading.Barrier(2)
@@ -149,8 +151,16 @@ def test_a_piece_that_fails_fails_the_batch(failing: str, twin: bytes, contract:
             return list(session.run(outputs, inputs))
 
     engine._alone = Failing()
-    with pytest.raises(RuntimeError, match="broken"):
-        engine.predict(some_windows(2 * 2 * PIECE_WINDOWS, contract))
+    windows = some_windows(2 * 2 * PIECE_WINDOWS, contract)
+    kept = weakref.ref(windows)
+    gc.disable()  # the collector would free them at some time
+    try:
+        with pytest.raises(RuntimeError, match="broken") as failed:
+            engine.predict(windows)
+        del windows, failed
+        wait_until(lambda: kept() is None)  # the helper's thread may be about to drop them
+    finally:
+        gc.enable()
 
 
 def test_one_thread_needs_one_session(twin: bytes, contract: Contract) -> None:

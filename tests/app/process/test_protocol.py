@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -10,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.process.http import readers
 from app.process.http.protocol import MAX_PIPELINED, MAX_UNREAD_BYTES, BoundedProtocol
 from app.process.http.refusals import SharedState
 from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
@@ -518,6 +520,21 @@ def test_a_connection_is_dropped_only_if_nothing_at_all_is_read() -> None:
     run_in_held_loop(converse)
 
 
+def test_a_client_that_does_not_read_its_refusal_is_dropped() -> None:
+    async def converse(loop: HeldLoop) -> None:
+        config = config_of(answering())
+        config.load()
+        transport = FullTransport()
+        protocol = BoundedProtocol(config, SharedState(), {})
+        protocol.connection_made(transport)
+        protocol.data_received(b"nonsense\r\n\r\n")
+        await loop.skip()
+        assert transport.aborts == 1
+        protocol.connection_lost(None)
+
+    run_in_held_loop(converse)
+
+
 def test_a_client_that_reads_slowly_gets_the_whole_answer(loop: HeldLoop) -> None:
     app = KeptBusy(bytes(8_000_000))
     app.gate.set()
@@ -527,6 +544,46 @@ def test_a_client_that_reads_slowly_gets_the_whole_answer(loop: HeldLoop) -> Non
         while received < 8_000_000:
             received += len(sock.recv(500_000))
             loop.advance(0.2 * LIMIT_SECONDS)
+
+
+def test_unread_answers_share_a_bound_and_the_client_that_fell_behind_first_is_dropped(
+    loop: HeldLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 30_000_000  # more than the kernel's buffers take
+    monkeypatch.setattr(readers, "MAX_UNREAD_ANSWER_BYTES", 2 * size)
+    app = KeptBusy(bytes(size))
+    app.gate.set()
+    with listening(app, loop) as port, ExitStack() as stack:
+        clients = [stack.enter_context(connect(port)) for _ in range(4)]
+        for number, sock in enumerate(clients, start=1):
+            sock.sendall(GET + b"Connection: close\r\n\r\n")
+            wait_until(lambda number=number: len(app.fates) == number)  # type: ignore[misc]
+        assert [is_whole(read_to_the_end(sock), size) for sock in clients] == [False, False, True, True]
+
+
+def read_to_the_end(sock: socket.socket) -> bytes:
+    received = bytearray()
+    with suppress(ConnectionResetError):
+        while piece := sock.recv(1 << 20):
+            received += piece
+    return bytes(received)
+
+
+def is_whole(answer: bytes, size: int) -> bool:
+    return len(answer) > size
+
+
+def test_no_request_is_begun_before_its_client_has_read_the_last_answer(loop: HeldLoop) -> None:
+    app = KeptBusy(bytes(30_000_000))
+    app.gate.set()
+    with listening(app, loop) as port, connect(port) as sock:
+        sock.sendall(GET + b"\r\n")
+        wait_until(lambda: len(app.fates) == 1)
+        app.begun.clear()
+        sock.sendall(GET + b"\r\n" + GET + b"Connection: close\r\n\r\n")
+        loop.advance(0.5 * LIMIT_SECONDS)
+        assert not app.begun.is_set()
+        assert read_to_the_end(sock).count(b"HTTP/1.1 200") == len(app.fates) == 3
 
 
 def test_a_client_that_asks_too_far_ahead_is_answered_so_far_and_no_further(loop: HeldLoop) -> None:

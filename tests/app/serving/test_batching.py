@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -580,6 +581,15 @@ async def test_the_windows_of_those_who_left_are_let_go() -> None:
     await asyncio.gather(task, return_exceptions=True)
     assert job.windows.size == 0
     engine.gate.set()
+
+
+@in_loop
+async def test_forecasts_are_let_go_as_soon_as_their_caller_has_them() -> None:
+    batcher = batcher_of(lambda windows: windows + 1)
+    forecasts = await batcher.submit(windows_of(1))
+    kept = weakref.ref(forecasts)
+    del forecasts
+    await until(lambda: kept() is None)
 
 
 @in_loop
