@@ -22,7 +22,7 @@ ServiceError                  an answer that is not a forecast; carries its HTTP
 ├── ModelNotReady         503 the service loads, drains or has failed
 ├── QueueFull             503 too many windows wait
 ├── TooManyLargeBodies    503 too many large bodies wait to be read
-├── TooManyLargeForecasts 503 too many large forecasts are being made
+├── TooManyLargeForecasts  503 too many large forecasts are being made
 └── DeadlinePassed        504 the forecast was not ready in time
 VersionError                  a version cannot serve; for the default model, the service cannot start
 ├── ArtifactError             a model version on disk cannot be trusted
