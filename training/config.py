@@ -104,8 +104,9 @@ class TrainingConfig(BaseModel):
     """Share of the values between two layers that training switches off at random."""
     noise: float = Field(default=0.0, ge=0, le=1)
     """Standard deviation of the noise that training adds to the scaled inputs."""
-    skip: bool = False
-    """Add a linear path beside the cells that starts as the ridge autoregression; the cells learn the rest."""
+    skip: bool | None = None
+    """Add a linear path beside the cells that starts as the ridge autoregression. Without the option both networks are
+    fitted, and the validation part chooses."""
     output: Output = "last"
     """Learn from the forecast after the last step only, or from a forecast after every step."""
     scale: Scale = "last"
@@ -169,7 +170,7 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _lags_for_a_linear_path(self) -> Self:
-        if isinstance(self.lags, tuple) and not self.skip:
+        if isinstance(self.lags, tuple) and self.skip is False:
             raise ValueError("--lags are read by the linear path alone; leave out --no-skip, or use --lags none")
         return self
 

@@ -1,10 +1,12 @@
 """From a data set to a published version, as a run of named steps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from app.version.manifest import Finding, Score
@@ -19,7 +21,8 @@ from training.fitting.listener import Listener, Listeners
 from training.fitting.progress import progress
 from training.fitting.tensorboard import EventWriter
 from training.judging.choice import choose
-from training.judging.evaluate import Evaluation, evaluate
+from training.judging.evaluate import Evaluation, error_scales, evaluate, losses_of
+from training.network.lags import settle_lags
 from training.network.model import Forecaster, build_model
 from training.publishing.export import export
 from training.publishing.publication import check_room
@@ -55,16 +58,64 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
         TrainingError: The data or the loss are not finite, or the version cannot be published.
     """
     check_room(config.models_dir / config.name)
-    config, dataset, sweep = _before(config, dataset, console)
+    findings = examine(config, dataset)
+    _tell(findings, console)
+    dataset = dataset.with_findings(*findings)
+    scales = error_scales(dataset)
+    attempts = [_attempt(*choice, scales, console) for choice in _choices(config, dataset)]
+    kept = min(attempts, key=lambda attempt: attempt.error)
+    evaluation = evaluate(kept.forecaster, kept.dataset, next((a.dataset for a in attempts if a.dataset.lags), None))
+    config, dataset = kept.config, _after(kept, attempts, console)
+    choice = choose(kept.forecaster.model, evaluation, config.export)
+    report = partial(write_report, run=Run(config, dataset, kept.history, evaluation, kept.sweep))
+    version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
+    return Outcome(version_dir, kept.history, evaluation, choice.scores, choice.verdict, choice.warning, kept.sweep)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A fitted network among which validation chooses."""
+
+    config: TrainingConfig
+    dataset: Dataset
+    forecaster: Forecaster
+    history: History
+    sweep: Sweep | None
+    error: float
+    """Mean absolute error on the validation part; of several targets, in their standard deviations."""
+
+
+def _choices(config: TrainingConfig, dataset: Dataset) -> Iterator[tuple[TrainingConfig, Dataset]]:
+    """Yields what is fitted: with a linear path or without, or both if validation is to choose."""
+    if config.skip is not None:
+        yield settle_lags(config, dataset)
+        return
+    if config.output == "last":
+        yield settle_lags(config.model_copy(update={"skip": True}), dataset)
+    if not config.chosen_lags:
+        yield config.model_copy(update={"skip": False, "lags": "none"}), dataset
+
+
+def _attempt(config: TrainingConfig, dataset: Dataset, scales: NDArray[np.float64], console: Console) -> _Attempt:
+    """Settles the learning rate, and builds and fits a network. Errors are divided by the scales of the targets."""
+    console.print(f"{_described(config, dataset)}:", highlight=False)
+    config, sweep = settle(config, dataset)
+    if sweep:
+        _tell([sweep.finding], console)
     forecaster = Forecaster(build_model(config, dataset))
     history = fit(forecaster, config, dataset.train, dataset.validation, _listener(config, console))
     _tell_fit(history, console)
-    dataset = _after(forecaster, history, dataset, console)
-    evaluation = evaluate(forecaster, dataset)
-    choice = choose(forecaster.model, evaluation, config.export)
-    report = partial(write_report, run=Run(config, dataset, history, evaluation, sweep))
-    version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
-    return Outcome(version_dir, history, evaluation, choice.scores, choice.verdict, choice.warning, sweep)
+    validation = dataset.validation
+    losses = losses_of(forecaster(validation.windows), validation.targets, scales)
+    return _Attempt(config, dataset, forecaster, history, sweep, float(losses.mean()))
+
+
+def _described(config: TrainingConfig, dataset: Dataset) -> str:
+    """Says what is fitted: `a network beside a linear path with the lags 24 and 168, windows of 168 steps`."""
+    if not config.skip:
+        return "a network"
+    lags = f" with the lags {' and '.join(map(str, dataset.lags))}" if dataset.lags else ""
+    return f"a network beside a linear path{lags}, windows of {dataset.train.windows.shape[1]} steps"
 
 
 def _listener(config: TrainingConfig, console: Console) -> Listener:
@@ -73,21 +124,26 @@ def _listener(config: TrainingConfig, console: Console) -> Listener:
     return Listeners(told, EventWriter(config.tensorboard, config.name)) if config.tensorboard else told
 
 
-def _before(config: TrainingConfig, dataset: Dataset, console: Console) -> tuple[TrainingConfig, Dataset, Sweep | None]:
-    """Examines the data and settles the learning rate. The findings join those of the data set."""
-    findings = examine(config, dataset)
-    config, sweep = settle(config, dataset)
-    if sweep:
-        findings = (*findings, sweep.finding)
-    _tell(findings, console)
-    return config, dataset.with_findings(*findings), sweep
+def _after(kept: _Attempt, attempts: Sequence[_Attempt], console: Console) -> Dataset:
+    """Examines the network that is kept. What was found of it, and why it was kept, joins the findings of its data."""
+    findings = [incident.finding for incident in kept.history.incidents]
+    if kept.sweep:
+        findings.append(kept.sweep.finding)
+    found = [*examine_fitted(kept.forecaster, kept.dataset)]
+    if len(attempts) > 1:
+        found.append(_choice_between(kept, attempts))
+    _tell(found, console)
+    return kept.dataset.with_findings(*findings, *found)
 
 
-def _after(forecaster: Forecaster, history: History, dataset: Dataset, console: Console) -> Dataset:
-    """Examines the fitted model. The findings, and the incidents of the fit, join those of the data set."""
-    findings = examine_fitted(forecaster, dataset)
-    _tell(findings, console)
-    return dataset.with_findings(*(incident.finding for incident in history.incidents), *findings)
+def _choice_between(kept: _Attempt, attempts: Sequence[_Attempt]) -> Finding:
+    [other] = [attempt for attempt in attempts if attempt is not kept]
+    with_path, without = f"{kept.error:.4g}", f"{other.error:.4g}"
+    if not kept.config.skip:
+        with_path, without = without, with_path
+    sentence = f"validation error {with_path} with a linear path and {without} without"
+    said = "with" if kept.config.skip else "without"
+    return Finding(kind="linear_path", sentence=f"{sentence}, so the network {said} the path was kept")
 
 
 def _tell(findings: Iterable[Finding], console: Console) -> None:

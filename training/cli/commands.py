@@ -44,7 +44,7 @@ def train(config: ConfigFile, **options: Any) -> None:
     Options beat the --config file; the file beats the defaults.
     """
     settings = read_options(config, options)
-    settings, dataset = _prepare(settings)
+    dataset = _prepare(settings)
     from training.train import train as run
 
     with clearing_away() as published:
@@ -78,13 +78,14 @@ def find_lr(
     """
     settings = read_options(config, options)
     _check_outputs(plot, write)
-    settings, dataset = _prepare(settings)
+    dataset = _prepare(settings)
     from training.fitting.examine import examine
     from training.fitting.learning_rate import sweep
+    from training.network.lags import settle_lags
 
     for finding in examine(settings, dataset):
         note(console, finding.sentence)
-    found = sweep(settings, dataset)
+    found = sweep(*settle_lags(settings, dataset))
     console.print(sweep_table(found))
     tell(console, f"--learning-rate {found.chosen:g}: {found.reason}")
     if plot:
@@ -170,10 +171,11 @@ def compare(
     cells of all further layers; --cell and --bidirectional mean nothing here.
     """
     settings = read_options(config, options)
-    settings, dataset = _prepare(settings)
+    dataset = _prepare(settings)
+    from training.network.lags import settle_lags
     from training.studies.compare import compare as run
 
-    console.print(run(settings, dataset, seeds, results, console))
+    console.print(run(*settle_lags(settings, dataset), seeds, results, console))
     tell(console, f"Table and plot: {results}")
 
 
@@ -220,25 +222,15 @@ def reference(
     run([TASKS[name] for name in names], seeds, console, data, output)
 
 
-def _prepare(settings: TrainingConfig) -> tuple[TrainingConfig, Dataset]:
-    """Prepares the data set of a configuration, settles the lags, and tells rows, notices and lags."""
+def _prepare(settings: TrainingConfig) -> Dataset:
+    """Prepares the data set of a configuration, and tells its rows and notices."""
     dataset = prepare(settings)
     data = dataset.provenance
     parts = f"{data.training_rows} to train, {data.validation_rows} to validate, {data.test_rows} to test"
     tell(console, f"{data.source}: {data.rows} rows, {parts}")
     for notice in data.notices:
         note(console, notice)
-    from training.network.lags import settle_lags
-
-    settings, dataset = settle_lags(settings, dataset)
-    if dataset.lags:
-        rows = " and ".join(f"{lag:,}" for lag in dataset.lags)
-        steps = dataset.train.windows.shape[1]
-        tell(
-            console,
-            f"lags: the linear path also reads the rows {rows} before each forecast row; a window has {steps} steps",
-        )
-    return settings, dataset
+    return dataset
 
 
 def _check_outputs(plot: Path | None, write: Path | None) -> None:

@@ -70,7 +70,7 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:
 
 def _option(name: str, panel: str) -> Any:
     field = TrainingConfig.model_fields[name]
-    is_switch = field.annotation is bool
+    is_switch = field.annotation in (bool, bool | None)
     flag = name.replace("_", "-")
     default = f" Default: {shown(field.default)}." if field.default not in (None, (), {}) else ""
     option = typer.Option(

@@ -6,6 +6,7 @@ two exceptions: a season that began before the window, and a target that is no f
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,16 @@ def fit_baselines(dataset: Dataset) -> tuple[Linear, ...]:
         alone: the last value, the training mean and the linear regression.
     """
     return tuple(_fit_for_samples(dataset) if not len(dataset.series) else _fit_for_series(dataset))
+
+
+def fit_regression_with_lags(dataset: Dataset) -> Linear:
+    """Fits the linear autoregression that also reads the season, for a model whose windows are shorter.
+
+    Args:
+        dataset: The data set with lags.
+    """
+    lags = " and ".join(map(str, dataset.lags))
+    return replace(_regression(dataset, f"{AUTOREGRESSION} with lags {lags}"), sees="longer window")
 
 
 def _fit_for_series(dataset: Dataset) -> Iterator[Linear]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.version.manifest import Score
 from training.data.windows import Dataset
-from training.judging.baselines import fit_baselines
+from training.judging.baselines import fit_baselines, fit_regression_with_lags
 from training.judging.significance import LEVEL, diebold_mariano, least_origins
 from training.network.linear import Linear
 from training.network.model import Forecaster
@@ -70,17 +70,23 @@ class Evaluation:
         return losses_of(self.forecasts[forecaster], self.actual, self.scales)
 
 
-def evaluate(forecaster: Forecaster, dataset: Dataset) -> Evaluation:
+def evaluate(forecaster: Forecaster, dataset: Dataset, longer: Dataset | None = None) -> Evaluation:
     """Scores the model and the baselines on every window of the test part.
 
     Args:
         forecaster: The model, and its compiled forecast.
         dataset: What the model was trained on; the baselines are fitted on its training part.
+        longer: The same rows with windows that reach back to the season, if lags were found. Their regression is a
+            baseline too, although the model does without lags.
     """
     part = dataset.test
     baselines = fit_baselines(dataset)
     forecasts = {MODEL: forecaster(part.windows)}
     forecasts |= {baseline.name: baseline.forecast(part) for baseline in baselines}
+    if longer is not None and longer.lags != dataset.lags:
+        regression = fit_regression_with_lags(longer)
+        baselines = (*baselines, regression)
+        forecasts[regression.name] = regression.forecast(longer.test)
     scales = error_scales(dataset)
     return Evaluation(
         forecasts=forecasts,

@@ -24,7 +24,8 @@ class Linear:
         bias: (horizon * targets,).
         selection: (columns, targets): 1 where the target is the column, else 0.
         centre: (columns,) the reference; None for the last row.
-        sees: What the rows are: the features in the window, or the targets' own past, which no client sends.
+        sees: What the rows are: the features in the window, or in a longer window than the model's, or the targets' own
+            past. No client sends the last two.
     """
 
     name: str
@@ -32,7 +33,7 @@ class Linear:
     bias: Matrix
     selection: Array
     centre: Array | None = None
-    sees: Literal["window", "history"] = "window"
+    sees: Literal["window", "longer window", "history"] = "window"
 
     @property
     def is_publishable(self) -> bool:
@@ -42,7 +43,7 @@ class Linear:
     def forecast(self, part: Part) -> Array:
         """Forecasts every window of a part: (n, horizon, targets), raw units."""
         rows = len(self.weights) // len(self.selection)
-        source = part.windows if self.sees == "window" else part.history[:, -rows:]
+        source = part.history[:, -rows:] if self.sees == "history" else part.windows
         shape = part.targets.shape[1:]
         pieces = [self._apply(source[chunk], shape) for chunk in chunks(source, part.targets)]
         return np.concatenate(pieces).astype(np.float32)
