@@ -69,7 +69,8 @@ def test_what_is_served_is_the_forecast_of_the_model_that_was_trained(name: str,
     assert "is sound" in invoke("verify", version_dir)
     contract = Manifest.read(version_dir).contract
     assert contract.forecast_shape == (horizon, targets)
-    windows = np.random.default_rng(1).uniform(5, 900, (3, *contract.window_shape)).astype(np.float32)
+    low, high = np.array([(feature.minimum, feature.maximum) for feature in contract.features], np.float64).T
+    windows = np.random.default_rng(1).uniform(low, high, (3, *contract.window_shape)).astype(np.float32)
     saved = tf.saved_model.load(str(version_dir))  # keeps the variables alive
     expected = saved.signatures["serving_default"](windows=tf.constant(windows))["forecast"].numpy()
 

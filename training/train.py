@@ -121,7 +121,8 @@ def _described(config: TrainingConfig, dataset: Dataset) -> str:
 def _listener(config: TrainingConfig, console: Console) -> Listener:
     """Returns who is told how the fit goes: the console, and TensorBoard if it is asked for."""
     told = progress(console)
-    return Listeners(told, EventWriter(config.tensorboard, config.name)) if config.tensorboard else told
+    name = f"{config.name}-linear-path" if config.skip else config.name
+    return Listeners(told, EventWriter(config.tensorboard, name)) if config.tensorboard else told
 
 
 def _after(kept: _Attempt, attempts: Sequence[_Attempt], console: Console) -> Dataset:

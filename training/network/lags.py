@@ -26,6 +26,9 @@ LONGEST_LAG = 2048
 LEAST_GAIN = 0.02
 """Share by which more lags must lower the error to be taken."""
 
+ENOUGH = 1e-3
+"""An error of so few standard deviations leaves nothing to gain."""
+
 Lags = tuple[int, ...]
 
 
@@ -85,7 +88,7 @@ def _best(config: TrainingConfig, dataset: Dataset) -> Lags:
         if len(places_of(tried)) == dataset.recent_steps * len(dataset.feature_names):
             continue  # the window reaches back as far
         error = late_error(tried, scaling, tail)
-        if error < (1 - LEAST_GAIN) * least:
+        if error < (1 - LEAST_GAIN) * least and least > ENOUGH:
             best, least = lags, error
     return best
 

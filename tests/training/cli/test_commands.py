@@ -25,7 +25,7 @@ ROWS = 240
 WAVE = [round(50 + 0.1 * row + 5 * ((row % 12) - 6) ** 2 / 36, 3) for row in range(ROWS)]
 """12 steps long, with a drift."""
 
-QUICK = ("--target", "load", "--window", 12, "--units", 4, "--epochs", 2, "--no-xla")
+QUICK = ("--target", "load", "--window", 12, "--units", 4, "--epochs", 2, "--no-xla", "--no-skip")
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,27 @@ def test_a_network_with_a_linear_path_is_published_with_a_twin_and_served(workpl
     assert forecast == pytest.approx(WAVE[-1:], abs=0.5)
 
 
+def test_validation_chooses_between_a_network_with_a_linear_path_and_one_without(workplace: Path) -> None:
+    both = [option for option in QUICK if option != "--no-skip"]
+    result = run("train", "--data", "load.csv", *both, "--name", "chosen", cwd=workplace)
+    assert result.code == 0, result.stderr
+    errors = re.search(
+        r"note: validation error (\S+) with a linear path and (\S+) without, so the network with the path was kept\n",
+        result.stdout,
+    )
+    assert errors is not None, result.stdout
+    assert float(errors[1]) < float(errors[2])
+    manifest = Manifest.read(workplace / "models/chosen/1")
+    assert manifest.config["skip"] is True
+    assert manifest.config["lags"] == "none"  # the regression makes no error that lags could mend
+    assert "linear_path" in {finding.kind for finding in manifest.data.findings}
+    assert run("verify", "models/chosen/1", cwd=workplace).code == 0
+
+
 def test_a_network_with_lags_takes_windows_that_reach_back_to_the_season(workplace: Path) -> None:
     result = run("train", "--data", "load.csv", *QUICK, "--skip", "--lags", "20,30", "--name", "lags", cwd=workplace)
     assert result.code == 0, result.stderr
-    told = "lags: the linear path also reads the rows 20 and 30 before each forecast row; a window has 30 steps"
-    assert told in result.stdout
+    assert "a network beside a linear path with the lags 20 and 30, windows of 30 steps:\n" in result.stdout
     assert "no fused twin" not in result.stdout
     assert run("verify", "models/lags/1", cwd=workplace).code == 0
     described, forecast = ask_service(workplace, "lags", [[value] for value in WAVE[-31:-1]])

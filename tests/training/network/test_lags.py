@@ -15,6 +15,8 @@ from training.config import TrainingConfig
 from training.data.windows import Dataset, Float32, Rows, split_rows
 from training.errors import ConfigError
 from training.judging.baselines import fit_baselines
+from training.judging.choice import choose
+from training.judging.evaluate import evaluate
 from training.network.lags import settle_lags
 from training.network.model import Forecaster, build_model
 from training.network.reading import linear_places
@@ -25,7 +27,7 @@ HOUR = Frequency(count=1, unit="hour")
 def dataset_of(values: Float32, *, window: int = 12, horizon: int = 6, **changes: Any) -> Dataset:
     """A series, the first column, with its other columns as features, split 70, 15, 15."""
     targets = values[:, :1]
-    rows = Rows(values, targets, split_rows((70, 15, 15), len(values)), horizon, stride=1, past=window)
+    rows = Rows(values, targets, split_rows((70, 15, 15), len(values)), horizon, stride=1, past=24)
     train, validation, test = rows.cut(window)
     names = tuple("abc"[: values.shape[1]])
     dataset = Dataset(names, names[:1], train, validation, test, series=targets[: rows.edges[1]], frequency=HOUR)
@@ -133,3 +135,17 @@ def test_lags_that_cannot_be_read_are_told(dataset: Dataset, lags: str, words: l
     with pytest.raises(ConfigError) as told:
         settle_lags(skipping(lags=lags), dataset)
     assert all(word in str(told.value) for word in words), told.value
+
+
+def test_the_regression_with_lags_is_a_baseline_of_a_network_without() -> None:
+    before = dataset_of(daily(), period=24)
+    _, after = settle_lags(skipping(), before)
+    config = skipping(skip=False)
+
+    evaluation = evaluate(Forecaster(build_model(config, before)), before, after)
+
+    name = f"linear autoregression with lags {' and '.join(map(str, after.lags))}"
+    assert evaluation.verdict.against == name
+    assert evaluation.forecasts[name].shape == before.test.targets.shape
+    choice = choose(build_model(config, before), evaluation, "best")
+    assert f"{name} needs more than a window" in choice.verdict

@@ -264,9 +264,13 @@ def test_checksums_cover_the_report(version_dir: Path) -> None:
 
 
 def test_training_writes_events_where_it_is_asked_to(single: Path, several: Path) -> None:
-    [events] = single.parents[2].glob("logs/default-*/events.out.tfevents.*")
-
-    assert events.stat().st_size
+    """A folder for each of the two networks that are fitted."""
+    logs = single.parents[2] / "logs"
+    folders = sorted(logs.iterdir())
+    assert [folder.name.startswith("default-linear-path-") for folder in folders] == [False, True]
+    for folder in folders:
+        [events] = folder.glob("events.out.tfevents.*")
+        assert events.stat().st_size
     assert not list(several.parents[2].rglob("*tfevents*"))
 
 
