@@ -313,7 +313,9 @@ def test_no_variable_is_named_that_is_no_setting() -> None:
 
 
 def test_every_option_that_is_named_exists() -> None:
-    options = {option for command in COMMANDS.values() for each in command.params for option in each.opts}
+    options = {
+        option for command in COMMANDS.values() for each in command.params for option in each.opts + each.secondary_opts
+    }
     options |= {f"--{name.replace('_', '-')}" for name in TrainingConfig.model_fields} | OTHER_OPTIONS
     for page in PAGES:
         if "decisions" not in page.parts:
