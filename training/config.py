@@ -170,8 +170,11 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _lags_for_a_linear_path(self) -> Self:
-        if isinstance(self.lags, tuple) and self.skip is False:
-            raise ValueError("--lags are read by the linear path alone; leave out --no-skip, or use --lags none")
+        if isinstance(self.lags, tuple) and (self.skip is False or self.output == "sequence"):
+            raise ValueError(
+                "--lags are read by the linear path alone, which --no-skip and --output sequence leave out; "
+                "use --lags none"
+            )
         return self
 
     @model_validator(mode="after")

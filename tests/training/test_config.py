@@ -75,6 +75,8 @@ def test_a_stored_configuration_reads_back_as_itself() -> None:
         ({"series": "co2", "dropout": "0.1", "units": "8"}, ["--dropout", "--units", "64,64"]),
         ({"series": "co2", "bidirectional": True, "output": "sequence"}, ["--bidirectional", "--output last"]),
         ({"series": "co2", "skip": True, "output": "sequence"}, ["--skip", "--output last"]),
+        ({"series": "co2", "lags": "52", "output": "sequence"}, ["--output sequence", "--lags none"]),
+        ({"series": "co2", "lags": "52", "skip": False}, ["--no-skip", "--lags none"]),
     ],
 )
 def test_a_flag_that_cannot_be_used_is_told_in_one_sentence(flags: dict[str, object], facts: list[str]) -> None:
