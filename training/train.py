@@ -1,6 +1,6 @@
 """From a data set to a published version, as a run of named steps."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -132,17 +132,14 @@ def _after(kept: _Attempt, attempts: Sequence[_Attempt], console: Console) -> Da
         findings.append(kept.sweep.finding)
     found = [*examine_fitted(kept.forecaster, kept.dataset)]
     if len(attempts) > 1:
-        found.append(_choice_between(kept, attempts))
+        found.append(_choice_between(kept, {attempt.config.skip: attempt.error for attempt in attempts}))
     _tell(found, console)
     return kept.dataset.with_findings(*findings, *found)
 
 
-def _choice_between(kept: _Attempt, attempts: Sequence[_Attempt]) -> Finding:
-    [other] = [attempt for attempt in attempts if attempt is not kept]
-    with_path, without = f"{kept.error:.4g}", f"{other.error:.4g}"
-    if not kept.config.skip:
-        with_path, without = without, with_path
-    sentence = f"validation error {with_path} with a linear path and {without} without"
+def _choice_between(kept: _Attempt, errors: Mapping[bool | None, float]) -> Finding:
+    """Says why a network was kept, by the errors with a linear path (True) and without (False)."""
+    sentence = f"validation error {errors[True]:.4g} with a linear path and {errors[False]:.4g} without"
     said = "with" if kept.config.skip else "without"
     return Finding(kind="linear_path", sentence=f"{sentence}, so the network {said} the path was kept")
 

@@ -142,7 +142,7 @@ class Forecasting:
         exchange.complete(Stage.DECODE, started)
         numbers = len(decoded.windows) * prod(served.contract.forecast_shape)
         if numbers > MAX_NUMBERS_AT_ONCE:
-            return await self._answer_large(decoded, served, dialect, exchange)
+            return await self._answer_large(decoded, served, dialect, exchange, numbers)
         forecasts = await _submit(decoded, served, exchange)
         started = time.perf_counter()
         answer = dialect.encode(served, forecasts, decoded.context)
@@ -155,10 +155,10 @@ class Forecasting:
         served: ServedVersion,
         dialect: Dialect[AskedT, ContextT, AnswerT],
         exchange: Exchange,
+        numbers: int,
     ) -> AnswerT:
         """Does the same for many numbers. An engine may be quicker than the side thread, so their memory is bounded."""
-        size = len(decoded.windows) * prod(served.contract.forecast_shape) * NUMBER_BYTES
-        with self._service.leaving.taken(size):
+        with self._service.leaving.taken(numbers * NUMBER_BYTES):
             forecasts = await _submit(decoded, served, exchange)
             started = time.perf_counter()
             encode = partial(dialect.encode, served, forecasts, decoded.context)
