@@ -1,6 +1,7 @@
 """The native prediction routes: forecasts for one window or many."""
 
 from abc import abstractmethod
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, ClassVar, Self
@@ -112,16 +113,16 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
     def __init__(self, forecasting: Forecasting) -> None:
         self._forecasting = forecasting
 
-    async def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Awaitable[Answer]:
         """Answers a request.
 
         Raises:
-            ServiceError: The request gets no forecast.
+            ServiceError: The request gets no forecast; raised at once, or when the answer is awaited.
         """
         request.exchange.route = self.path
         if request.scope["method"] != "POST":
             raise MethodNotAllowed("POST")
-        return await self._forecasting.answer(request, self)
+        return self._forecasting.answer(request, self)
 
     def asked_by(self, path: str, query: bytes) -> Asked | None:
         """Returns what a path and a query ask for; None for another path."""

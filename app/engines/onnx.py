@@ -34,8 +34,8 @@ except ModuleNotFoundError as error:
 INPUT, OUTPUT = "windows", "forecast"
 """Names of the twin's input and output."""
 
-SHARED_FROM = 4
-"""Windows from which on several threads are faster than one."""
+SHARED_FROM = 8
+"""Windows from which on several threads gain more than it costs to wake them, while others want the cores too."""
 
 PIECE_WINDOWS = 16
 """Windows in a piece, by half more or by a quarter less. Larger pieces take longer per window, and ever more memory."""

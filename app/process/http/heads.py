@@ -56,11 +56,15 @@ def answer_to_faulty(version: str, headers: Sequence[tuple[bytes, bytes]]) -> by
         return VERSION_NOT_SUPPORTED
     if len(headers) > MAX_HEADERS:
         return HEAD_TOO_LARGE
-    names = [name for name, _ in headers]
-    hosts = names.count(b"host")
+    hosts, is_coded = 0, False
+    for name, _ in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            is_coded = True
     if hosts > 1 or (not hosts and version == "1.1"):  # section 3.2
         return BAD_REQUEST
-    if b"transfer-encoding" in names:
+    if is_coded:
         if version == "1.0":  # section 6.1: its framing is faulty
             return BAD_REQUEST
         codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]

@@ -5,6 +5,7 @@ Without the bounds one client can fill the memory with endless headers, or hold 
 
 import asyncio
 import urllib.parse
+from functools import lru_cache
 from typing import Any, cast
 
 import httptools
@@ -46,11 +47,31 @@ SMALL_BODY_BYTES = 256 * 1024
 MAX_UNREAD_BYTES = 2 * 2**20
 """Most of a body that waits for the application. Then no more is read."""
 
+KNOWN_URLS = 256
+"""How many different URLs are remembered with their parts: most requests have the same URL."""
+
+MAX_KNOWN_URL_BYTES = 256
+"""Longest URL that is remembered."""
+
 CROWD = 64
 """With that many requests under way it is worth asking whether there is room for another."""
 
 LAST_REQUEST_SECONDS = 0.5
 """How long an idle connection stays open when the server stops. Its client may have sent a request already."""
+
+
+def _parse_url(url: bytes) -> tuple[bytes, str, bytes]:
+    """Returns the path of a URL as it came, the path without percent signs, and the query.
+
+    Raises:
+        httptools.HttpParserInvalidURLError: It is no URL.
+    """
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return parsed.path, urllib.parse.unquote(path) if "%" in path else path, parsed.query or b""
+
+
+_short_url = lru_cache(KNOWN_URLS)(_parse_url)
 
 
 class BoundedProtocol(UpgradelessProtocol):
@@ -227,9 +248,7 @@ class BoundedProtocol(UpgradelessProtocol):
 
     def _make_scope(self, version: str) -> Any:
         """Returns the ASGI scope of the request whose head is here, as uvicorn makes it."""
-        url = httptools.parse_url(self.url)
-        raw_path = url.path
-        path = raw_path.decode("ascii")
+        raw_path, path, query = (_short_url if len(self.url) <= MAX_KNOWN_URL_BYTES else _parse_url)(self.url)
         return {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -239,9 +258,9 @@ class BoundedProtocol(UpgradelessProtocol):
             "scheme": self.scheme,
             "method": self.parser.get_method().decode("ascii"),
             "root_path": self.root_path,
-            "path": self.root_path + (urllib.parse.unquote(path) if "%" in path else path),
+            "path": self.root_path + path,
             "raw_path": self.root_path.encode("ascii") + raw_path,
-            "query_string": url.query or b"",
+            "query_string": query,
             "headers": self.headers,
             "state": self.app_state.copy(),
         }
