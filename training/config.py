@@ -5,6 +5,7 @@ version's manifest keeps. The docstrings of the fields are the help texts.
 """
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -51,6 +52,7 @@ Lags = (
 )
 Layers = Annotated[tuple[Units, ...], BeforeValidator(_split_commas), Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
+Budget = Annotated[float, Field(gt=0)] | Literal["none"]
 Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
 
 
@@ -123,6 +125,10 @@ class TrainingConfig(BaseModel):
     """Windows in one training step."""
     epochs: int = Field(default=50, ge=1, le=1_000_000)
     """Most passes over the training windows."""
+    epoch_steps: int | None = Field(default=None, ge=1)
+    """Most training steps in an epoch, on windows drawn anew. Without it, an epoch is a pass over all windows."""
+    budget: Budget = 120
+    """Seconds that the whole run may take: where the epochs would take longer, there are fewer; none sets no limit."""
     patience: int = Field(default=10, ge=1)
     """Passes without a better validation loss after which training stops; the best weights are kept."""
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -144,6 +150,11 @@ class TrainingConfig(BaseModel):
     def chosen_lags(self) -> tuple[int, ...]:
         """The lags that are read; none as long as nothing has settled `auto`."""
         return self.lags if isinstance(self.lags, tuple) else ()
+
+    @property
+    def budget_seconds(self) -> float:
+        """The budget as a number, infinite where there is no limit."""
+        return math.inf if self.budget == "none" else self.budget
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -195,6 +206,7 @@ _EXPECTED = {
     "units": "expected whole numbers from 1 to 16384, one per layer, for example 64,64",
     "name": f"expected {NAME_IN_WORDS}",
     "learning_rate": "expected a number above 0, or auto, for example 0.003",
+    "budget": "expected a number of seconds above 0, or none, for example 120",
     "measured_in": "expected a unit for each column named, for example temp=°C,load=MW",
 }
 """What a good value looks like, for fields where pydantic's words are about patterns and types."""

@@ -1,6 +1,6 @@
 """From a data set to a published version, as a run of named steps."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from app.version.manifest import Finding, Score
 from training.config import TrainingConfig
 from training.console import note
 from training.data.windows import Dataset
+from training.fitting.budget import Budget
 from training.fitting.examine import examine, examine_fitted
 from training.fitting.fit import fit
 from training.fitting.history import History
@@ -57,12 +58,17 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     Raises:
         TrainingError: The data or the loss are not finite, or the version cannot be published.
     """
+    budget = Budget(config.budget_seconds)
     check_room(config.models_dir / config.name)
     findings = examine(config, dataset)
     _tell(findings, console)
     dataset = dataset.with_findings(*findings)
     scales = error_scales(dataset)
-    attempts = [_attempt(*choice, scales, console) for choice in _choices(config, dataset)]
+    choices = [*_choices(config, dataset)]
+    attempts = [
+        _attempt(*choice, scales, partial(budget.share, len(choices) - number), console)
+        for number, choice in enumerate(choices)
+    ]
     kept = min(attempts, key=lambda attempt: attempt.error)
     evaluation = evaluate(kept.forecaster, kept.dataset, next((a.dataset for a in attempts if a.dataset.lags), None))
     config, dataset = kept.config, _after(kept, attempts, console)
@@ -96,18 +102,33 @@ def _choices(config: TrainingConfig, dataset: Dataset) -> Iterator[tuple[Trainin
         yield config.model_copy(update={"skip": False, "lags": "none"}), dataset
 
 
-def _attempt(config: TrainingConfig, dataset: Dataset, scales: NDArray[np.float64], console: Console) -> _Attempt:
-    """Settles the learning rate, and builds and fits a network. Errors are divided by the scales of the targets."""
+def _attempt(
+    config: TrainingConfig,
+    dataset: Dataset,
+    scales: NDArray[np.float64],
+    find_seconds: Callable[[], float],
+    console: Console,
+) -> _Attempt:
+    """Settles the learning rate, and builds and fits a network.
+
+    Args:
+        config: How to build and fit it.
+        dataset: What to fit it to.
+        scales: What errors are divided by, one for each target.
+        find_seconds: Returns how long a fit that starts now may take.
+        console: Where the progress goes.
+    """
     console.print(f"{_described(config, dataset)}:", highlight=False)
     config, sweep = settle(config, dataset)
     if sweep:
         _tell([sweep.finding], console)
     forecaster = Forecaster(build_model(config, dataset))
-    history = fit(forecaster, config, dataset.train, dataset.validation, _listener(config, console))
+    listener = _listener(config, console)
+    history = fit(forecaster, config, dataset.train, dataset.validation, listener, seconds=find_seconds())
     _tell_fit(history, console)
     validation = dataset.validation
     losses = losses_of(forecaster(validation.windows), validation.targets, scales)
-    return _Attempt(config, dataset, forecaster, history, sweep, float(losses.mean()))
+    return _Attempt(history.plan.settled(config), dataset, forecaster, history, sweep, float(losses.mean()))
 
 
 def _described(config: TrainingConfig, dataset: Dataset) -> str:
@@ -128,6 +149,7 @@ def _listener(config: TrainingConfig, console: Console) -> Listener:
 def _after(kept: _Attempt, attempts: Sequence[_Attempt], console: Console) -> Dataset:
     """Examines the network that is kept. What was found of it, and why it was kept, joins the findings of its data."""
     findings = [incident.finding for incident in kept.history.incidents]
+    findings += kept.history.plan.findings(kept.config.budget_seconds)
     if kept.sweep:
         findings.append(kept.sweep.finding)
     found = [*examine_fitted(kept.forecaster, kept.dataset)]

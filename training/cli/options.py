@@ -26,6 +26,7 @@ _METAVARS = {
     "split": "N,N[,N]",
     "units": "N[,N]",
     "learning_rate": "NUMBER|auto",
+    "budget": "SECONDS|none",
     "tensorboard": "DIR",
     "name": "NAME",
     "models_dir": "DIR",

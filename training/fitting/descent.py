@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from training.config import Loss, TrainingConfig
+from training.fitting.memory import keep_freed_memory
 
 Array = NDArray[np.float32]
 Decay = Callable[[Any], Any]
@@ -46,6 +47,7 @@ class Descent:
     """
 
     def __init__(self, model: keras.Model, config: TrainingConfig, rate: float, decay: Decay) -> None:
+        keep_freed_memory()
         self._model = model
         self._rate = tf.Variable(rate, dtype=tf.float32)
         self._clip = tf.Variable(config.clip, dtype=tf.float32)
@@ -81,7 +83,7 @@ class Descent:
         return float(self._rate), float(self._clip)
 
     def state(self) -> list[Array]:
-        """Returns copies of the weights and of Adam's memory."""
+        """Returns copies of the weights, of the seeds of random layers, and of Adam's memory."""
         return [variable.numpy() for variable in self._variables]
 
     @property
@@ -90,7 +92,7 @@ class Descent:
         return all(np.isfinite(np.asarray(weight)).all() for weight in self._model.weights)
 
     def restore(self, state: list[Array], next_step: int) -> None:
-        """Puts the weights and Adam's memory back.
+        """Puts the weights, the seeds and Adam's memory back.
 
         Args:
             state: As `state` returned it.
@@ -102,7 +104,7 @@ class Descent:
 
     @property
     def _variables(self) -> list[Any]:
-        return [*self._model.weights, *self._optimizer.variables]
+        return [*self._model.variables, *self._optimizer.variables]
 
     def _gradients(self, windows: Any, expected: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:

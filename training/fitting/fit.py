@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -19,12 +18,13 @@ from training.config import TrainingConfig
 from training.data.checks import check_fit
 from training.data.windows import Part
 from training.errors import ConfigError, TrainingError
+from training.fitting.budget import Plan
 from training.fitting.descent import Descent
 from training.fitting.diagnosis import covered, diagnose
 from training.fitting.history import Epoch, History
 from training.fitting.listener import Listener
 from training.fitting.symptoms import Incident, Trouble
-from training.network.model import Forecaster
+from training.network.model import FORECAST_WINDOWS, Forecaster
 
 Array = NDArray[np.float32]
 Augment = Callable[[np.random.Generator, Array], Array]
@@ -36,17 +36,22 @@ CHUNK_BYTES = 2**25
 RETRIES = 3
 """Times that a fit goes back to its last good weights and on with smaller steps, before it gives up."""
 
+TIMED_STEPS = 8
+"""Steps that are timed to plan a fit."""
+
 GROWTH = 10
 """The gradient grows if the norm of an epoch is this many times the smallest norm of an epoch."""
 
 
-def fit(
+def fit(  # noqa: PLR0913 - those with defaults are seldom needed together
     forecaster: Forecaster,
     config: TrainingConfig,
     train: Part,
     validation: Part | None,
     listener: Listener | None = None,
+    *,
     augment: Augment | None = None,
+    seconds: float = math.inf,
 ) -> History:
     """Fits a model in place and leaves it with the weights of its best epoch.
 
@@ -67,6 +72,7 @@ def fit(
         validation: What decides when to stop and which weights are kept; None runs every epoch and keeps the last.
         listener: Is told how the fit goes.
         augment: Changes the windows of every batch, if given; not with the output `sequence`.
+        seconds: How long the fit may take. Where the epochs would take longer, there are fewer; see `budget`.
 
     Returns:
         The losses of every epoch, and what went wrong.
@@ -84,22 +90,27 @@ def fit(
     passes = _Passes(forecaster, config, train, validation, augment)
     start_loss = passes.validation_loss() if config.skip else math.nan
     with listener or Listener() as told:
+        passes.plan_for(seconds - (time.perf_counter() - started))
         epochs, incidents = _run_passes(passes, start_loss, told)
-    return History(tuple(epochs), time.perf_counter() - started, tuple(incidents), start_loss)
+    return History(tuple(epochs), passes.plan, time.perf_counter() - started, tuple(incidents), start_loss)
 
 
 def _run_passes(passes: "_Passes", start_loss: float, told: Listener) -> tuple[list[Epoch], list[Incident]]:
     """Runs passes until patience is lost or there are no more, and puts the best weights back."""
-    config, descent = passes.config, passes.descent
+    config, plan, descent = passes.config, passes.plan, passes.descent
     epochs: list[Epoch] = []
     incidents: list[Incident] = []
     good = descent.state()
     resumed = 0
-    told.starts(config.epochs, passes.steps)
-    while len(epochs) < config.epochs and not _patience_lost(epochs[resumed:], config.patience):
+    told.starts(plan)
+    started = time.perf_counter()
+    while len(epochs) < plan.epochs and not _patience_lost(epochs[resumed:], config.patience):
+        if not plan.has_time(len(epochs), time.perf_counter() - started):
+            told.noticed(f"the time is up after {len(epochs)} of {plan.epochs} epochs: the steps have become slower")
+            break
         outcome = passes.run(len(epochs) + 1, _lowest(start_loss, epochs), told)
         if isinstance(outcome, Trouble):
-            descent.restore(good, next_step=len(epochs) * passes.steps)
+            descent.restore(good, next_step=len(epochs) * plan.steps)
             incidents.append(_treat(outcome, passes, epochs, len(incidents)))
             told.noticed(incidents[-1].sentence)
             resumed = len(epochs)
@@ -144,10 +155,46 @@ class _Passes:
         self._augment = augment
         self._generator = np.random.default_rng(config.seed)
         self._batch = min(config.batch_size, len(train.windows))
-        self.steps = len(train.windows) // self._batch
-        cosine = keras.optimizers.schedules.CosineDecay(1.0, decay_steps=config.epochs * self.steps)
-        self.descent = Descent(self.model, config, _peak_rate(config), cosine)
+        steps = len(train.windows) // self._batch
+        self.plan = Plan(config.epochs, min(steps, config.epoch_steps or steps))
+        self._length = tf.Variable(0.0, dtype=tf.float32)
+        """Steps over which the rate falls to zero."""
+        self.descent = Descent(self.model, config, _peak_rate(config), self._cosine)
         self._forecast = forecaster
+
+    def plan_for(self, seconds: float) -> None:
+        """Settles the plan, with fewer epochs where they would take longer than some seconds."""
+        if seconds < math.inf:
+            started = time.perf_counter()
+            step, validation = self._step_seconds(), self._validation_seconds()
+            self.plan = self.plan.within(seconds - (time.perf_counter() - started), step, validation)
+        self._length.assign(self.plan.epochs * self.plan.steps)
+
+    def _cosine(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the factor of the rate, which falls along half a wave of a cosine to zero."""
+        return (1 + tf.cos(math.pi * tf.minimum(tf.cast(step, tf.float32) / self._length, 1))) / 2
+
+    def _step_seconds(self) -> float:
+        """Times a few training steps, once they are compiled, and undoes them."""
+        numbers = np.arange(TIMED_STEPS * self._batch).reshape(TIMED_STEPS, -1) % len(self._windows)
+        windows, expected = self._windows[numbers], self._expected[numbers]
+        state = self.descent.state()
+        self.descent.run(windows[:1], expected[:1])
+        started = time.perf_counter()
+        taken = self.descent.run(windows, expected)
+        seconds = time.perf_counter() - started
+        self.descent.restore(state, next_step=0)
+        return seconds / len(taken.losses)
+
+    def _validation_seconds(self) -> float:
+        """Times a part of the validation, once it is compiled."""
+        if self._validation is None:
+            return 0.0
+        windows = self._validation.windows
+        self._forecast(windows[:1])
+        started = time.perf_counter()
+        timed = len(self._forecast(windows[:FORECAST_WINDOWS]))
+        return (time.perf_counter() - started) * len(windows) / timed
 
     def run(self, number: int, lowest: float, told: Listener) -> Epoch | Trouble:
         """Runs one pass, up to the first loss or gradient that is not finite.
@@ -186,10 +233,10 @@ class _Passes:
 
     def _calls(self) -> Iterator[_Batches]:
         """Shuffles the windows into batches and yields as many batches at a time as one call takes."""
-        order = self._generator.permutation(len(self._windows))[: self.steps * self._batch]
-        batches = order.reshape(self.steps, self._batch)
+        order = self._generator.permutation(len(self._windows))[: self.plan.steps * self._batch]
+        batches = order.reshape(self.plan.steps, self._batch)
         steps = max(1, CHUNK_BYTES // (self._batch * self._windows[:1].nbytes))
-        for start in range(0, self.steps, steps):
+        for start in range(0, self.plan.steps, steps):
             numbers = batches[start : start + steps]
             windows = self._windows[numbers]
             if self._augment:

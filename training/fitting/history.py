@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from training.fitting.budget import Plan
 from training.fitting.symptoms import Incident
 
 
@@ -29,6 +30,8 @@ class History:
     """How a fit went."""
 
     epochs: tuple[Epoch, ...]
+    plan: Plan
+    """How long the fit was to run."""
     seconds: float
     """Of the whole fit, compilation included."""
     incidents: tuple[Incident, ...] = ()

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+from training.fitting.budget import Plan
 from training.fitting.history import Epoch
 
 
@@ -21,8 +22,8 @@ class Listener:
     ) -> None:
         pass
 
-    def starts(self, epochs: int, steps: int) -> None:
-        """A fit begins, of at most so many epochs of so many steps each."""
+    def starts(self, plan: Plan) -> None:
+        """A fit begins."""
 
     def steps_done(self, steps: int) -> None:
         """So many more steps are done."""
@@ -51,10 +52,10 @@ class Listeners(Listener):
     ) -> None:
         self._entered.__exit__(kind, error, traceback)
 
-    def starts(self, epochs: int, steps: int) -> None:
+    def starts(self, plan: Plan) -> None:
         """Tells every listener."""
         for listener in self._listeners:
-            listener.starts(epochs, steps)
+            listener.starts(plan)
 
     def steps_done(self, steps: int) -> None:
         """Tells every listener."""

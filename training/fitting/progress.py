@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.console import note
+from training.fitting.budget import Plan
 from training.fitting.history import Epoch
 from training.fitting.listener import Listener
 
@@ -43,10 +44,11 @@ class ProgressBar(Listener):
     ) -> None:
         self._progress.stop()
 
-    def starts(self, epochs: int, steps: int) -> None:
-        """Shows an empty bar."""
-        self._progress.update(self._task, total=epochs * steps, epoch=f"1/{epochs}")
-        self._epochs, self._steps = epochs, steps
+    def starts(self, plan: Plan) -> None:
+        """Prints the plan, and shows an empty bar."""
+        self._progress.console.print(_planned(plan), highlight=False)
+        self._progress.update(self._task, total=plan.epochs * plan.steps, epoch=f"1/{plan.epochs}")
+        self._epochs, self._steps = plan.epochs, plan.steps
 
     def steps_done(self, steps: int) -> None:
         """Moves the bar."""
@@ -70,11 +72,11 @@ class ProgressLines(Listener):
         self._every = 1
         self._epochs = 1
 
-    def starts(self, epochs: int, steps: int) -> None:
+    def starts(self, plan: Plan) -> None:
         """Prints the plan, and decides which epochs get a line."""
-        self._epochs = epochs
-        self._every = math.ceil(epochs / LINES)
-        self._console.print(f"fitting: at most {epochs} epochs of {steps} steps", highlight=False)
+        self._epochs = plan.epochs
+        self._every = math.ceil(plan.epochs / LINES)
+        self._console.print(_planned(plan), highlight=False)
 
     def epoch_done(self, epoch: Epoch) -> None:
         """Prints a line if the epoch gets one."""
@@ -84,6 +86,12 @@ class ProgressLines(Listener):
     def noticed(self, sentence: str) -> None:
         """Prints the sentence."""
         note(self._console, sentence)
+
+
+def _planned(plan: Plan) -> str:
+    """Returns the plan in words."""
+    time = f", about {max(1, round(plan.epochs * plan.epoch_seconds))} seconds" if plan.epoch_seconds else ""
+    return f"fitting: at most {plan.epochs} epochs of {plan.steps} steps{time}"
 
 
 def _losses(epoch: Epoch) -> str:

@@ -1,5 +1,6 @@
 """Tiny fits, on data that are sound but for one value."""
 
+import math
 from typing import Any
 
 from tests.training.tiny import dataset_of, part_of, waves
@@ -31,7 +32,9 @@ def with_value(value: float, row: int, column: int = 1, rows: int = 90) -> Part:
     return part_of(values)
 
 
-def fitted(config: TrainingConfig, dataset: Dataset = SOUND, listener: Listener | None = None) -> tuple[Any, History]:
+def fitted(
+    config: TrainingConfig, dataset: Dataset = SOUND, listener: Listener | None = None, seconds: float = math.inf
+) -> tuple[Any, History]:
     """Builds a model and fits it: the model and how the fit went."""
     model = build_model(config, dataset)
-    return model, fit(Forecaster(model), config, dataset.train, dataset.validation, listener)
+    return model, fit(Forecaster(model), config, dataset.train, dataset.validation, listener, seconds=seconds)

@@ -12,6 +12,7 @@ from tests.training.fitting.fits import SOUND, fitted
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.config import Cell, Loss, Scale
 from training.errors import TrainingError
+from training.fitting.budget import LEAST_EPOCHS, Plan
 from training.fitting.fit import fit
 from training.fitting.history import Epoch
 from training.fitting.listener import Listener
@@ -37,8 +38,8 @@ class Watcher(Listener):
     ) -> None:
         self.left_with = kind
 
-    def starts(self, epochs: int, steps: int) -> None:
-        self.planned = (epochs, steps)
+    def starts(self, plan: Plan) -> None:
+        self.planned = (plan.epochs, plan.steps)
 
     def steps_done(self, steps: int) -> None:
         self.steps += steps
@@ -230,3 +231,35 @@ def test_an_incident_goes_back_to_the_best_weights_and_runs_the_epoch_again() ->
     assert "went on from the weights of epoch 1 with half the rate (0.025) and half the clip (0.5)" in incident.remedy
     for restored, best in zip(seen[incident.sentence], seen[1], strict=True):
         assert_array_equal(restored, best)
+
+
+def test_timing_a_fit_changes_nothing_about_it() -> None:
+    """Steps are timed and undone, with the seeds of dropout and noise."""
+    config = config_of(cell="rnn", units=(2, 2), dropout=0.3, noise=0.1, skip=True, epochs=2)
+
+    untimed, timed = (fitted(config, seconds=seconds) for seconds in (math.inf, 1e6))
+
+    assert timed[1].plan.epoch_seconds > 0
+    assert [epoch.loss for epoch in timed[1].epochs] == [epoch.loss for epoch in untimed[1].epochs]
+    for one, same in zip(untimed[0].get_weights(), timed[0].get_weights(), strict=True):
+        assert_array_equal(one, same)
+
+
+def test_a_fit_without_time_takes_the_shortest_plan() -> None:
+    watcher = Watcher()
+
+    _, history = fitted(config_of(epochs=50), listener=watcher, seconds=0)
+
+    assert watcher.planned == (LEAST_EPOCHS, 1)
+    assert len(history.epochs) == LEAST_EPOCHS
+    assert watcher.steps == LEAST_EPOCHS
+
+
+def test_a_planned_fit_can_be_made_again_without_a_budget() -> None:
+    model, history = fitted(config_of(epochs=50), seconds=0)
+
+    again, same = fitted(history.plan.settled(config_of(epochs=50)))
+
+    assert (same.plan.epochs, same.plan.steps) == (LEAST_EPOCHS, 1)
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        assert_array_equal(one, other)

@@ -4,6 +4,7 @@ from typing import Self
 
 import pytest
 
+from training.fitting.budget import Plan
 from training.fitting.history import Epoch
 from training.fitting.listener import Listener, Listeners
 
@@ -20,8 +21,8 @@ def test_several_listeners_hear_the_same() -> None:
         def __exit__(self, *error: object) -> None:
             self.heard.append(error[0])
 
-        def starts(self, epochs: int, steps: int) -> None:
-            self.heard.append((epochs, steps))
+        def starts(self, plan: Plan) -> None:
+            self.heard.append(plan)
 
         def steps_done(self, steps: int) -> None:
             self.heard.append(steps)
@@ -37,7 +38,7 @@ def test_several_listeners_hear_the_same() -> None:
 
     def interrupted() -> None:
         with Listeners(*diaries) as told:
-            told.starts(3, 5)
+            told.starts(Plan(3, 5))
             told.steps_done(5)
             told.epoch_done(epoch)
             told.noticed("it grows")
@@ -47,4 +48,4 @@ def test_several_listeners_hear_the_same() -> None:
         interrupted()
 
     for diary in diaries:
-        assert diary.heard == ["entered", (3, 5), 5, epoch, "it grows", KeyboardInterrupt]
+        assert diary.heard == ["entered", Plan(3, 5), 5, epoch, "it grows", KeyboardInterrupt]

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from tests.training.fitting.fits import fitted
 from tests.training.tiny import config_of
+from training.fitting.budget import Plan
 from training.fitting.history import Epoch
 from training.fitting.progress import ProgressBar, ProgressLines, progress
 
@@ -16,7 +17,7 @@ def test_log_gets_a_few_lines() -> None:
     assert isinstance(listener, ProgressLines)
 
     with listener:
-        listener.starts(epochs=50, steps=24)
+        listener.starts(Plan(epochs=50, steps=24))
         for number in range(1, 51):
             listener.epoch_done(Epoch(number, 0.5, 0.25, best=number < 3))
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from training.fitting.budget import Plan
 from training.fitting.history import Epoch, History
 from training.judging.evaluate import Evaluation, Verdict, score
 
@@ -27,4 +28,4 @@ def history_of(*losses: float, norm: float = 0.5) -> History:
         Epoch(number, loss, loss, best=loss == min(losses[:number]), gradient_norm=norm, largest_norm=2 * norm)
         for number, loss in enumerate(losses, start=1)
     )
-    return History(tuple(epochs), seconds=1)
+    return History(tuple(epochs), Plan(50, 24), seconds=1)

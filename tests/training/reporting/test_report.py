@@ -25,6 +25,7 @@ from training.config import TrainingConfig
 from training.data.prepare import prepare
 from training.data.provenance import Provenance
 from training.data.windows import Dataset, Part, cut_training
+from training.fitting.budget import Plan
 from training.fitting.history import Epoch, History
 from training.fitting.learning_rate import Sweep
 from training.fitting.symptoms import Incident
@@ -37,7 +38,7 @@ from training.train import train
 
 HOSTILE = "<script>alert('1')</script> & $x_1$"
 VOID = {"meta", "br", "hr", "img", "link", "input"}
-ONE_EPOCH = History((Epoch(1, 0.5, 0.4, best=True, gradient_norm=0.3, largest_norm=2.0),), seconds=1.5)
+ONE_EPOCH = History((Epoch(1, 0.5, 0.4, best=True, gradient_norm=0.3, largest_norm=2.0),), Plan(1, 24), seconds=1.5)
 
 
 @dataclass
@@ -347,7 +348,7 @@ def test_size_is_bounded(report: Report) -> None:
     epochs = tuple(Epoch(number, 1 / number, 1 / number, True, 0.5, 2.0) for number in range(1, 5001))
     evaluation = evaluation_of(rows=2500, horizon=4, targets=120)
 
-    version_dir = report(evaluation, History(epochs, seconds=1.0))
+    version_dir = report(evaluation, History(epochs, Plan(len(epochs), 24), seconds=1.0))
 
     assert (version_dir / "report/report.html").stat().st_size < 3 * 2**20
     page = Page.read(version_dir)
@@ -380,7 +381,7 @@ def test_errors_that_are_huge_and_all_alike_can_be_drawn(report: Report) -> None
 def test_what_is_no_number_becomes_null(report: Report) -> None:
     epochs = (Epoch(1, float("inf"), float("nan"), best=True), Epoch(2, 0.5, float("nan"), best=True))
 
-    version_dir = report(evaluation_of(), History(epochs, seconds=1.0))
+    version_dir = report(evaluation_of(), History(epochs, Plan(len(epochs), 24), seconds=1.0))
 
     first, second = metrics_of(version_dir)["history"]["epochs"]
     assert first["loss"] is first["validation_loss"] is first["gradient_norm"] is None
