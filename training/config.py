@@ -111,8 +111,9 @@ class TrainingConfig(BaseModel):
     fitted, and the validation part chooses."""
     output: Output = "last"
     """Learn from the forecast after the last step only, or from a forecast after every step."""
-    scale: Scale = "last"
-    """What the graph subtracts from inputs: the training mean, the window's mean, its last row, or nothing."""
+    scale: Scale | Literal["auto"] = "auto"
+    """What the graph subtracts from inputs: the training mean, the window's mean, its last row, or nothing. auto tries
+    the first three for a linear path, and takes the last row for cells alone."""
 
     # Fitting
     loss: Loss = "huber"
@@ -127,7 +128,7 @@ class TrainingConfig(BaseModel):
     """Most passes over the training windows."""
     epoch_steps: int | None = Field(default=None, ge=1)
     """Most training steps in an epoch, on windows drawn anew. Without it, an epoch is a pass over all windows."""
-    budget: Budget = 120
+    budget: Budget = 120.0
     """Seconds that the whole run may take: where the epochs would take longer, there are fewer; none sets no limit."""
     patience: int = Field(default=10, ge=1)
     """Passes without a better validation loss after which training stops; the best weights are kept."""
@@ -150,6 +151,11 @@ class TrainingConfig(BaseModel):
     def chosen_lags(self) -> tuple[int, ...]:
         """The lags that are read; none as long as nothing has settled `auto`."""
         return self.lags if isinstance(self.lags, tuple) else ()
+
+    @property
+    def chosen_scale(self) -> Scale:
+        """The scale; `last` as long as nothing has settled `auto`."""
+        return "last" if self.scale == "auto" else self.scale
 
     @property
     def budget_seconds(self) -> float:

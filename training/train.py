@@ -23,8 +23,8 @@ from training.fitting.progress import progress
 from training.fitting.tensorboard import EventWriter
 from training.judging.choice import choose
 from training.judging.evaluate import Evaluation, error_scales, evaluate, losses_of
-from training.network.lags import settle_lags
 from training.network.model import Forecaster, build_model
+from training.network.start import settle_start
 from training.publishing.export import export
 from training.publishing.publication import check_room
 from training.reporting.report import write_report
@@ -94,12 +94,12 @@ class _Attempt:
 def _choices(config: TrainingConfig, dataset: Dataset) -> Iterator[tuple[TrainingConfig, Dataset]]:
     """Yields what is fitted: with a linear path or without, or both if validation is to choose."""
     if config.skip is not None:
-        yield settle_lags(config, dataset)
+        yield settle_start(config, dataset)
         return
     if config.output == "last":
-        yield settle_lags(config.model_copy(update={"skip": True}), dataset)
+        yield settle_start(config.model_copy(update={"skip": True}), dataset)
     if not config.chosen_lags:
-        yield config.model_copy(update={"skip": False, "lags": "none"}), dataset
+        yield settle_start(config.model_copy(update={"skip": False, "lags": "none"}), dataset)
 
 
 def _attempt(

@@ -81,11 +81,11 @@ def find_lr(
     dataset = _prepare(settings)
     from training.fitting.examine import examine
     from training.fitting.learning_rate import sweep
-    from training.network.lags import settle_lags
+    from training.network.start import settle_start
 
     for finding in examine(settings, dataset):
         note(console, finding.sentence)
-    found = sweep(*settle_lags(settings, dataset))
+    found = sweep(*settle_start(settings, dataset))
     console.print(sweep_table(found))
     tell(console, f"--learning-rate {found.chosen:g}: {found.reason}")
     if plot:
@@ -172,10 +172,10 @@ def compare(
     """
     settings = read_options(config, options)
     dataset = _prepare(settings)
-    from training.network.lags import settle_lags
+    from training.network.start import settle_start
     from training.studies.compare import compare as run
 
-    console.print(run(*settle_lags(settings, dataset), seeds, results, console))
+    console.print(run(*settle_start(settings, dataset), seeds, results, console))
     tell(console, f"Table and plot: {results}")
 
 

@@ -81,7 +81,7 @@ def _best(config: TrainingConfig, dataset: Dataset) -> Lags:
     if longest <= config.window:
         return ()
     tail = int(TAIL * len(dataset.with_lags([longest]).train.windows))  # the same for all, while the rows before differ
-    scaling = fit_scaling(dataset, config.scale, config.output)
+    scaling = fit_scaling(dataset, config.chosen_scale, config.output)
     best, least = Lags(), late_error(dataset, scaling, tail)
     for lags in candidates:
         tried = dataset.with_lags(lags)

@@ -71,7 +71,7 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
     """
     keras.utils.set_random_seed(config.seed)
     config = config.model_copy(update={"lags": dataset.lags or "none", "window": dataset.recent_steps})
-    scaling = fit_scaling(dataset, config.scale, config.output)
+    scaling = fit_scaling(dataset, config.chosen_scale, config.output)
     model = assemble_model(config, dataset.train.windows.shape[1:], dataset.train.targets.shape[1:], scaling)
     if config.skip:
         model.get_layer("skip").set_weights(fit_ridge(dataset, scaling))

@@ -155,6 +155,19 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
     return kernel[places_of(dataset)], bias
 
 
+def validation_error(dataset: Dataset, scaling: Scaling) -> float:
+    """Returns the mean absolute error of the regression of `fit_ridge` on the validation part.
+
+    The error is in standard deviations of the targets.
+    """
+    samples = _samples_of(dataset, scaling)
+    frame = _Frame.of(samples)
+    weights = _solve(frame.products(samples), STRENGTHS[int(np.argmin(_late_errors(samples)))])
+    judged = replace(samples, part=dataset.validation)
+    sizes = _sizes(dataset.validation.targets)
+    return float(frame.errors(judged, [weights], sizes)[0]) / dataset.validation.targets.size
+
+
 def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> Linear:
     """Returns the regression as a map of raw windows, in the scaling and with the penalty that suit it best together.
 
@@ -214,8 +227,7 @@ def _late_errors(samples: _Samples, tail: float = TAIL) -> Matrix:
     it. Where these windows are too few for any regression, the largest penalty has the lowest error.
     """
     targets = samples.part.targets
-    sizes = targets[-max(1, int(tail * len(targets))) :].std(axis=(0, 1), dtype=np.float64)
-    sizes = np.tile(np.where(sizes > 0, sizes, 1), targets.shape[1])
+    sizes = _sizes(targets[-max(1, int(tail * len(targets))) :])
     total, count = np.zeros(len(STRENGTHS)), 0
     for early, late in _origins(samples.part, tail):
         before, after = replace(samples, part=early), replace(samples, part=late)
@@ -224,6 +236,15 @@ def _late_errors(samples: _Samples, tail: float = TAIL) -> Matrix:
         total += frame.errors(after, [_solve(products, strength) for strength in STRENGTHS], sizes)
         count += len(late.windows) * len(sizes)
     return total / count if count else np.arange(len(STRENGTHS), 0.0, -1)
+
+
+def _sizes(targets: NDArray[np.float32]) -> Matrix:
+    """Returns the standard deviations of targets (windows, horizon, targets), once for each row: (horizon * targets,).
+
+    A target that stays the same has 1.
+    """
+    sizes = targets.std(axis=(0, 1), dtype=np.float64)
+    return np.tile(np.where(sizes > 0, sizes, 1), targets.shape[1])
 
 
 def _origins(part: Part, tail: float) -> Iterator[tuple[Part, Part]]:

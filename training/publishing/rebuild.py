@@ -120,7 +120,7 @@ def rebuild_foreign(contract: Contract, signature: Any) -> keras.Model:
 
 
 def _read_scaling(config: TrainingConfig, contract: Contract, constants: Mapping[str, Array]) -> Scaling:
-    kinds = kinds_of(config.scale, config.output)
+    kinds = kinds_of(config.chosen_scale, config.output)
     targets, features = len(contract.targets), len(contract.features)
     try:
         found = {name: constants[node] for name, node in SCALING_NODES.items()}
