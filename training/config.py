@@ -56,6 +56,10 @@ Budget = Annotated[float, Field(gt=0)] | Literal["none"]
 Measures = Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_split_units)]
 
 
+ALONE, BESIDE_A_PATH = (64, 64), (32,)
+"""Cells of a network, and of a network beside a linear path: docs/decisions/0021-scale-size-and-time-of-a-fit.md."""
+
+
 class TrainingConfig(BaseModel):
     """What to train on, how, and where the version goes."""
 
@@ -94,8 +98,9 @@ class TrainingConfig(BaseModel):
     # Model
     cell: Cell = "lstm"
     """Recurrent cell."""
-    units: Layers = (64, 64)
-    """Cells in each layer, first to last."""
+    units: Layers | Literal["auto"] = "auto"
+    """Cells in each layer, first to last. auto is 32 beside a linear path, which leaves less to learn, and 64,64
+    without."""
     bidirectional: bool = False
     """Read the window in both directions."""
     activation: Activation = "tanh"
@@ -153,6 +158,13 @@ class TrainingConfig(BaseModel):
         return self.lags if isinstance(self.lags, tuple) else ()
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """Cells in each layer, first to last; more layers than one where values between two of them are dropped."""
+        if self.units != "auto":
+            return self.units
+        return BESIDE_A_PATH if self.skip and not self.dropout else ALONE
+
+    @property
     def chosen_scale(self) -> Scale:
         """The scale; `last` as long as nothing has settled `auto`."""
         return "last" if self.scale == "auto" else self.scale
@@ -172,7 +184,7 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _dropout_between_layers(self) -> Self:
-        if self.dropout and len(self.units) == 1:
+        if self.dropout and len(self.layers) == 1:
             raise ValueError("--dropout works between two layers; use --units with more than one, such as 64,64")
         return self
 
@@ -209,7 +221,7 @@ NAME_IN_WORDS = (
 )
 _EXPECTED = {
     "lags": "expected auto, none, or whole numbers of rows from 1 to 16384, for example 24,168",
-    "units": "expected whole numbers from 1 to 16384, one per layer, for example 64,64",
+    "units": "expected auto, or whole numbers from 1 to 16384, one per layer, for example 64,64",
     "name": f"expected {NAME_IN_WORDS}",
     "learning_rate": "expected a number above 0, or auto, for example 0.003",
     "budget": "expected a number of seconds above 0, or none, for example 120",

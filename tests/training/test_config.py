@@ -61,7 +61,7 @@ def test_a_stored_configuration_reads_back_as_itself() -> None:
         ({"data": "a.csv"}, ["--target"]),
         ({"series": "co2", "window": "0"}, ["--window", "greater than or equal to 1", "30"]),
         ({"series": "co2", "cell": "transformer"}, ["--cell", "'lstm', 'gru' or 'rnn'"]),
-        ({"series": "co2", "units": "64,none"}, ["--units: expected whole numbers from 1", "64,64"]),
+        ({"series": "co2", "units": "64,none"}, ["--units: expected auto, or whole numbers from 1", "64,64"]),
         ({"series": "co2", "name": "../up"}, ["--name: expected letters", "default"]),
         ({"series": "co2", "measured_in": "load"}, ["--measured-in: expected a unit", "load=MW"]),
         ({"series": "co2", "dropout": "1"}, ["--dropout", "less than 1"]),
@@ -156,3 +156,17 @@ def test_a_file_that_is_absent_is_made_and_one_that_is_broken_is_left(tmp_path: 
         with pytest.raises(ConfigError, match=fact):
             write_setting(path, "learning_rate", 0.5)
     assert broken.read_text() == "units = ["
+
+
+@pytest.mark.parametrize(
+    ("changes", "layers"),
+    [
+        ({}, (64, 64)),
+        ({"skip": False}, (64, 64)),
+        ({"skip": True}, (32,)),
+        ({"skip": True, "dropout": 0.1}, (64, 64)),  # there is something between two layers to drop
+        ({"skip": True, "units": "8,4"}, (8, 4)),
+    ],
+)
+def test_a_network_beside_a_linear_path_is_small(changes: dict[str, object], layers: tuple[int, ...]) -> None:
+    assert TrainingConfig.model_validate({"series": "co2", **changes}).layers == layers

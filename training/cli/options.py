@@ -24,7 +24,7 @@ _METAVARS = {
     "time": "COL",
     "measured_in": "COL=UNIT",
     "split": "N,N[,N]",
-    "units": "N[,N]",
+    "units": "N[,N]|auto",
     "learning_rate": "NUMBER|auto",
     "budget": "SECONDS|none",
     "tensorboard": "DIR",

@@ -14,7 +14,7 @@ def keep_freed_memory() -> None:
     """Has the allocator keep what a step frees. Does nothing where the C library is not glibc.
 
     By default glibc gives large blocks back to the kernel. The next step asks for them again, and the kernel fills them
-    with zeros, page by page: a third of the time of a fit (docs/decisions/0020-time-of-a-fit.md).
+    with zeros, page by page: a third of the time of a fit (docs/decisions/0021-scale-size-and-time-of-a-fit.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -129,7 +129,7 @@ def assemble_model(
 
     numbers = math.prod(forecast_shape)
     paths = []
-    if config.units:
+    if config.layers:
         paths.append(_recurrent_path(recent(scaled), config, numbers))
     if config.skip:
         flat = keras.layers.Flatten(name="flat")(scaled)
@@ -210,8 +210,8 @@ def _recurrent_path(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
 
 def _recurrent_stack(hidden: Any, config: TrainingConfig) -> Any:
     """Stacks the recurrent layers. Every layer but the last hands on every step; for `sequence` the last does too."""
-    for number, units in enumerate(config.units, start=1):
-        last = number == len(config.units)
+    for number, units in enumerate(config.layers, start=1):
+        last = number == len(config.layers)
         layer = _recurrent_layer(config, units, return_sequences=not last or config.output == "sequence", number=number)
         hidden = layer(hidden)
         if config.dropout and not last:

@@ -107,8 +107,8 @@ def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     """
     steps, width = config.window if task.picked else task.steps, task.features
     directions = 1 + config.bidirectional
-    for number, units in enumerate(config.units, start=1):
-        every_step = number < len(config.units) or config.output == "sequence"
+    for number, units in enumerate(config.layers, start=1):
+        every_step = number < len(config.layers) or config.output == "sequence"
         call = f"{KERAS_NAMES[config.cell]}({units}{', return_sequences=True' if every_step else ''})"
         states = [("h", (BATCH, units))] + ([("c", (BATCH, units))] if config.cell == "lstm" else [])
         if config.bidirectional:
@@ -132,7 +132,7 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     """Yields the same layers as PyTorch has them, with the shapes of its documentation."""
     steps, width = config.window if task.picked else task.steps, task.features
     directions = 1 + config.bidirectional
-    for units in config.units:
+    for units in config.layers:
         both = ", bidirectional=True" if config.bidirectional else ""
         call = f"nn.{TORCH_NAMES[config.cell]}({width}, {units}, batch_first=True{both})"
         state: Shape = (directions, BATCH, units)

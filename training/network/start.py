@@ -15,7 +15,7 @@ SCALES: tuple[Scale, ...] = ("last", "standard", "window")
 
 LEAST_GAIN = 0.01
 """Share by which another scale must lower the error of the usual scale. Smaller gains were as often losses on the test
-part, over 13 real series (docs/decisions/0020-scale-and-time-of-a-fit.md)."""
+part, over 13 real series (docs/decisions/0021-scale-size-and-time-of-a-fit.md)."""
 
 
 def settle_start(config: TrainingConfig, dataset: Dataset) -> tuple[TrainingConfig, Dataset]:

@@ -100,7 +100,7 @@ def contract_tables(contract: Contract) -> tuple[Cells, Cells]:
 
 
 def _network(config: TrainingConfig) -> str:
-    layers = " and ".join(str(units) for units in config.units)
+    layers = " and ".join(str(units) for units in config.layers)
     ways = ", both ways" if config.bidirectional else ""
     path = ", beside a linear path" if config.skip else ""
     if config.chosen_lags:

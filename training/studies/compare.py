@@ -127,7 +127,7 @@ def candidates(config: TrainingConfig) -> tuple[Candidate, ...]:
     the output `sequence`.
     """
     kinds = [(cell, both) for cell, both in KINDS if not (both and config.output == "sequence")]
-    units = [*config.units, *[config.units[-1]] * max(DEPTHS)]
+    units = [*config.layers, *[config.layers[-1]] * max(DEPTHS)]
     return tuple(Candidate(cell, both, tuple(units[:depth])) for cell, both in kinds for depth in DEPTHS)
 
 
