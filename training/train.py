@@ -14,7 +14,7 @@ from training.config import TrainingConfig
 from training.console import note
 from training.data.windows import Dataset
 from training.fitting.budget import Budget
-from training.fitting.examine import examine, examine_fitted
+from training.fitting.examine import examine, examine_fitted, examine_reach
 from training.fitting.fit import fit
 from training.fitting.history import History
 from training.fitting.learning_rate import Sweep, settle
@@ -71,7 +71,7 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     ]
     kept = min(attempts, key=lambda attempt: attempt.error)
     evaluation = evaluate(kept.forecaster, kept.dataset, next((a.dataset for a in attempts if a.dataset.lags), None))
-    config, dataset = kept.config, _after(kept, attempts, console)
+    config, dataset = kept.config, _after(config, kept, attempts, console)
     choice = choose(kept.forecaster.model, evaluation, config.export)
     report = partial(write_report, run=Run(config, dataset, kept.history, evaluation, kept.sweep))
     version_dir = export(choice.model, config, dataset, choice.scores, choice.verdict, report)
@@ -146,13 +146,13 @@ def _listener(config: TrainingConfig, console: Console) -> Listener:
     return Listeners(told, EventWriter(config.tensorboard, name)) if config.tensorboard else told
 
 
-def _after(kept: _Attempt, attempts: Sequence[_Attempt], console: Console) -> Dataset:
+def _after(config: TrainingConfig, kept: _Attempt, attempts: Sequence[_Attempt], console: Console) -> Dataset:
     """Examines the network that is kept. What was found of it, and why it was kept, joins the findings of its data."""
     findings = [incident.finding for incident in kept.history.incidents]
     findings += kept.history.plan.findings(kept.config.budget_seconds)
     if kept.sweep:
         findings.append(kept.sweep.finding)
-    found = [*examine_fitted(kept.forecaster, kept.dataset)]
+    found = [*examine_fitted(kept.forecaster, kept.dataset), *examine_reach(config, kept.dataset)]
     if len(attempts) > 1:
         found.append(_choice_between(kept, {attempt.config.skip: attempt.error for attempt in attempts}))
     _tell(found, console)

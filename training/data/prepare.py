@@ -100,13 +100,12 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
     inputs = table.select(features).values.astype(np.float32)
     outputs = table.select(targets).values.astype(np.float32)
     period = config.period or find_period(outputs[:validation], table.frequency)
-    past = max(config.window, period or 0)
-    if past > validation:
+    if period and period > validation:
         raise ConfigError(
-            f"--period {config.period} is longer than the training part's {validation} rows; choose a shorter one, or "
+            f"--period {period} is longer than the training part's {validation} rows; choose a shorter one, or "
             "bring more rows"
         )
-    rows = Rows(inputs, outputs, edges, config.horizon, config.stride, past)
+    rows = Rows(inputs, outputs, edges, config.horizon, config.stride)
     train, judged, last = rows.cut(config.window)
     return Dataset(
         feature_names=features,

@@ -45,7 +45,7 @@ class Part:
         windows: (windows, steps, features) float32, in raw units.
         targets: (windows, horizon, targets) float32: the rows that follow each window.
         history: (windows, past, targets) float32: the target columns up to the last row of each window; `past` is at
-            least the steps of a window.
+            least the steps of a window. In a judged part the first history holds all rows before the part.
     """
 
     windows: Float32
@@ -87,7 +87,6 @@ class Rows:
         edges: Where training, validation and test start, and where test ends.
         horizon: Rows that follow a window as its targets.
         stride: Rows from the start of a training window to the start of the next.
-        past: Least rows of history that come with a judged window.
     """
 
     features: Float32
@@ -95,7 +94,6 @@ class Rows:
     edges: Edges
     horizon: int
     stride: int
-    past: int
 
     def cut(self, steps: int) -> tuple[Part, Part, Part]:
         """Returns the three parts, with windows of so many steps.
@@ -105,11 +103,10 @@ class Rows:
         """
         check_rows(self.edges, steps, self.horizon)
         _, validation, test, _ = self.edges
-        past = max(steps, self.past)
         return (
             cut_training(self.features[:validation], self.targets[:validation], steps, self.horizon, self.stride),
-            cut_judged(self.features[:test], self.targets[:test], steps, self.horizon, validation, past),
-            cut_judged(self.features, self.targets, steps, self.horizon, test, past),
+            cut_judged(self.features[:test], self.targets[:test], steps, self.horizon, validation),
+            cut_judged(self.features, self.targets, steps, self.horizon, test),
         )
 
 
@@ -254,9 +251,7 @@ def cut_training(features: Float32, targets: Float32, window: int, horizon: int,
     return Part(part.windows[::stride], part.targets[::stride], part.history[::stride])
 
 
-def cut_judged(
-    features: Float32, targets: Float32, window: int, horizon: int, start: int, past: int | None = None
-) -> Part:
+def cut_judged(features: Float32, targets: Float32, window: int, horizon: int, start: int) -> Part:
     """Cuts windows whose targets start at every row from `start` on, as long as `horizon` rows are left.
 
     Args:
@@ -264,15 +259,13 @@ def cut_judged(
         targets: (rows, targets) of the same rows.
         window: Steps of a window.
         horizon: Rows that follow a window as its targets.
-        start: First row of the part; at least `window` and `past`.
-        past: Rows of history that come with each window. Default: `window`.
+        start: First row of the part; at least `window`. As many rows of history come with each window.
     """
     ahead = start - window
-    behind = start - (past or window)
     return Part(
         windows=slide(features[ahead : len(features) - horizon], window),
         targets=slide(targets[start:], horizon),
-        history=slide(targets[behind : len(targets) - horizon], past or window),
+        history=slide(targets[: len(targets) - horizon], start),
     )
 
 

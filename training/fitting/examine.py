@@ -101,6 +101,26 @@ def examine_fitted(forecaster: Forecaster, dataset: Dataset) -> tuple[Finding, .
     return ()
 
 
+def examine_reach(config: TrainingConfig, dataset: Dataset) -> tuple[Finding, ...]:
+    """Looks whether windows and lags reach back to the season before.
+
+    Args:
+        config: How to train, as it was asked for.
+        dataset: What the model was fitted on, with the lags that are read.
+
+    Returns:
+        That no row a season before is seen, and the options that mend it.
+    """
+    period, window = dataset.period, dataset.recent_steps
+    if period is None or max((window, *dataset.lags)) >= period:
+        return ()
+    remedy = f"--window {period}"
+    if config.skip is not False and config.output == "last" and dataset.selection.any(axis=0).all():
+        remedy += f" or --lags {period}"
+    sentence = f"the season of {period} rows is longer than the window of {window}, so the model cannot see the season"
+    return (Finding(kind="season_out_of_reach", sentence=f"{sentence} before; use {remedy}"),)
+
+
 def _parts(config: TrainingConfig, dataset: Dataset) -> dict[str, tuple[Rows, Part]]:
     """Returns the parts by name, each with where its windows lie."""
     steps = dataset.train.windows.shape[1]

@@ -1,18 +1,21 @@
 """Forecasters that need no network. A model that cannot beat them is not worth serving.
 
-All are linear maps of a window, so each can be published behind the network's contract, with `linear_model`. There are
-two exceptions: a season that began before the window, and a target that is no feature.
+Most are linear maps of a window, so each can be published behind the network's contract, with `linear_model`. The
+others need more than a window: a season that began before the window, a target that is no feature, and the smoothing of
+all rows since the training part.
 """
 
-import warnings
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.config import Scale
-from training.data.windows import Dataset, chunks
+from training.data.period import suggested
+from training.data.windows import Dataset, Part, chunks
+from training.judging.smoothing import Smoothing, fit_damped, fit_level, fit_level_and_trend, fit_theta
 from training.network.layers import fit_scaling
 from training.network.linear import Linear, Matrix
 from training.network.ridge import ridge_baseline
@@ -23,26 +26,69 @@ MOST_POINTS = 50
 SMOOTHED_ROWS = 2000
 """Most rows, the latest of the training part, on which smoothing constants are fitted."""
 
+MOST_SEASONS = 10
+"""Seasons, the latest, on which smoothing constants are fitted if they are more than `SMOOTHED_ROWS`."""
+
 AUTOREGRESSION = "linear autoregression"
 
 LEAST_SMOOTHED_ROWS = 10
-"""Smoothing constants are not fitted on fewer training rows."""
+"""Smoothing constants are not fitted on fewer training rows, nor a season on fewer rows beside two seasons."""
 
 MOST_FIRST_ROWS = 10
 
 
-def fit_baselines(dataset: Dataset) -> tuple[Linear, ...]:
+class Baseline(Protocol):
+    """A forecaster that is fitted without a network."""
+
+    @property
+    def name(self) -> str:
+        """Its name in scores and verdicts."""
+        ...
+
+    def forecast(self, part: Part) -> NDArray[np.float32]:
+        """Forecasts from every origin of a part: (n, horizon, targets), raw units."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonBefore:
+    """Repeats the season before, although a window does not reach back as far.
+
+    Attributes:
+        name: Its name in scores and verdicts.
+        period: Rows in a season.
+        drift: (targets,) what each season adds to the season before, raw units.
+    """
+
+    name: str
+    period: int
+    drift: Matrix
+
+    def forecast(self, part: Part) -> NDArray[np.float32]:
+        """Forecasts from every origin of a part: (n, horizon, targets), raw units."""
+        steps = np.arange(part.targets.shape[1])
+        rows = part.history[:, -self.period + steps % self.period]
+        return (rows + (steps // self.period + 1)[:, None] * self.drift).astype(np.float32)
+
+
+def fit_baselines(dataset: Dataset) -> tuple[Baseline, ...]:
     """Fits every baseline on the training part. Validation and test are not used.
 
     Args:
-        dataset: The data set; its names, its period and its training part are used.
+        dataset: The data set; its names, its period, its frequency and its training part are used.
 
     Returns:
-        The last value, the seasonal naive forecast if there is a period, the moving average of the length that does
-        best in training, exponential smoothing, Holt's method and the linear autoregression. For samples that stand
-        alone: the last value, the training mean and the linear regression.
+        The last value, the seasonal naive forecast of the period and of the calendar's seasons, the moving average of
+        the length that does best in training, exponential smoothing, Holt's method, Theta, ETS and the linear
+        autoregression, as far as the training part carries them. For samples that stand alone: the last value, the
+        training mean and the linear regression.
     """
     return tuple(_fit_for_samples(dataset) if not len(dataset.series) else _fit_for_series(dataset))
+
+
+def publishable(baselines: Iterable[Baseline]) -> Iterator[Linear]:
+    """Yields the baselines that need no more than a window."""
+    return (each for each in baselines if isinstance(each, Linear) and each.is_publishable)
 
 
 def fit_regression_with_lags(dataset: Dataset) -> Linear:
@@ -55,22 +101,58 @@ def fit_regression_with_lags(dataset: Dataset) -> Linear:
     return replace(_regression(dataset, f"{AUTOREGRESSION} with lags {lags}"), sees="longer window")
 
 
-def _fit_for_series(dataset: Dataset) -> Iterator[Linear]:
+def _fit_for_series(dataset: Dataset) -> Iterator[Baseline]:
     steps, horizon = dataset.train.windows.shape[1], dataset.train.targets.shape[1]
     yield _of_own_past(dataset, "last value", _average(1, steps, horizon))
-    if dataset.period:
-        yield _of_own_past(dataset, f"seasonal naive ({dataset.period})", _season_before(dataset.period, horizon))
+    yield from _seasonal(dataset)
     if steps > 1:
         points = _choose_points(dataset)
         yield _of_own_past(dataset, f"{points}-point average", _average(points, steps, horizon))
     if len(dataset.series) >= LEAST_SMOOTHED_ROWS:
-        series = dataset.series[-SMOOTHED_ROWS:].astype(np.float64).T
-        for name, fit in (("exponential smoothing", _fit_level), ("Holt", _fit_level_and_trend)):
-            constants = [fit(column) for column in series]
-            unrolled = [unroll_smoothing(alpha, beta, trend, steps, horizon) for alpha, beta, trend in constants]
-            weights, bias = (np.stack(each, axis=-1) for each in zip(*unrolled, strict=True))
-            yield _of_own_past(dataset, name, weights, bias)
+        yield from _smoothed_windows(dataset)
+        if dataset.rows is not None:
+            yield from _smoothed_rows(dataset)
     yield _regression(dataset, AUTOREGRESSION)
+
+
+def _seasonal(dataset: Dataset) -> Iterator[Baseline]:
+    """Yields the seasonal naive forecasts: of the period, of the calendar's seasons, of the period with a drift."""
+    period, still = dataset.period, np.zeros(len(dataset.target_names))
+    for season in dict.fromkeys([*([period] if period else []), *_seasons(dataset)]):
+        yield _season_before(dataset, f"seasonal naive ({season})", season, still)
+    if period in _seasons(dataset):
+        drift = (dataset.series[period:].astype(np.float64) - dataset.series[:-period]).mean(axis=0)
+        yield _season_before(dataset, f"seasonal naive ({period}) with drift", period, drift)
+
+
+def _seasons(dataset: Dataset) -> list[int]:
+    """Returns the period and the calendar's seasons of which the training part carries two."""
+    seasons = [*([dataset.period] if dataset.period else []), *suggested(dataset.frequency)]
+    return [season for season in seasons if 2 * season <= len(dataset.series)]
+
+
+def _smoothed_windows(dataset: Dataset) -> Iterator[Linear]:
+    steps, horizon = dataset.train.windows.shape[1], dataset.train.targets.shape[1]
+    for name, fit in (("exponential smoothing", fit_level), ("Holt", fit_level_and_trend)):
+        constants = [fit(rows) for rows in _latest_rows(dataset)]
+        unrolled = [unroll_smoothing(alpha, beta, trend, steps, horizon) for alpha, beta, trend in constants]
+        weights, bias = (np.stack(each, axis=-1) for each in zip(*unrolled, strict=True))
+        yield _of_own_past(dataset, name, weights, bias)
+
+
+def _smoothed_rows(dataset: Dataset) -> Iterator[Smoothing]:
+    """Yields Theta and ETS, with the period where the training part carries two of them and some rows more."""
+    trained, period = len(dataset.series), dataset.period
+    season = period if period and 2 * period + LEAST_SMOOTHED_ROWS <= trained else None
+    for name, fit in (("Theta", fit_theta), ("ETS", fit_damped)):
+        columns = tuple(fit(rows, season) for rows in _latest_rows(dataset, season))
+        yield Smoothing(f"{name} ({season})" if season else name, columns, trained)
+
+
+def _latest_rows(dataset: Dataset, season: int | None = None) -> Matrix:
+    """Returns the rows (targets, n) on which smoothing constants are fitted."""
+    most = max(SMOOTHED_ROWS, MOST_SEASONS * (season or 0))
+    return np.asarray(dataset.series[-most:].astype(np.float64).T)
 
 
 def _fit_for_samples(dataset: Dataset) -> Iterator[Linear]:
@@ -101,11 +183,21 @@ def _average(points: int, steps: int, horizon: int) -> Matrix:
     return weights
 
 
-def _season_before(period: int, horizon: int) -> Matrix:
-    """Returns weights (period, horizon) that repeat, for each step ahead, the latest row at its place in the season."""
-    weights = np.zeros((period, horizon))
-    weights[np.arange(horizon) % period, np.arange(horizon)] = 1
-    return weights
+def _season_before(dataset: Dataset, name: str, period: int, drift: Matrix) -> Baseline:
+    """Makes a baseline that repeats, for each step ahead, the latest row at its place in the season.
+
+    Args:
+        dataset: The data set, for which targets are features and how many rows a window has.
+        name: Name of the baseline.
+        period: Rows in a season.
+        drift: (targets,) what each season adds to the season before.
+    """
+    steps = np.arange(dataset.train.targets.shape[1])
+    if period > dataset.train.windows.shape[1]:
+        return SeasonBefore(name, period, drift)
+    weights = np.zeros((period, len(steps)))
+    weights[steps % period, steps] = 1
+    return _of_own_past(dataset, name, weights, (steps // period + 1)[:, None] * drift)
 
 
 def _choose_points(dataset: Dataset) -> int:
@@ -121,37 +213,6 @@ def _choose_points(dataset: Dataset) -> int:
         for targets in part.targets[chunk].transpose(1, 0, 2):
             errors += (np.abs(means - targets[:, None]) / scales).sum(axis=(0, 2))
     return 2 + int(np.argmin(errors))
-
-
-def _fit_level(series: Matrix) -> tuple[float, float, float]:
-    """Returns alpha of simple exponential smoothing, which has no beta and no trend."""
-    from statsmodels.tsa.holtwinters import SimpleExpSmoothing  # noqa: PLC0415 - takes a second to import
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a fit that stopped early, whose constants are good enough
-        fitted = SimpleExpSmoothing(_in_units(series), initialization_method="estimated").fit()
-    return float(fitted.params["smoothing_level"]), 0.0, 0.0
-
-
-def _fit_level_and_trend(series: Matrix) -> tuple[float, float, float]:
-    """Returns alpha and beta of Holt's method, and the mean of its trend over the series, in raw units a row."""
-    from statsmodels.tsa.holtwinters import Holt  # noqa: PLC0415 - takes a second to import
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fitted = Holt(_in_units(series), initialization_method="estimated").fit()
-    alpha, beta = float(fitted.params["smoothing_level"]), float(fitted.params["smoothing_trend"])
-    return alpha, beta, float(np.mean(fitted.trend)) * _size(series)
-
-
-def _in_units(series: Matrix) -> Matrix:
-    """Returns standard deviations from the first row: the fit finds the same constants whatever the unit."""
-    return np.asarray((series - series[0]) / _size(series))
-
-
-def _size(series: Matrix) -> float:
-    size: float = np.std(series).item()
-    return size or 1.0
 
 
 def unroll_smoothing(alpha: float, beta: float, trend: float, steps: int, horizon: int) -> tuple[Matrix, Matrix]:

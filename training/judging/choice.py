@@ -6,6 +6,7 @@ import keras
 
 from app.version.manifest import Score
 from training.config import Export
+from training.judging.baselines import publishable
 from training.judging.evaluate import MODEL, Evaluation, Verdict
 from training.network.linear import Linear
 from training.network.model import linear_model, serving_model
@@ -55,8 +56,7 @@ def choose(model: keras.Model, evaluation: Evaluation, wanted: Export) -> Choice
 def _better_baseline(evaluation: Evaluation) -> Linear | None:
     """Returns the best baseline that can be published; None if its error is not below the network's."""
     means = {name: float(evaluation.losses(name).mean()) for name in evaluation.forecasts}
-    publishable = [baseline for baseline in evaluation.baselines if baseline.is_publishable]
-    best = min(publishable, key=lambda baseline: means[baseline.name])
+    best = min(publishable(evaluation.baselines), key=lambda baseline: means[baseline.name])
     return best if means[best.name] < means[MODEL] else None
 
 

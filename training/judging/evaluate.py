@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from app.version.manifest import Score
 from training.data.windows import Dataset
-from training.judging.baselines import fit_baselines, fit_regression_with_lags
+from training.judging.baselines import Baseline, fit_baselines, fit_regression_with_lags
 from training.judging.significance import LEVEL, diebold_mariano, least_origins
-from training.network.linear import Linear
 from training.network.model import Forecaster
 
 Array = NDArray[np.float32]
@@ -59,7 +58,7 @@ class Evaluation:
     scores: tuple[Score, ...]
     verdict: Verdict
     scales: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))
-    baselines: tuple[Linear, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
 
     def scores_of(self, column: int) -> tuple[Score, ...]:
         """Returns the scores of the target in a column; the model's comes first."""

@@ -22,7 +22,7 @@ from training.data.windows import Dataset, Part, cut_judged, cut_training
 from training.errors import ConfigError, DataError
 from training.fitting.fit import fit
 from training.interrupts import done_so_far, leaving_at_once
-from training.judging.baselines import AUTOREGRESSION, fit_baselines
+from training.judging.baselines import AUTOREGRESSION, Baseline, fit_baselines
 from training.network.linear import Linear
 from training.network.model import Forecaster, build_model
 from training.studies.figures import Figures, Result, result_table, score, verdict_of, write_figures
@@ -140,7 +140,7 @@ def cut(rows: Array, columns: tuple[str, ...], judged: int, window: int) -> Data
     )
 
 
-def baselines_of(task: Task, dataset: Dataset) -> tuple[tuple[Linear, ...], Part]:
+def baselines_of(task: Task, dataset: Dataset) -> tuple[tuple[Baseline, ...], Part]:
     """Fits the baselines on the training part.
 
     Returns:
@@ -151,7 +151,8 @@ def baselines_of(task: Task, dataset: Dataset) -> tuple[tuple[Linear, ...], Part
     rows = np.concatenate([dataset.series, dataset.test.targets[:, 0]])
     shorter = cut(rows, dataset.feature_names, task.judged, ORDER)
     fitted = [
-        replace(each, name=RIDGE if each.name == AUTOREGRESSION else each.name) for each in fit_baselines(shorter)
+        replace(each, name=RIDGE) if isinstance(each, Linear) and each.name == AUTOREGRESSION else each
+        for each in fit_baselines(shorter)
     ]
     return (*fitted, _least_squares(shorter)), shorter.test
 

@@ -111,7 +111,7 @@ def test_features_and_targets_keep_their_own_columns() -> None:
     part = cut_judged(features, targets, window=4, horizon=2, start=6)
 
     np.testing.assert_array_equal(part.windows[0, :, 0], [2, 3, 4, 5])
-    np.testing.assert_array_equal(part.history[0, :, 0], [102, 103, 104, 105])
+    np.testing.assert_array_equal(part.history[0, :, 0], [100, 101, 102, 103, 104, 105])
     np.testing.assert_array_equal(part.targets[0, :, 0], [106, 107])
 
 
@@ -142,7 +142,7 @@ def test_every_judged_row_is_judged_as_often_as_it_should_be(cut: tuple[Edges, i
         np.testing.assert_array_equal(judged, np.arange(start, end))
         np.testing.assert_array_equal(times, np.minimum(from_the_start, to_the_end).clip(max=min(horizon, origins)))
         np.testing.assert_array_equal(part.windows[:, -1, 0], part.targets[:, 0, 0] - 1)
-        np.testing.assert_array_equal(part.windows, part.history)
+        np.testing.assert_array_equal(part.windows, part.history[:, -window:])
 
 
 @given(cuts())
@@ -154,7 +154,7 @@ def test_every_step_is_followed_by_its_own_targets(cut: tuple[Edges, int, int, i
 
     assert part.step_targets.shape == (len(part.windows), window, horizon, 2)
     steps_ahead = np.arange(1, horizon + 1, dtype=np.float32)[:, None]
-    np.testing.assert_array_equal(part.step_targets, part.history[:, :, None, :] + steps_ahead)
+    np.testing.assert_array_equal(part.step_targets, part.history[:, -window:, None, :] + steps_ahead)
     np.testing.assert_array_equal(part.step_targets[:, -1], part.targets)
 
 

@@ -1,21 +1,26 @@
 """What may spoil a forecast is found in data, settings and fitted models, and named with place and remedy."""
 
+import io
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 
-from app.version.manifest import Finding
+from app.version.manifest import Finding, Manifest
 from tests.training.fitting.fits import SOUND, STEPS, fitted, with_value
-from tests.training.tiny import config_of, dataset_of, part_of, waves
+from tests.training.tiny import config_of, dataset_of, part_of, waves, write_csv
+from training.data.prepare import prepare
 from training.data.provenance import Provenance
 from training.data.windows import Part
 from training.errors import ConfigError, DataError, TrainingError
-from training.fitting.examine import examine, examine_fitted
+from training.fitting.examine import examine, examine_fitted, examine_reach
 from training.network.model import Forecaster, build_model
+from training.train import train
 
 
 def kinds(findings: tuple[Finding, ...]) -> list[str]:
@@ -137,6 +142,46 @@ def test_relu_over_many_steps_and_a_high_rate_are_noted() -> None:
     assert kinds(examine(config_of(activation="relu"), SOUND)) == []
     assert kinds(examine(config_of(activation="relu"), long)) == ["unsafe_activation"]
     assert kinds(examine(config_of(learning_rate=0.2), SOUND)) == ["high_rate"]
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "remedy"),
+    [
+        ({}, {}, "use --window 12 or --lags 12"),
+        ({"skip": True}, {"lags": (6,)}, "use --window 12 or --lags 12"),
+        ({"skip": False, "lags": "none"}, {}, "use --window 12"),
+        ({"output": "sequence"}, {}, "use --window 12"),
+        ({}, {"target_names": ("elsewhere",)}, "use --window 12"),
+    ],
+)
+def test_a_season_beyond_window_and_lags_is_told_with_what_mends_it(
+    options: dict[str, Any], changes: dict[str, Any], remedy: str
+) -> None:
+    dataset = replace(dataset_of(part_of(waves(columns=1))), period=12, **changes)
+
+    [finding] = examine_reach(config_of(**options), dataset)
+
+    assert finding.kind == "season_out_of_reach"
+    assert finding.sentence == (
+        "the season of 12 rows is longer than the window of 6, so the model cannot see the season before; " + remedy
+    )
+
+
+def test_a_season_out_of_reach_is_told_by_training_and_kept_in_the_version(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "load.csv", {"load": waves(columns=1)[:, 0]})
+    options: dict[str, Any] = {"series": None, "data": data, "target": ("load",), "window": 6, "period": 12}
+    config = config_of(**options, skip=False, lags="none", epochs=1, models_dir=tmp_path / "models")
+    text = io.StringIO()
+
+    outcome = train(config, prepare(config), Console(file=text, width=300))
+
+    assert "note: the season of 12 rows is longer than the window of 6" in text.getvalue()
+    assert "season_out_of_reach" in {finding.kind for finding in Manifest.read(outcome.version_dir).data.findings}
+
+
+@pytest.mark.parametrize("changes", [{"period": None}, {"period": 6}, {"period": 12, "lags": (12,)}])
+def test_a_season_that_is_seen_or_not_there_is_not_talked_about(changes: dict[str, Any]) -> None:
+    assert not examine_reach(config_of(), replace(dataset_of(part_of(waves(columns=1))), **changes))
 
 
 @pytest.fixture(scope="module")

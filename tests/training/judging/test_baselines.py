@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from numpy.testing import assert_allclose, assert_array_equal, assert_equal
 from numpy.typing import NDArray
 from statsmodels.tsa.holtwinters import Holt, SimpleExpSmoothing
 
-from tests.training.tiny import dataset_of, waves
+from tests.training.tiny import dataset_of, waves, write_csv
 from training.config import Scale, TrainingConfig
 from training.data.prepare import prepare
 from training.data.windows import Dataset, Part, cut_judged, cut_training
-from training.judging.baselines import fit_baselines, unroll_smoothing
+from training.judging.baselines import Baseline, SeasonBefore, fit_baselines, publishable, unroll_smoothing
 from training.judging.evaluate import error_scales
+from training.judging.smoothing import Smoothing
 from training.network.layers import fit_scaling
 from training.network.linear import Linear
 from training.network.model import Forecaster, linear_model
@@ -31,13 +33,32 @@ def series_of(values: NDArray[np.float64], steps: int = 12, horizon: int = 3, pe
     """Every column is a feature and a target; the last 30 rows are the test part."""
     rows = values.astype(np.float32)
     names = tuple("abcd"[: rows.shape[1]])
-    test = cut_judged(rows, rows, steps, horizon, len(rows) - 30, max(steps, period or 0))
+    test = cut_judged(rows, rows, steps, horizon, len(rows) - 30)
     dataset = dataset_of(cut_training(rows[:-30], rows[:-30], steps, horizon), test, names)
     return replace(dataset, series=rows[:-30], period=period)
 
 
-def fitted(dataset: Dataset) -> dict[str, Linear]:
+def fitted(dataset: Dataset) -> dict[str, Baseline]:
     return {baseline.name: baseline for baseline in fit_baselines(dataset)}
+
+
+def published(dataset: Dataset) -> dict[str, Linear]:
+    """The baselines that a window suffices for."""
+    return {baseline.name: baseline for baseline in publishable(fit_baselines(dataset))}
+
+
+def constants_of(baseline: Baseline) -> dict[str, object]:
+    assert isinstance(baseline, Linear | SeasonBefore | Smoothing)
+    return asdict(baseline)
+
+
+def prepared(folder: Path, values: NDArray[np.float64], hours: int = 1, **changes: Any) -> Dataset:
+    """A data set of rows so many hours apart, the first column the target."""
+    times = np.datetime64("2024-01-01T00:00") + np.arange(len(values)) * np.timedelta64(hours, "h")
+    columns = {"time": times, **dict(zip("abcd", values.T, strict=False))}
+    data = write_csv(folder / "table.csv", columns)
+    options = {"target": ("a",), "time": "time", "window": 8, "horizon": 30, **changes}
+    return prepare(TrainingConfig(data=data, **options))
 
 
 def smoothed(rows: NDArray[np.float64], alpha: float, beta: float, trend: float, horizon: int) -> NDArray[np.float64]:
@@ -62,7 +83,7 @@ def test_smoothing_unrolled_is_the_recursion(
 
 
 @cache
-def fitted_ahead(horizon: int) -> dict[str, Linear]:
+def fitted_ahead(horizon: int) -> dict[str, Baseline]:
     return fitted(series_of(waves(90), steps=9, horizon=horizon, period=3))
 
 
@@ -89,10 +110,10 @@ def test_every_baseline_that_sees_windows_is_judged_as_it_is_published() -> None
 
     baselines = fitted(dataset)
 
-    assert list(baselines)[:2] == ["last value", "seasonal naive (5)"]
-    assert list(baselines)[3:] == ["exponential smoothing", "Holt", "linear autoregression"]
+    assert list(baselines)[:3] == ["last value", "seasonal naive (5)", "seasonal naive (5) with drift"]
+    assert list(baselines)[4:] == ["exponential smoothing", "Holt", "linear autoregression"]
     for baseline in baselines.values():
-        assert baseline.is_publishable
+        assert isinstance(baseline, Linear)
         graph = linear_model(baseline, dataset.test.windows.shape[1:], dataset.test.targets.shape[1:])
         forecasts = Forecaster(graph)(dataset.test.windows)
         assert_allclose(forecasts, baseline.forecast(dataset.test), rtol=1e-6, atol=1e-4)
@@ -104,7 +125,7 @@ def test_judged_rows_reach_nothing_that_is_fitted(features: tuple[str, ...], tmp
     rows[:, :2] += 5 * np.sin(2 * np.pi * np.arange(200) / 12)[:, None]
     noise = np.random.default_rng(0).normal(0, 1e3, (judged, 3))
 
-    def prepared(last_rows: NDArray[np.float64]) -> Dataset:
+    def dataset_with(last_rows: NDArray[np.float64]) -> Dataset:
         table = np.concatenate([rows[:-judged], last_rows])
         np.savetxt(tmp_path / "table.csv", table, delimiter=",", header="a,b,c", comments="")
         config = TrainingConfig(
@@ -112,7 +133,7 @@ def test_judged_rows_reach_nothing_that_is_fitted(features: tuple[str, ...], tmp
         )
         return prepare(config)
 
-    dataset, other = prepared(rows[-judged:]), prepared(noise)
+    dataset, other = dataset_with(rows[-judged:]), dataset_with(noise)
 
     assert not np.array_equal(dataset.test.targets, other.test.targets)
     assert not np.array_equal(dataset.validation.targets, other.validation.targets)
@@ -120,12 +141,28 @@ def test_judged_rows_reach_nothing_that_is_fitted(features: tuple[str, ...], tmp
     assert_array_equal(dataset.series, other.series)
     assert_array_equal(error_scales(dataset), error_scales(other))
     for baseline, same in zip(fit_baselines(dataset), fit_baselines(other), strict=True):
-        assert_equal(asdict(baseline), asdict(same))
+        assert_equal(constants_of(baseline), constants_of(same))
     scales: tuple[Scale, ...] = ("standard", "window", "last", "none")
     for scale in scales:
         scaling, same_scaling = (fit_scaling(each, scale, "last") for each in (dataset, other))
         assert_equal(asdict(scaling), asdict(same_scaling))
         assert_equal(fit_ridge(dataset, scaling), fit_ridge(other, same_scaling))
+
+
+def test_no_forecast_knows_a_row_from_its_origin_on(tmp_path: Path) -> None:
+    rows, hours = waves(400), np.arange(400)
+    rows[:, 0] += 5 * np.sin(2 * np.pi * hours / 24)
+    known = 370  # 30 rows of the test part
+    noisy = np.concatenate([rows[:known], np.random.default_rng(0).normal(0, 1e3, (400 - known, 2))])
+
+    dataset, other = (prepared(tmp_path, values, horizon=5, split=(300, 340)) for values in (rows, noisy))
+
+    baselines = fit_baselines(dataset)
+    assert {each.name for each in baselines} > {"seasonal naive (24)", "Theta (24)", "ETS (24)"}
+    for baseline in baselines:
+        one, two = (baseline.forecast(each.test) for each in (dataset, other))
+        assert_array_equal(one[: known - 340 + 1], two[: known - 340 + 1])
+        assert not np.array_equal(one[-1], two[-1])
 
 
 def test_windows_that_are_looked_at_in_pieces_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +201,7 @@ def test_smoothing_constants_are_those_of_the_process() -> None:
     level = 100 + np.concatenate([[0], 0.3 * shocks.cumsum()[:-1]])
     dataset = series_of((level + shocks)[:, None], steps=30, horizon=1)
 
-    weights = fitted(dataset)["exponential smoothing"].weights[::-1, 0]
+    weights = published(dataset)["exponential smoothing"].weights[::-1, 0]
 
     assert weights[0] == pytest.approx(0.3, abs=0.05)
     assert_allclose(weights[1:10] / weights[:9], 0.7, atol=0.05)
@@ -217,7 +254,8 @@ def test_the_linear_autoregression_counts_from_where_the_series_returns_to() -> 
     noise = np.random.default_rng(1).normal(0, 1, (400, 1))
 
     around_a_level, on_a_climb = (
-        fitted(series_of(values, horizon=1))["linear autoregression"] for values in (50 + noise, noise.cumsum(axis=0))
+        published(series_of(values, horizon=1))["linear autoregression"]
+        for values in (50 + noise, noise.cumsum(axis=0))
     )
 
     assert around_a_level.centre == pytest.approx([50], abs=0.5)
@@ -230,8 +268,84 @@ def test_a_season_longer_than_the_window_is_judged_by_the_history() -> None:
 
     seasonal = fitted(dataset)["seasonal naive (20)"]
 
-    assert not seasonal.is_publishable
+    assert "seasonal naive (20)" not in published(dataset)
     assert_array_equal(seasonal.forecast(dataset.test), dataset.test.targets)
+
+
+@pytest.mark.parametrize("period", [3, 20])
+def test_a_drift_is_the_mean_step_from_a_season_to_the_next(period: int) -> None:
+    season, steps = np.tile(np.arange(20.0), 10), np.repeat(np.arange(200 // period + 1), period)[:200]
+    dataset = series_of(np.stack([season + 2 * steps, season - steps], axis=1), steps=6, horizon=25, period=period)
+
+    forecasts = fitted(dataset)[f"seasonal naive ({period}) with drift"].forecast(dataset.test)
+
+    drift = (dataset.series[period:] - dataset.series[:-period]).mean(axis=0)
+    before = dataset.test.history[:, -period:]
+    for row in range(25):
+        assert_allclose(forecasts[:, row], before[:, row % period] + (row // period + 1) * drift, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "hours", "expected"),
+    [
+        (600, 1, ["24", "168", "24) with drift"]),
+        (400, 1, ["24", "24) with drift"]),  # less than two weeks to train
+        (600, 4, ["6", "42", "6) with drift"]),
+    ],
+)
+def test_the_seasons_of_the_calendar_are_repeated_too(
+    tmp_path: Path, rows: int, hours: int, expected: list[str]
+) -> None:
+    values = waves(rows, columns=1)
+    values[:, 0] += 9 * np.sin(2 * np.pi * np.arange(rows) * hours / 24)
+
+    dataset = prepared(tmp_path, values, hours)
+
+    names = [name for name in fitted(dataset) if name.startswith("seasonal")]
+    assert names == [f"seasonal naive ({each}" + ("" if "drift" in each else ")") for each in expected]
+    for name in names:
+        season = int(name.partition("(")[2].partition(")")[0])
+        if "drift" not in name:
+            assert_array_equal(fitted(dataset)[name].forecast(dataset.test)[:, 0, 0], values_before(dataset, season))
+
+
+def values_before(dataset: Dataset, season: int) -> NDArray[np.float32]:
+    """The values a season before the first row of each forecast of the test part."""
+    assert dataset.rows is not None
+    test, end = dataset.rows.edges[2:]
+    return dataset.rows.targets[test - season : end - season - dataset.rows.horizon + 1, 0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_theta_and_ets_go_on_with_trend_and_season_in_any_unit(tmp_path: Path, scale: float) -> None:
+    time = np.arange(400.0)
+    values = scale * (1000 + 2 * time + 50 * np.sin(2 * np.pi * time / 24) + waves(400, columns=1)[:, 0])
+
+    dataset = prepared(tmp_path, values[:, None])
+
+    baselines = fitted(dataset)
+    for name, most in (("Theta (24)", 40), ("ETS (24)", 25), ("seasonal naive (24)", 90)):
+        error = np.abs(baselines[name].forecast(dataset.test) - dataset.test.targets).mean() / scale
+        assert error < most, name
+
+
+def test_theta_and_ets_do_without_a_season_that_the_training_rows_do_not_carry_twice(tmp_path: Path) -> None:
+    values = waves(100, columns=1)
+
+    names = list(fitted(prepared(tmp_path, values, period=40, horizon=2)))
+
+    assert names[-3:] == ["Theta", "ETS", "linear autoregression"]
+    assert not any("drift" in name for name in names)
+
+
+@pytest.mark.parametrize("tail", [[3.0], [0.0, 0.0, 0.0, 7.0]])
+def test_smoothing_of_a_series_that_has_come_to_rest_is_finite(tmp_path: Path, tail: list[float]) -> None:
+    values = np.concatenate([waves(100, columns=1)[:, 0], np.resize(tail, 300)])[:, None]
+    dataset = prepared(tmp_path, values, split=(300, 350), horizon=2)
+
+    for name, baseline in fitted(dataset).items():
+        errors = baseline.forecast(dataset.test) - dataset.test.targets
+        assert np.abs(errors).max() < 60, name
 
 
 def test_a_target_that_is_no_feature_is_forecast_from_its_history() -> None:
@@ -242,8 +356,8 @@ def test_a_target_that_is_no_feature_is_forecast_from_its_history() -> None:
     baselines = fitted(dataset)
 
     assert_array_equal(baselines["last value"].forecast(dataset.test)[:, 0], dataset.test.history[:, -1])
-    assert {name for name, baseline in baselines.items() if baseline.is_publishable} == {"linear autoregression"}
-    linear = linear_model(baselines["linear autoregression"], (6, 1), (2, 1))
+    assert set(published(dataset)) == {"linear autoregression"}
+    linear = linear_model(published(dataset)["linear autoregression"], (6, 1), (2, 1))
     assert_allclose(
         Forecaster(linear)(dataset.test.windows),
         baselines["linear autoregression"].forecast(dataset.test),

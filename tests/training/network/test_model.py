@@ -10,7 +10,7 @@ from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.config import Cell, Output, Scale
 from training.data.windows import Dataset, cut_training
 from training.fitting.fit import fit
-from training.judging.baselines import fit_baselines
+from training.judging.baselines import fit_baselines, publishable
 from training.network.layers import fit_scaling
 from training.network.model import FORECAST_WINDOWS, Forecaster, build_model, serving_model
 from training.network.ridge import fit_ridge
@@ -180,7 +180,7 @@ def test_with_a_linear_path_the_network_starts_as_the_ridge_autoregression(scale
 @pytest.mark.parametrize(("scale", "rows"), [("standard", waves()), ("last", WALK)])
 def test_in_the_scale_that_suits_the_series_that_is_the_baseline(scale: Scale, rows: NDArray[np.float64]) -> None:
     dataset = dataset_of(part_of(rows))
-    [*_, baseline] = fit_baselines(dataset)
+    [*_, baseline] = publishable(fit_baselines(dataset))
     assert (baseline.centre is None) == (scale == "last")
 
     forecasts = Forecaster(build_model(config_of(skip=True, scale=scale), dataset))(dataset.test.windows)

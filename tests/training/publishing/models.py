@@ -28,7 +28,7 @@ LARGE = dataset_of(cut_training(ROWS[:, :2], ROWS[:, 1:], 6, 3), targets=("b", "
 
 SEASONAL = replace(
     LARGE,
-    rows=Rows(ROWS[:, :2], ROWS[:, 1::-1], (0, 80, 100, 120), horizon=3, stride=1, past=6),
+    rows=Rows(ROWS[:, :2], ROWS[:, 1::-1], (0, 80, 100, 120), horizon=3, stride=1),
     target_names=("b", "a"),
 ).with_lags((2, 9, 20))
 """Windows that reach back to three seasons; the shortest is shorter than the horizon."""

@@ -19,7 +19,7 @@ from tests.training.tiny import config_of
 from tests.versions import contract_of
 from training.config import TrainingConfig
 from training.errors import NotFusable
-from training.judging.baselines import fit_baselines
+from training.judging.baselines import fit_baselines, publishable
 from training.network.model import linear_model, serving_model
 from training.publishing.export import make_contract
 from training.publishing.rebuild import rebuild_foreign, rebuild_version
@@ -87,7 +87,7 @@ def test_a_model_with_lags_has_the_same_twin_once_it_is_rebuilt(scale: str, tmp_
 def test_a_baseline_in_the_place_of_a_network_has_the_same_twin_too(
     scale: str, centre: Array | None, tmp_path: Path
 ) -> None:
-    [*_, linear] = fit_baselines(LARGE)
+    [*_, linear] = publishable(fit_baselines(LARGE))
     baseline = linear_model(replace(linear, centre=centre), CONTRACT.window_shape, CONTRACT.forecast_shape)
 
     saved = save_model(baseline, CONTRACT, tmp_path)  # keeps the variables alive

@@ -13,7 +13,7 @@ from tests.training.tiny import config_of
 from training.config import Cell, Output, Scale
 from training.data.windows import Dataset
 from training.errors import NotFusable
-from training.judging.baselines import fit_baselines
+from training.judging.baselines import fit_baselines, publishable
 from training.network.model import linear_model, serving_model
 from training.publishing.export import make_contract
 from training.publishing.twin import build_twin, write_twin
@@ -102,7 +102,7 @@ def test_twin_reads_the_lags_and_the_cells_read_the_last_steps(scale: Scale, cel
 
 @pytest.mark.parametrize("dataset", [SMALL, LARGE], ids=["small", "large"])
 def test_twin_of_a_model_without_a_network(dataset: Dataset) -> None:
-    [*_, linear] = fit_baselines(dataset)
+    [*_, linear] = publishable(fit_baselines(dataset))
     contract = make_contract(dataset)
     model = linear_model(linear, contract.window_shape, contract.forecast_shape)
 
