@@ -22,7 +22,7 @@ from training.fitting.listener import Listener, Listeners
 from training.fitting.progress import progress
 from training.fitting.tensorboard import EventWriter
 from training.judging.choice import choose
-from training.judging.evaluate import Evaluation, error_scales, evaluate, losses_of
+from training.judging.evaluate import Evaluation, LinearStart, error_scales, evaluate, losses_of
 from training.network.model import Forecaster, build_model
 from training.network.start import settle_start
 from training.publishing.export import export
@@ -70,7 +70,8 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
         for number, choice in enumerate(choices)
     ]
     kept = min(attempts, key=lambda attempt: attempt.error)
-    evaluation = evaluate(kept.forecaster, kept.dataset, next((a.dataset for a in attempts if a.dataset.lags), None))
+    start = next((attempt.start for attempt in attempts if attempt.start), None)
+    evaluation = evaluate(kept.forecaster, kept.dataset, start)
     config, dataset = kept.config, _after(config, kept, attempts, console)
     choice = choose(kept.forecaster.model, evaluation, config.export)
     report = partial(write_report, run=Run(config, dataset, kept.history, evaluation, kept.sweep))
@@ -87,6 +88,8 @@ class _Attempt:
     forecaster: Forecaster
     history: History
     sweep: Sweep | None
+    start: LinearStart | None
+    """The network before its first epoch, if it has a linear path."""
     error: float
     """Mean absolute error on the validation part; of several targets, in their standard deviations."""
 
@@ -123,12 +126,13 @@ def _attempt(
     if sweep:
         _tell([sweep.finding], console)
     forecaster = Forecaster(build_model(config, dataset))
+    start = LinearStart(dataset, config.chosen_scale, forecaster(dataset.test.windows)) if config.skip else None
     listener = _listener(config, console)
     history = fit(forecaster, config, dataset.train, dataset.validation, listener, seconds=find_seconds())
     _tell_fit(history, console)
     validation = dataset.validation
     losses = losses_of(forecaster(validation.windows), validation.targets, scales)
-    return _Attempt(history.plan.settled(config), dataset, forecaster, history, sweep, float(losses.mean()))
+    return _Attempt(history.plan.settled(config), dataset, forecaster, history, sweep, start, float(losses.mean()))
 
 
 def _described(config: TrainingConfig, dataset: Dataset) -> str:

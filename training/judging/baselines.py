@@ -71,11 +71,12 @@ class SeasonBefore:
         return (rows + (steps // self.period + 1)[:, None] * self.drift).astype(np.float32)
 
 
-def fit_baselines(dataset: Dataset) -> tuple[Baseline, ...]:
+def fit_baselines(dataset: Dataset, scale: Scale | None = None) -> tuple[Baseline, ...]:
     """Fits every baseline on the training part. Validation and test are not used.
 
     Args:
         dataset: The data set; its names, its period, its frequency and its training part are used.
+        scale: The scale of a linear start, in which the regression is fitted too. None chooses one by rolling origins.
 
     Returns:
         The last value, the seasonal naive forecast of the period and of the calendar's seasons, the moving average of
@@ -83,7 +84,7 @@ def fit_baselines(dataset: Dataset) -> tuple[Baseline, ...]:
         autoregression, as far as the training part carries them. For samples that stand alone: the last value, the
         training mean and the linear regression.
     """
-    return tuple(_fit_for_samples(dataset) if not len(dataset.series) else _fit_for_series(dataset))
+    return tuple((_fit_for_series if len(dataset.series) else _fit_for_samples)(dataset, scale))
 
 
 def publishable(baselines: Iterable[Baseline]) -> Iterator[Linear]:
@@ -91,17 +92,18 @@ def publishable(baselines: Iterable[Baseline]) -> Iterator[Linear]:
     return (each for each in baselines if isinstance(each, Linear) and each.is_publishable)
 
 
-def fit_regression_with_lags(dataset: Dataset) -> Linear:
+def fit_regression_with_lags(dataset: Dataset, scale: Scale | None) -> Linear:
     """Fits the linear autoregression that also reads the season, for a model whose windows are shorter.
 
     Args:
         dataset: The data set with lags.
+        scale: As for `fit_baselines`.
     """
     lags = " and ".join(map(str, dataset.lags))
-    return replace(_regression(dataset, f"{AUTOREGRESSION} with lags {lags}"), sees="longer window")
+    return replace(_regression(dataset, f"{AUTOREGRESSION} with lags {lags}", scale), sees="longer window")
 
 
-def _fit_for_series(dataset: Dataset) -> Iterator[Baseline]:
+def _fit_for_series(dataset: Dataset, scale: Scale | None) -> Iterator[Baseline]:
     steps, horizon = dataset.train.windows.shape[1], dataset.train.targets.shape[1]
     yield _of_own_past(dataset, "last value", _average(1, steps, horizon))
     yield from _seasonal(dataset)
@@ -112,7 +114,7 @@ def _fit_for_series(dataset: Dataset) -> Iterator[Baseline]:
         yield from _smoothed_windows(dataset)
         if dataset.rows is not None:
             yield from _smoothed_rows(dataset)
-    yield _regression(dataset, AUTOREGRESSION)
+    yield _regression(dataset, AUTOREGRESSION, scale)
 
 
 def _seasonal(dataset: Dataset) -> Iterator[Baseline]:
@@ -155,7 +157,7 @@ def _latest_rows(dataset: Dataset, season: int | None = None) -> Matrix:
     return np.asarray(dataset.series[-most:].astype(np.float64).T)
 
 
-def _fit_for_samples(dataset: Dataset) -> Iterator[Linear]:
+def _fit_for_samples(dataset: Dataset, scale: Scale | None) -> Iterator[Linear]:
     steps, features = dataset.train.windows.shape[1:]
     horizon, targets = dataset.train.targets.shape[1:]
     yield _of_own_past(dataset, "last value", _average(1, steps, horizon))
@@ -166,13 +168,14 @@ def _fit_for_samples(dataset: Dataset) -> Iterator[Linear]:
         selection=np.zeros((features, targets), np.float32),
         centre=np.zeros(features, np.float32),
     )
-    yield _regression(dataset, "linear regression")
+    yield _regression(dataset, "linear regression", scale)
 
 
-def _regression(dataset: Dataset, name: str) -> Linear:
-    """Fits the regression, counted from the last row, if it has the targets, or from the training means."""
+def _regression(dataset: Dataset, name: str, scale: Scale | None) -> Linear:
+    """Fits the regression in the scale of a linear start; counted from the last row or the training means without."""
     knows_targets = set(dataset.target_names) <= set(dataset.feature_names)
     scales: tuple[Scale, ...] = ("last", "standard") if knows_targets else ("standard",)
+    scales = (scale,) if scale in scales else scales  # else it would be no linear map of raw windows
     return ridge_baseline(dataset, [fit_scaling(dataset, scale, "last") for scale in scales], name)
 
 

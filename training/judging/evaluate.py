@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.version.manifest import Score
+from training.config import Scale
 from training.data.windows import Dataset
 from training.judging.baselines import Baseline, fit_baselines, fit_regression_with_lags
 from training.judging.significance import LEVEL, diebold_mariano, least_origins
@@ -69,30 +70,51 @@ class Evaluation:
         return losses_of(self.forecasts[forecaster], self.actual, self.scales)
 
 
-def evaluate(forecaster: Forecaster, dataset: Dataset, longer: Dataset | None = None) -> Evaluation:
+@dataclass(frozen=True, slots=True)
+class LinearStart:
+    """A network with a linear path before its first epoch.
+
+    Attributes:
+        dataset: What the network was built for. Its windows may be longer than those of the model that is judged.
+        scale: What its windows are counted from.
+        forecasts: (n, horizon, targets) of the test part.
+    """
+
+    dataset: Dataset
+    scale: Scale
+    forecasts: Array
+
+
+def evaluate(forecaster: Forecaster, dataset: Dataset, start: LinearStart | None = None) -> Evaluation:
     """Scores the model and the baselines on every window of the test part.
 
     Args:
         forecaster: The model, and its compiled forecast.
         dataset: What the model was trained on; the baselines are fitted on its training part.
-        longer: The same rows with windows that reach back to the season, if lags were found. Their regression is a
-            baseline too, although the model does without lags.
+        start: The linear start, of the model or of a network that was fitted beside it. The linear autoregression reads
+            the same lags in the same scale, and the verdict says what the cells add.
     """
     part = dataset.test
-    baselines = fit_baselines(dataset)
+    scale = None if start is None else start.scale
+    baselines = fit_baselines(dataset, scale)
     forecasts = {MODEL: forecaster(part.windows)}
     forecasts |= {baseline.name: baseline.forecast(part) for baseline in baselines}
-    if longer is not None and longer.lags != dataset.lags:
-        regression = fit_regression_with_lags(longer)
+    if start is not None and start.dataset.lags != dataset.lags:
+        regression = fit_regression_with_lags(start.dataset, scale)
         baselines = (*baselines, regression)
-        forecasts[regression.name] = regression.forecast(longer.test)
+        forecasts[regression.name] = regression.forecast(start.dataset.test)
     scales = error_scales(dataset)
+    losses = {name: losses_of(values, part.targets, scales) for name, values in forecasts.items()}
+    verdict = _judge(losses, dataset)
+    if start is not None:
+        added = _added(losses[MODEL], losses_of(start.forecasts, part.targets, scales), part.targets.shape[1])
+        verdict = replace(verdict, sentence=f"{verdict.sentence} {added}")
     return Evaluation(
         forecasts=forecasts,
         actual=part.targets,
         target_names=dataset.target_names,
         scores=tuple(_scores(forecasts, part.targets, dataset)),
-        verdict=_judge({name: losses_of(values, part.targets, scales) for name, values in forecasts.items()}, dataset),
+        verdict=verdict,
         scales=scales,
         baselines=baselines,
     )
@@ -194,6 +216,16 @@ def _judge(losses: Mapping[str, Losses], dataset: Dataset) -> Verdict:
         return verdict
     sentence = f"In units of each target's standard deviation: {verdict.sentence}"  # units may differ
     return replace(verdict, sentence=sentence)
+
+
+def _added(losses: Losses, start: Losses, horizon: int) -> str:
+    """Says in a sentence what the cells add to the linear start, so that nobody takes a regression for a network."""
+    own, other = float(losses.mean()), float(start.mean())
+    if np.array_equal(losses, start):
+        return f"The model is its linear start, which makes {other:.4g}: the cells add nothing."
+    share = f"{abs(own - other) / own:.1%} " if own else ""
+    luck = _luck(diebold_mariano(losses, start, horizon), len(losses), horizon)
+    return f"The linear start alone makes {other:.4g}, {share}{'more' if other > own else 'less'}, {luck}."
 
 
 def _scores(forecasts: Mapping[str, Array], actual: Array, dataset: Dataset) -> Iterator[Score]:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from app.version.manifest import Score
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.data.windows import Part, cut_training
-from training.judging.evaluate import Evaluation, compare, evaluate, naive_error, score
+from training.judging.evaluate import Evaluation, LinearStart, compare, evaluate, naive_error, score
 from training.network.model import FORECAST_WINDOWS, Forecaster, build_model
 
 TABLES = arrays(np.float32, (5, 3, 1), elements=st.floats(-1e6, 1e6, width=32))
@@ -186,3 +186,32 @@ def test_scaled_errors_of_several_targets_are_each_by_its_own_season() -> None:
     for each, season in zip(scores, cycle(seasons), strict=False):
         assert each.mase == pytest.approx(each.mae / season)
     assert {each.forecaster for each in scores} > {"model", "seasonal naive (5)"}
+
+
+def judged_beside_its_start(change: float) -> tuple[Evaluation, Evaluation]:
+    """A network with a linear path, judged beside its start, before and after its path's bias has changed."""
+    dataset = replace(dataset_of(part_of(waves())), series=np.arange(20, dtype=np.float32)[:, None])
+    forecaster = Forecaster(build_model(config_of(skip=True), dataset))
+    start = LinearStart(dataset, "last", forecaster(dataset.test.windows))
+    before = evaluate(forecaster, dataset, start)
+    path = forecaster.model.get_layer("skip")
+    kernel, bias = path.get_weights()
+    path.set_weights([kernel, bias + change])
+    return before, evaluate(forecaster, dataset, start)
+
+
+def test_verdict_says_what_the_cells_add_to_the_linear_start() -> None:
+    before, after = judged_beside_its_start(change=0.5)
+
+    start, own = (float(evaluation.losses("model").mean()) for evaluation in (before, after))
+    assert own > start
+    unchanged = f"The model is its linear start, which makes {start:.4g}: the cells add nothing."
+    assert before.verdict.sentence.endswith(unchanged)
+    changed = f"The linear start alone makes {start:.4g}, {(own - start) / own:.1%} less, p < 0.001."
+    assert after.verdict.sentence.endswith(changed)
+
+
+def test_the_regression_of_the_verdict_is_the_linear_start() -> None:
+    before, _ = judged_beside_its_start(change=0)
+
+    assert_allclose(before.forecasts["linear autoregression"], before.forecasts["model"], rtol=1e-4)

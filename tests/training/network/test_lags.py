@@ -16,7 +16,7 @@ from training.data.windows import Dataset, Float32, Rows, split_rows
 from training.errors import ConfigError
 from training.judging.baselines import fit_baselines, publishable
 from training.judging.choice import choose
-from training.judging.evaluate import evaluate
+from training.judging.evaluate import LinearStart, evaluate
 from training.network.lags import settle_lags
 from training.network.model import Forecaster, build_model
 from training.network.reading import linear_places
@@ -143,7 +143,10 @@ def test_the_regression_with_lags_is_a_baseline_of_a_network_without() -> None:
     _, after = settle_lags(skipping(), before)
     config = skipping(skip=False)
 
-    evaluation = evaluate(Forecaster(build_model(config, before)), before, after)
+    path = Forecaster(build_model(skipping(lags=after.lags), after))
+    start = LinearStart(after, "last", path(after.test.windows))
+
+    evaluation = evaluate(Forecaster(build_model(config, before)), before, start)
 
     name = f"linear autoregression with lags {' and '.join(map(str, after.lags))}"
     assert evaluation.verdict.against == name
