@@ -70,6 +70,29 @@ def distances(times: Times) -> NDArray[np.int64]:
     return whole[1:] - whole[:-1]
 
 
+def places_on_grid(times: Times, frequency: Frequency | None) -> NDArray[np.int64]:
+    """Returns (rows,): the number of each row on the grid, from 0. An absent row leaves its number out.
+
+    Args:
+        times: (rows,), strictly rising.
+        frequency: Distance between rows, as `guess` finds it. None numbers the rows that are there.
+    """
+    if frequency is None or len(times) == 0:
+        return np.arange(len(times))
+    step = frequency.count * {**dict(_DURATIONS), **dict(_MONTHS)}.get(frequency.unit, 1)
+    return np.asarray((_since_first(times, frequency.unit) + step // 2) // step, np.int64)
+
+
+def _since_first(times: Times, unit: FrequencyUnit) -> NDArray[np.int64]:
+    """Returns (rows,): from the first row to each row, in months, business days, microseconds or whole numbers."""
+    if unit == "step":
+        return np.asarray(times - times[0], np.int64)
+    if unit == "business day":
+        return np.asarray(np.busday_count(times[0].astype("datetime64[D]"), times.astype("datetime64[D]")))
+    resolution = "datetime64[M]" if unit in dict(_MONTHS) else "datetime64[us]"
+    return np.asarray(times.astype(resolution) - times[0].astype(resolution), np.int64)
+
+
 def iso(time: np.datetime64 | np.int64) -> str:
     """Writes a time in ISO 8601, without the clock at midnight, and a whole number as its digits."""
     if isinstance(time, np.datetime64):

@@ -16,7 +16,7 @@ from app.version.manifest import MAX_NUMBERS, Feature
 from training.config import TrainingConfig
 from training.data import series
 from training.data.files import read_table
-from training.data.frequency import counted, iso
+from training.data.frequency import counted, iso, places_on_grid
 from training.data.period import find_period
 from training.data.provenance import Provenance
 from training.data.table import Table, check_columns, check_targets_change, fill, note_constant_features, settle
@@ -99,7 +99,8 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
     table = note_constant_features(table, validation)
     inputs = table.select(features).values.astype(np.float32)
     outputs = table.select(targets).values.astype(np.float32)
-    period = config.period or find_period(outputs[:validation], table.frequency)
+    places = None if table.times is None else places_on_grid(table.times[:validation], table.frequency)
+    period = config.period or find_period(outputs[:validation], table.frequency, places)
     if period and period > validation:
         raise ConfigError(
             f"--period {period} is longer than the training part's {validation} rows; choose a shorter one, or "

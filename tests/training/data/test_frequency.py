@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.version.manifest import Frequency, FrequencyUnit
-from training.data.frequency import Guess, Times, guess, iso
+from training.data.frequency import Guess, Times, guess, iso, places_on_grid
 
 
 def days(*dates: str) -> Times:
@@ -131,3 +131,22 @@ def test_rows_that_lie_a_frequency_apart_have_it(count: int, unit: FrequencyUnit
 )
 def test_iso_leaves_midnight_out(time: np.datetime64 | np.int64, text: str) -> None:
     assert iso(time) == text
+
+
+@pytest.mark.parametrize(
+    ("times", "places"),
+    [
+        (np.array(["2024-01-31", "2024-02-29", "2024-04-30", "2024-05-31"], "M8[us]"), [0, 1, 3, 4]),
+        (
+            np.array(["2024-03-01", "2024-03-04", "2024-03-05", "2024-03-06", "2024-03-08", "2024-03-11"], "M8[us]"),
+            [0, 1, 2, 3, 5, 6],
+        ),
+        (np.array(["2024-01-01T00", "2024-01-01T03", "2024-01-01T06", "2024-01-01T15"], "M8[us]"), [0, 1, 2, 5]),
+        (np.array([7, 9, 11, 17]), [0, 1, 2, 5]),
+        (np.array([1, 2, 4, 8, 16, 32]), [0, 1, 2, 3, 4, 5]),
+        (np.array([], "M8[us]"), []),
+    ],
+    ids=["months", "business days", "three hours", "steps", "irregular", "none"],
+)
+def test_an_absent_row_leaves_its_place_on_the_grid(times: Times, places: list[int]) -> None:
+    assert places_on_grid(times, guess(times).frequency).tolist() == places
