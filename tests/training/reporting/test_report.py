@@ -239,7 +239,7 @@ def test_numbers_agree_with_the_manifest(version_dir: Path) -> None:
     assert metrics["data"] == manifest.data.model_dump(mode="json")
     epochs = metrics["history"]["epochs"]
     assert len(epochs) == manifest.config["epochs"]
-    assert metrics["history"]["best_epoch"] == [epoch["number"] for epoch in epochs if epoch["best"]][-1]
+    assert metrics["history"]["best_epoch"] == [0, *(epoch["number"] for epoch in epochs if epoch["best"])][-1]
     assert all(epoch["gradient_norm"] > 0 for epoch in epochs)
     assert (metrics["sweep"], metrics["incidents"]) == (None, [])
 
