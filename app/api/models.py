@@ -1,5 +1,6 @@
 """Descriptions of the models: versions, tensors, contract, scores, verdict, engine."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
@@ -12,16 +13,18 @@ from app.payloads.writing import write_numbers
 from app.serving.catalogue import ServedModel, ServedVersion
 from app.serving.service import Service
 from app.version.manifest import Contract, DataFingerprint, Score
-from app.version.signature import Layout, Signature
+from app.version.signature import DataType, Signature, TensorSpec
 
 router = APIRouter(tags=["models"])
 
 
-class TensorDescription(BaseModel):
-    """A float32 tensor as `/v1` and `/v2` name it."""
+class TensorDescription(BaseModel, use_attribute_docstrings=True):
+    """A tensor as `/v1` and `/v2` name it."""
 
     name: str
     shape: Annotated[tuple[int, ...], Field(description="Its sizes; -1 in front is the batch.", examples=[(-1, 8, 2)])]
+    datatype: Annotated[DataType, Field(exclude_if=lambda datatype: datatype == "float32")] = "float32"
+    """The type of its numbers; left out for float32."""
 
 
 class SignatureDescription(BaseModel, use_attribute_docstrings=True):
@@ -35,11 +38,13 @@ class SignatureDescription(BaseModel, use_attribute_docstrings=True):
     @classmethod
     def of(cls, signature: Signature) -> Self:
         """Describes a signature."""
-        return cls(inputs=_tensors(signature.inputs), outputs=_tensors(signature.outputs))
+        return cls(inputs=_described(signature.inputs.tensors), outputs=_described(signature.outputs.tensors))
 
 
-def _tensors(layout: Layout) -> list[TensorDescription]:
-    return [TensorDescription(name=tensor.name, shape=(-1, *tensor.shape)) for tensor in layout.tensors]
+def _described(tensors: Sequence[TensorSpec]) -> list[TensorDescription]:
+    return [
+        TensorDescription(name=tensor.name, shape=(-1, *tensor.shape), datatype=tensor.datatype) for tensor in tensors
+    ]
 
 
 class ModelDescription(BaseModel, use_attribute_docstrings=True):
@@ -129,7 +134,7 @@ async def describe_version(service: RunningService, name: ModelName, version: Ve
 async def example(service: RunningService, name: ModelName) -> Response:
     """Gives a body for `/predict` that works: a window recorded when the model was exported."""
     service.check_ready()
-    window = find(service.catalogue, name).loaded.golden.windows[0]
+    window = find(service.catalogue, name).loaded.golden.inputs.windows[0]
     return Response(b'{"window":%s}' % write_numbers(window), media_type="application/json")
 
 

@@ -16,7 +16,7 @@ from app.api.dependencies import find
 from app.api.direct import Answer, Request
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.problems import invalid_query, problem_answer
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import InvalidRequest, LocatedError, MethodNotAllowed
 from app.payloads import native, npy
 from app.payloads.sizes import Largest
@@ -156,12 +156,12 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         if declared_type(asked.headers) is MediaType.NPY:
             return self.decode(asked, served)
         windows = self._read_usual(asked.body, served)
-        return None if windows is None else Decoded(windows, context=wanted_type(asked.headers))
+        return None if windows is None else Decoded(Inputs(windows), context=wanted_type(asked.headers))
 
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[MediaType]:
         """Reads the windows out of a JSON or npy body."""
         read = self._read_npy if declared_type(asked.headers) is MediaType.NPY else self._read_json
-        return Decoded(read(asked.body, served), context=wanted_type(asked.headers))
+        return Decoded(Inputs(read(asked.body, served)), context=wanted_type(asked.headers))
 
     def encode(self, served: ServedVersion, forecasts: Array, context: MediaType) -> Answer:
         """Writes the forecasts in the media type that the request prefers."""

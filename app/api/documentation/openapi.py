@@ -23,7 +23,7 @@ from app.payloads.open_inference.tensors import DATATYPE
 from app.serving.loading import LoadedVersion
 from app.serving.policies import LABEL_PATTERN
 from app.version.manifest import NAME_PATTERN, Contract, Feature
-from app.version.signature import Layout
+from app.version.signature import TensorSpec
 
 PATH_PARTS: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "pattern": NAME_PATTERN},
@@ -192,9 +192,9 @@ def _show_model(schemas: dict[str, Any], loaded: LoadedVersion) -> None:
     for schema in schemas.values():
         _show_shapes(schema, loaded.contract)
     golden, signature = loaded.golden, loaded.signature
-    window, last = _plain(golden.windows[0]), _plain(golden.windows[-1])
-    inputs = _by_tensor(signature.inputs, golden.windows[:1])
-    outputs = _by_tensor(signature.outputs, golden.forecasts[:1])
+    window, last = _plain(golden.inputs.windows[0]), _plain(golden.inputs.windows[-1])
+    inputs = _by_tensor(signature.inputs.tensors, signature.inputs.split(golden.inputs[:1]))
+    outputs = _by_tensor(signature.outputs.tensors, signature.outputs.split(golden.forecasts[:1]))
     answered = {"model_name": loaded.name, "model_version": str(loaded.version)}
     examples = {
         "WindowRequest": {"window": window},
@@ -209,9 +209,9 @@ def _show_model(schemas: dict[str, Any], loaded: LoadedVersion) -> None:
         schemas[name]["example"] = example
 
 
-def _by_tensor(layout: Layout, tables: Array) -> dict[str, Array]:
+def _by_tensor(tensors: Sequence[TensorSpec], arrays: Sequence[Array]) -> dict[str, Array]:
     """Returns the tensors of a batch by name."""
-    return {spec.name: array for spec, array in zip(layout.tensors, layout.split(tables), strict=True)}
+    return {spec.name: array for spec, array in zip(tensors, arrays, strict=True)}
 
 
 def _as_rows(tensors: dict[str, Array]) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import BatchTooLarge, InvalidArgument
 from app.payloads.advice import advise_on_tensor
 from app.payloads.names import listed
@@ -56,13 +56,13 @@ class InferRequest:
     """What a request asks for.
 
     Attributes:
-        windows: Shape (batch, steps, features).
+        inputs: What the model takes.
         outputs: The tensors that the answer should have, in this order.
         id: The caller's id, which the answer repeats.
         timeout_seconds: The longest time that the caller waits for the forecasts; None for no limit.
     """
 
-    windows: Array
+    inputs: Inputs
     outputs: Sequence[Output]
     id: str | None = None
     timeout_seconds: float | None = None
@@ -111,7 +111,7 @@ class InferRequestReader:
         parameters = parameters_of(document)
         check_offered(parameters)
         return InferRequest(
-            windows=self._read_inputs(entries_of(document, "inputs"), body, end),
+            inputs=self._read_inputs(entries_of(document, "inputs"), body, end),
             outputs=self._read_outputs(entries_of(document, "outputs"), parameters),
             id=optional(document, "id", str, "a string"),
             timeout_seconds=timeout_of(parameters),
@@ -125,14 +125,14 @@ class InferRequestReader:
             raise InvalidArgument(problem)
         shape = 1, *tensors[0].shape
         self._check_size(tensors[0], shape, DATATYPES[DATATYPE], len(body))
-        windows = self._signature.inputs.join([from_bytes(tensors[0], DATATYPE, shape, body, 0)])
-        return InferRequest(windows, [Output(place, is_binary=True) for place in range(self._output_count)])
+        inputs = self._signature.inputs.join([from_bytes(tensors[0], DATATYPE, shape, body, 0)])
+        return InferRequest(inputs, [Output(place, is_binary=True) for place in range(self._output_count)])
 
     @property
     def _output_count(self) -> int:
         return len(self._signature.outputs.tensors)
 
-    def _read_inputs(self, entries: Sequence[Entry], body: bytes, end: int) -> Array:
+    def _read_inputs(self, entries: Sequence[Entry], body: bytes, end: int) -> Inputs:
         layout = self._signature.inputs
         known = {tensor.name: tensor for tensor in layout.tensors}
         arrays: dict[str, Array] = {}

@@ -3,6 +3,7 @@
 Models take and give float32. Numbers of other types are taken where float32 holds exactly the same numbers.
 """
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from app.arrays import FLOAT32_MAX, Array, to_float32
 from app.errors import InvalidArgument
 from app.payloads.lists import NUMBER_TYPES, flatten, number_problem
-from app.version.signature import TensorSpec
+from app.version.signature import DataType, TensorSpec
 
 DATATYPE = "FP32"
 """The datatype that models take and give."""
@@ -24,8 +25,15 @@ DATATYPES = {
 }
 """The datatypes taken, and their numbers as bytes. All are little-endian."""
 
+NAMES: Mapping[DataType, str] = {"float32": DATATYPE, "int64": "INT64"}
+
 BINARY_ONLY = {"FP16"}
 """Datatypes that the protocol has no JSON for."""
+
+
+def datatype_of(spec: TensorSpec) -> str:
+    """Returns the datatype of a tensor in the protocol's words."""
+    return NAMES[spec.datatype]
 
 
 def from_json(spec: TensorSpec, datatype: str, shape: tuple[int, ...], data: object) -> Array:

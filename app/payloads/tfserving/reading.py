@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import BatchTooLarge, InvalidArgument
 from app.payloads.advice import is_one_window
 from app.payloads.quick import Form, SkeletonReader, nested
@@ -22,7 +22,7 @@ from app.payloads.tfserving.document import (
     parse_document,
 )
 from app.payloads.tfserving.tensors import advice_text, takes_text, tensor_problem, to_tensor
-from app.version.signature import Layout, TensorSpec
+from app.version.signature import InputLayout, TensorSpec
 
 MAX_READERS = 128
 """How many readers are kept, one for each orientation and shape of a window."""
@@ -37,7 +37,7 @@ class BodyReader:
         allow_nan: Whether NaN and Infinity are taken.
     """
 
-    def __init__(self, inputs: Layout, max_windows: int, *, allow_nan: bool) -> None:
+    def __init__(self, inputs: InputLayout, max_windows: int, *, allow_nan: bool) -> None:
         self._inputs = inputs
         self._tensors = inputs.tensors
         self._max_windows = max_windows
@@ -50,7 +50,7 @@ class BodyReader:
         rows = in_brackets(in_brackets(sum(tensors, names), depth=2) * self._max_windows, depth=1)
         return Largest(windows_text(self._max_windows, self._inputs.window_numbers), rows)
 
-    def read_usual(self, body: bytes) -> tuple[Orientation, Array] | None:
+    def read_usual(self, body: bytes) -> tuple[Orientation, Inputs] | None:
         """Reads a body of the usual form, as `read` does; returns None for any other body.
 
         Raises:
@@ -64,8 +64,8 @@ class BodyReader:
                 return orientation, self._inputs.join([tensor])
         return None
 
-    def read(self, body: bytes) -> tuple[Orientation, Array]:
-        """Returns the orientation of a body, and its windows (batch, steps, features).
+    def read(self, body: bytes) -> tuple[Orientation, Inputs]:
+        """Returns the orientation of a body, and its inputs.
 
         Raises:
             InvalidArgument: The body does not fit the API or the signature.

@@ -15,7 +15,7 @@ from app.payloads.native import largest_batch, largest_window
 from app.payloads.open_inference.reading import InferRequestReader
 from app.payloads.sizes import OTHER_BYTES, Extent, Largest, check_values, windows_text
 from app.payloads.tfserving.reading import BodyReader
-from app.version.signature import Layout, Signature, TensorSpec
+from app.version.signature import InputLayout, Layout, Signature, TensorSpec
 from tests.versions import contract_of
 
 NUMBER = -1.2345678901234567e-300
@@ -83,7 +83,7 @@ def test_the_largest_requests_of_tensorflow_serving_are_taken(
     shape: tuple[int, ...], names: list[str], windows: int
 ) -> None:
     layout = layout_of(names, shape)
-    largest = BodyReader(layout, windows, allow_nan=False).largest()
+    largest = BodyReader(InputLayout(layout), windows, allow_nan=False).largest()
     row = {tensor.name: lists(*shape) for tensor in layout.tensors}
     column = {tensor.name: lists(windows, *shape) for tensor in layout.tensors}
     first = next(iter(column.values()))
@@ -96,7 +96,7 @@ def test_the_largest_requests_of_the_open_inference_protocol_are_taken(
     shape: tuple[int, ...], names: list[str], windows: int
 ) -> None:
     layout = layout_of(names, shape)
-    largest = InferRequestReader("m", Signature(layout, layout), windows).largest()
+    largest = InferRequestReader("m", Signature(InputLayout(layout), layout), windows).largest()
     flags = dict.fromkeys(["binary_data", "another", "and_one_more"], False)
     outputs = [{"name": tensor.name, "parameters": flags} for tensor in layout.tensors]
     for data in (lists(windows, *shape), lists(windows * int(np.prod(shape)))):

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from app.errors import BatchTooLarge, InvalidArgument, MalformedBody, ServiceError
-from app.version.signature import Layout, Signature, TensorSpec
+from app.version.signature import InputLayout, Layout, Signature, TensorSpec
 from tests.app.payloads.open_inference.requests import PAIR, WINDOWS, read, read_body, tensor
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 FLAT = [number for row in WINDOW for number in row]
 INPUT = {"name": "windows", "shape": [1, 4, 2], "datatype": "FP32", "data": FLAT}
 FOREIGN = Signature(
-    inputs=Layout((TensorSpec("calendar", (3,)), TensorSpec("history", (6, 2)))),
+    inputs=InputLayout(Layout((TensorSpec("calendar", (3,)), TensorSpec("history", (6, 2))))),
     outputs=Layout((TensorSpec("mean", (5, 1)), TensorSpec("spread", (2,)))),
 )
 
@@ -61,7 +61,7 @@ def one(**changes: Any) -> dict[str, Any]:
 def test_json_is_taken_flat_and_nested() -> None:
     for data in (FLAT, [WINDOW]):
         request = read({"inputs": [{**INPUT, "data": data}], "id": "ä 1"})
-        assert_array_equal(request.windows, [WINDOW])
+        assert_array_equal(request.inputs.windows, [WINDOW])
         assert (request.id, request.timeout_seconds) == ("ä 1", None)
 
 
@@ -88,8 +88,8 @@ def test_tensors_may_come_in_any_order_and_any_form(order: list[str], is_binary:
         else:
             entry["data"] = array.tolist()
         inputs.append(entry)
-    windows = read({"inputs": inputs}, tail, PAIR).windows
-    assert_array_equal(windows, PAIR.inputs.join([arrays["a"], arrays["b"]]))
+    windows = read({"inputs": inputs}, tail, PAIR).inputs.windows
+    assert_array_equal(windows, PAIR.inputs.join([arrays["a"], arrays["b"]]).windows)
     assert windows.flags.aligned
     assert windows.flags.c_contiguous
 
@@ -125,7 +125,7 @@ def test_outputs_are_given_in_the_order_in_which_they_are_asked_for() -> None:
 def test_a_body_without_a_document_is_one_tensor() -> None:
     content = np.array(FLAT, "<f4").tobytes()
     request = read_body(content, b"0")
-    assert_array_equal(request.windows, [WINDOW])
+    assert_array_equal(request.inputs.windows, [WINDOW])
     assert [output.is_binary for output in request.outputs] == [True]
     for wrong in (b"", content[:-1], content * 2):
         assert error_of_body(wrong, b"0") == (
@@ -140,7 +140,7 @@ def test_bytes_are_read_wherever_the_document_ends() -> None:
     for spaces in range(8):
         head = json.dumps(binary()).encode() + b" " * spaces
         request = read_body(head + np.array(FLAT, "<f4").tobytes(), b"%d" % len(head))
-        assert_array_equal(request.windows, [WINDOW])
+        assert_array_equal(request.inputs.windows, [WINDOW])
 
 
 SHAPE = "unexpected shape for input 'windows' for model 'default'. Expected [-1, 4, 2]"
@@ -364,7 +364,7 @@ DOCUMENTS = ANYTHING | st.fixed_dictionaries(
 def assert_read(body: bytes, length: bytes | None) -> None:
     """Whatever came, it is read as windows or refused by an error of the caller's."""
     try:
-        windows = read_body(body, length).windows
+        windows = read_body(body, length).inputs.windows
     except ServiceError as error:
         assert_is_the_callers(error)
     else:

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from app.arrays import Array
+from app.arrays import Inputs
 from app.errors import BatchTooLarge, InvalidArgument, ServiceError
 from app.payloads.tfserving.document import Orientation, parse_document
 from app.payloads.tfserving.reading import BodyReader
-from app.version.signature import Layout, TensorSpec
+from app.version.signature import InputLayout, Layout, TensorSpec
 
-NUMBERS = Layout((TensorSpec("x", (2,)),))
-WINDOWS = Layout((TensorSpec("windows", (4, 2)),))
-FLAT_WINDOWS = Layout((TensorSpec("windows", (4, 1)),))
-PAIR = Layout((TensorSpec("calendar", (3,)), TensorSpec("recent", (6, 2))))
+NUMBERS = InputLayout(Layout((TensorSpec("x", (2,)),)))
+WINDOWS = InputLayout(Layout((TensorSpec("windows", (4, 2)),)))
+FLAT_WINDOWS = InputLayout(Layout((TensorSpec("windows", (4, 1)),)))
+PAIR = InputLayout(Layout((TensorSpec("calendar", (3,)), TensorSpec("recent", (6, 2)))))
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 
@@ -40,13 +40,13 @@ NAMES_DIFFER = "of 'instances' list. JSON object: (with {} keys) keys must be eq
 
 
 def read(
-    content: object, inputs: Layout = WINDOWS, *, max_windows: int = 8, allow_nan: bool = False
-) -> tuple[Orientation, Array]:
+    content: object, inputs: InputLayout = WINDOWS, *, max_windows: int = 8, allow_nan: bool = False
+) -> tuple[Orientation, Inputs]:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return BodyReader(inputs, max_windows, allow_nan=allow_nan).read(body)
 
 
-def error_of(content: object, inputs: Layout = WINDOWS, **options: Any) -> str:
+def error_of(content: object, inputs: InputLayout = WINDOWS, **options: Any) -> str:
     """The text of the error that a body is refused with."""
     with pytest.raises(InvalidArgument) as caught:
         read(content, inputs, **options)
@@ -75,21 +75,21 @@ def element(index: int, problem: str, key: str = "") -> str:
 )
 def test_a_body_may_be_written_in_many_ways(body: str, field: str) -> None:
     body = body.replace("FIELD", field).replace("WINDOW", json.dumps(WINDOW))
-    orientation, windows = read(body.encode())
+    orientation, inputs = read(body.encode())
     assert orientation.field == field
-    assert_array_equal(windows, [WINDOW])
+    assert_array_equal(inputs.windows, [WINDOW])
 
 
 def test_rows_and_columns_are_read_bare_and_by_name() -> None:
     windows = [WINDOW, WINDOW[::-1]]
     for instances in (windows, [{"windows": window} for window in windows]):
-        assert_array_equal(read({"instances": instances})[1], windows)
+        assert_array_equal(read({"instances": instances})[1].windows, windows)
     for inputs in (windows, {"windows": windows, "more": MARK}):
-        assert_array_equal(read({"inputs": inputs})[1], windows)
+        assert_array_equal(read({"inputs": inputs})[1].windows, windows)
 
 
 def test_one_feature_has_brackets_of_its_own() -> None:
-    assert read({"instances": [[[1], [2], [3], [6]]]}, FLAT_WINDOWS)[1].shape == (1, 4, 1)
+    assert read({"instances": [[[1], [2], [3], [6]]]}, FLAT_WINDOWS)[1].windows.shape == (1, 4, 1)
     problem = "Expecting shape [4,1] but got: [4]; input windows takes shape [4,1], this has [4]; the axis of the one "
     problem += "feature is missing: windows[..., np.newaxis]"
     assert error_of({"instances": [[1, 2, 3, 6]]}, FLAT_WINDOWS) == element(0, problem)
@@ -212,8 +212,8 @@ def test_columns_must_have_the_names_and_the_shape(inputs: object, text: str) ->
 def test_a_number_that_is_not_finite_is_refused_unless_it_is_allowed(number: str, field: str) -> None:
     body = f'{{"{field}":[[[1,2],[1,2],[{number},2],[1,2]]]}}'.encode()
     assert f"JSON Value: (at {field}[0][2][0]) Type: Number is not a finite number" in error_of(body)
-    _, windows = read(body, allow_nan=True)
-    assert_array_equal(windows[0, 2], [float(number), 2])
+    _, inputs = read(body, allow_nan=True)
+    assert_array_equal(inputs.windows[0, 2], [float(number), 2])
 
 
 @pytest.mark.parametrize("number", ["3.5e38", "-1e400", "1" * 50, "9" * 400])
@@ -249,7 +249,9 @@ def test_a_long_integer_is_the_number_that_it_was(digits: int) -> None:
     number = "1" + "0" * (digits - 1)
     body = f'{{"instances":[[{number},-{number}]]}} and more'.encode()
     if digits < 40:
-        assert_array_equal(read(body, NUMBERS)[1].ravel(), np.array([float(number), -float(number)], np.float32))
+        assert_array_equal(
+            read(body, NUMBERS)[1].windows.ravel(), np.array([float(number), -float(number)], np.float32)
+        )
     elif digits <= 4300:
         assert "beyond float32" in error_of(body, NUMBERS)
     else:
@@ -306,7 +308,7 @@ def test_a_batch_beyond_the_limit_is_refused_before_any_window_is_looked_at(body
 @pytest.mark.parametrize("field", ["instances", "inputs"])
 def test_a_batch_at_the_limit_is_taken(field: str) -> None:
     for windows in ([WINDOW] * 8, {"windows": [WINDOW] * 8} if field == "inputs" else [{"windows": WINDOW}] * 8):
-        assert read({field: windows})[1].shape == (8, 4, 2)
+        assert read({field: windows})[1].windows.shape == (8, 4, 2)
 
 
 ANY_JSON = st.recursive(
@@ -329,14 +331,14 @@ ANY_JSON = st.recursive(
     allow_nan=st.booleans(),
 )
 def test_any_json_is_read_as_windows_or_gets_an_error_of_the_callers(
-    content: Any, inputs: Layout, allow_nan: bool
+    content: Any, inputs: InputLayout, allow_nan: bool
 ) -> None:
     try:
-        _, windows = read(content, inputs, max_windows=3, allow_nan=allow_nan)
+        windows = read(content, inputs, max_windows=3, allow_nan=allow_nan)[1].windows
     except ServiceError as error:
         assert_is_the_callers(error)
     else:
-        assert windows.shape[1:] == inputs.shape
+        assert windows.shape[1:] == inputs.windows.shape
         assert windows.dtype == np.float32
         assert allow_nan or np.isfinite(windows).all()
 
@@ -359,10 +361,10 @@ def test_any_bytes_get_an_error_that_does_not_repeat_them(body: bytes) -> None:
 def outcome_of(body: bytes) -> Any:
     """What a body is read as, with the sign of a zero, or the text of the error."""
     try:
-        orientation, windows = BodyReader(NUMBERS, 8, allow_nan=False).read(body)
+        orientation, inputs = BodyReader(NUMBERS, 8, allow_nan=False).read(body)
     except ServiceError as error:
         return error.detail
-    return orientation, windows.shape, windows.tobytes()
+    return orientation, inputs.windows.shape, inputs.windows.tobytes()
 
 
 def assert_both_ways_agree(body: bytes) -> None:
