@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.dependencies import ModelName, RunningService, VersionNumber, find
-from app.payloads.writing import write_numbers
+from app.payloads import native
 from app.serving.catalogue import ServedModel, ServedVersion
 from app.serving.service import Service
 from app.version.manifest import Contract, DataFingerprint, Score
@@ -108,6 +108,10 @@ class Example(BaseModel, use_attribute_docstrings=True):
 
     window: list[list[float]]
     """A row per step with a number per feature of the model."""
+    future: list[list[float]] | None = None
+    """A row per row to forecast with a number per column that is known ahead; left out if the model takes none."""
+    time: int | None = None
+    """The number of the first row to forecast; left out if the model takes no time."""
 
 
 @router.get("/models")
@@ -132,10 +136,10 @@ async def describe_version(service: RunningService, name: ModelName, version: Ve
 
 @router.get("/models/{name}/example", response_model=Example)
 async def example(service: RunningService, name: ModelName) -> Response:
-    """Gives a body for `/predict` that works: a window recorded when the model was exported."""
+    """Gives a body for `/predict` that works: inputs recorded when the model was exported."""
     service.check_ready()
-    window = find(service.catalogue, name).loaded.golden.inputs.windows[0]
-    return Response(b'{"window":%s}' % write_numbers(window), media_type="application/json")
+    body = native.write_request(find(service.catalogue, name).loaded.golden.inputs)
+    return Response(body, media_type="application/json")
 
 
 def _describe(service: Service, name: str, version: int | None) -> ModelDescription:

@@ -18,6 +18,9 @@ from app.version.manifest import Contract
 NUMBER_BYTES = 32
 """Room for a number in JSON. The longest text that a float needs has 24 bytes."""
 
+TIME_BYTES, TIME_MARKS = 64, 6
+"""Room for a time in JSON, and for the colons in it. A text with microseconds and a zone has 34 bytes."""
+
 LINE_BYTES = 4
 """Room for the end of a line, a bracket and a comma."""
 
@@ -135,6 +138,15 @@ def extent_of_number(depth: int) -> Extent:
         depth: How many lists and objects are around it.
     """
     return Extent(_line(depth) + NUMBER_BYTES, values=1)
+
+
+def extent_of_time(depth: int) -> Extent:
+    """Returns the extent of a time, which may be a text, or of the number in its place.
+
+    Args:
+        depth: How many lists and objects are around it.
+    """
+    return Extent(_line(depth) + TIME_BYTES, values=1, names=TIME_MARKS)
 
 
 def in_brackets(content: Extent, depth: int) -> Extent:

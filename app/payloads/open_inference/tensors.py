@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.arrays import FLOAT32_MAX, Array, to_float32
 from app.errors import InvalidArgument
 from app.payloads.lists import NUMBER_TYPES, flatten, number_problem
-from app.version.signature import DataType, TensorSpec
+from app.version.signature import TensorSpec
 
 DATATYPE = "FP32"
 """The datatype that models take and give."""
@@ -25,7 +25,7 @@ DATATYPES = {
 }
 """The datatypes taken, and their numbers as bytes. All are little-endian."""
 
-NAMES: Mapping[DataType, str] = {"float32": DATATYPE, "int64": "INT64"}
+DATATYPES_OF: Mapping[str, str] = {"float32": DATATYPE, "int64": "INT64"}
 
 BINARY_ONLY = {"FP16"}
 """Datatypes that the protocol has no JSON for."""
@@ -33,7 +33,7 @@ BINARY_ONLY = {"FP16"}
 
 def datatype_of(spec: TensorSpec) -> str:
     """Returns the datatype of a tensor in the protocol's words."""
-    return NAMES[spec.datatype]
+    return DATATYPES_OF[spec.datatype]
 
 
 def from_json(spec: TensorSpec, datatype: str, shape: tuple[int, ...], data: object) -> Array:

@@ -40,7 +40,7 @@ def shaped(*sizes: int) -> st.SearchStrategy[Any]:
 def by_pydantic(model: type[Any], body: bytes, features: int) -> Any:
     """What the public type reads; None where it refuses."""
     try:
-        return model.model_validate_json(body, context=CONTRACTS[features]).windows
+        return model.model_validate_json(body, context=CONTRACTS[features]).inputs.windows
     except (ValidationError, ValueError):
         return None
 
