@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from app.arrays import Array, Inputs
+from app.payloads.open_inference.document import LENGTH_HEADER
 from app.version.golden import probe_inputs
 from app.version.manifest import Contract
 from tests.ahead import GOLDEN_ROWS, ahead_contract, expected_ahead, make_ahead_version
@@ -135,6 +137,85 @@ def test_an_answer_may_be_an_array(model: str, client: httpx.Client) -> None:
     assert_allclose(np.load(io.BytesIO(response.content)), expected, rtol=1e-5, atol=1e-5)
 
 
+def row_instances(inputs: Inputs) -> list[dict[str, Any]]:
+    """In the row format of `/v1`."""
+    named = {name: array.tolist() for name, array in inputs.named().items()}
+    return [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
+
+
+def test_tensorflow_servings_rows_and_columns_hold_every_input(model: str, client: httpx.Client) -> None:
+    _, inputs, expected = asked_of(model)
+    columns = {name: array.tolist() for name, array in inputs.named().items()}
+    url = f"/v1/models/{model}:predict"
+    rows = answer(client.post(url, json={"instances": row_instances(inputs)}))
+    assert_allclose(rows["predictions"], expected, rtol=1e-5, atol=1e-5)
+    named = answer(client.post(url, json={"signature_name": "serving_default", "inputs": columns}))
+    assert_allclose(named["outputs"], expected, rtol=1e-5, atol=1e-5)
+
+
+def tensors(inputs: Inputs) -> list[dict[str, Any]]:
+    """In the form of `/v2`, without numbers."""
+    datatypes = {"float32": "FP32", "int64": "INT64"}
+    return [
+        {"name": name, "shape": list(array.shape), "datatype": datatypes[array.dtype.name]}
+        for name, array in inputs.named().items()
+    ]
+
+
+def test_open_inference_holds_every_input_as_json_and_as_bytes(model: str, client: httpx.Client) -> None:
+    _, inputs, expected = asked_of(model)
+    url, arrays = f"/v2/models/{model}/infer", list(inputs.named().values())
+    in_json = [
+        {**tensor, "data": array.ravel().tolist()} for tensor, array in zip(tensors(inputs), arrays, strict=True)
+    ]
+    [output] = answer(client.post(url, json={"inputs": in_json}))["outputs"]
+    assert_allclose(np.reshape(output["data"], output["shape"]), expected, rtol=1e-5, atol=1e-5)
+
+    in_bytes = [
+        {**tensor, "parameters": {"binary_data_size": array.nbytes}}
+        for tensor, array in zip(tensors(inputs), arrays, strict=True)
+    ]
+    head = json.dumps({"inputs": in_bytes}).encode()
+    headers = {LENGTH_HEADER: str(len(head))}
+    response = client.post(url, content=head + b"".join(array.tobytes() for array in arrays), headers=headers)
+    [output] = answer(response)["outputs"]
+    assert_allclose(np.reshape(output["data"], output["shape"]), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("time", ["2026-11-29T12:00:00", 498876])
+def test_a_time_is_taken_as_a_text_too(time: str | int, client: httpx.Client) -> None:
+    contract, inputs, _ = asked_of("calendar")
+    one = Inputs(inputs.windows[:1], time=np.array([498876]))
+    [expected] = expected_ahead(one, contract)
+    window = one.windows[0].tolist()
+    native = answer(client.post("/predict?model=calendar", json={"window": window, "time": time}))
+    v1 = answer(client.post("/v1/models/calendar:predict", json={"instances": [{"windows": window, "time": time}]}))
+    datatype = "INT64" if isinstance(time, int) else "BYTES"
+    tensor = {"name": "time", "shape": [1], "datatype": datatype, "data": [time]}
+    other = {"name": "windows", "shape": [1, 4, 2], "datatype": "FP32", "data": [window]}
+    [v2] = answer(client.post("/v2/models/calendar/infer", json={"inputs": [tensor, other]}))["outputs"]
+    for found in (native["prediction"], v1["predictions"][0], np.reshape(v2["data"], (3, 1))):
+        assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_protocols_describe_every_input(client: httpx.Client) -> None:
+    described = answer(client.get("/v2/models/default"))["inputs"]
+    assert described == [
+        {"name": "windows", "datatype": "FP32", "shape": [-1, 4, 2]},
+        {"name": "future", "datatype": "FP32", "shape": [-1, 3, 1]},
+        {"name": "time", "datatype": "INT64", "shape": [-1]},
+    ]
+    configured = answer(client.get("/v2/models/default/config"))["input"]
+    assert [tensor["data_type"] for tensor in configured] == ["TYPE_FP32", "TYPE_FP32", "TYPE_INT64"]
+    metadata = answer(client.get("/v1/models/default/metadata"))["metadata"]
+    taken = metadata["signature_def"]["signature_def"]["serving_default"]["inputs"]
+    assert {name: tensor["dtype"] for name, tensor in taken.items()} == {
+        "windows": "DT_FLOAT",
+        "future": "DT_FLOAT",
+        "time": "DT_INT64",
+    }
+
+
 def test_what_is_missing_is_named(client: httpx.Client) -> None:
     body = {"window": native_window(asked_of("default")[1])["window"]}
     assert error(client.post("/predict", json=body), 422)["errors"] == [
@@ -177,3 +258,5 @@ def test_the_documentation_shows_what_the_default_model_takes(client: httpx.Clie
     assert (records["minItems"], records["items"]["required"]) == (3, ["temp"])
     answer(client.post("/predict", json=window["example"]))
     answer(client.post("/predict/batch", json=batch["example"]))
+    answer(client.post("/v1/models/default:predict", json=schemas["PredictRequest"]["example"]))
+    answer(client.post("/v2/models/default/infer", json=schemas["InferRequest"]["example"]))

@@ -16,6 +16,7 @@ from app.errors import BatchTooLarge, InvalidArgument, ServiceError
 from app.payloads.tfserving.document import Orientation, parse_document
 from app.payloads.tfserving.reading import BodyReader
 from app.version.signature import InputLayout, Layout, TensorSpec
+from tests.ahead import ahead_contract
 
 NUMBERS = InputLayout(Layout((TensorSpec("x", (2,)),)))
 WINDOWS = InputLayout(Layout((TensorSpec("windows", (4, 2)),)))
@@ -414,3 +415,75 @@ def test_a_body_is_the_same_by_the_strict_way_and_by_the_slow_one(body: bytes) -
 def test_any_rows_are_the_same_by_the_strict_way_and_by_the_slow_one(rows: Any) -> None:
     assert_both_ways_agree(json.dumps({"more": 1, "instances": rows}).encode())
     assert_both_ways_agree(json.dumps({"more": 1, "instances": [rows, [1, 2]]}).encode())
+
+
+AHEAD = InputLayout.of(ahead_contract())
+"""Windows of 4 steps and 2 features, a future of 3 rows and 1 column, and a time by the hour."""
+ROW = {"windows": WINDOW, "future": [[10], [20], [30]], "time": 498876}
+NOON = "2026-11-29T12:00:00"
+NOT_A_TIME = "is not of expected type: int64; expected a time such as 2026-11-29T13:00:00, or the whole number of a row"
+
+
+@pytest.mark.parametrize("time", [498876, NOON])
+def test_rows_and_columns_have_a_future_and_a_time_by_name(time: int | str) -> None:
+    columns = {"windows": [WINDOW, WINDOW], "future": [ROW["future"]] * 2, "time": [time, -1]}
+    for content in ({"instances": [{**ROW, "time": time}, {**ROW, "time": -1}]}, {"inputs": columns}):
+        _, inputs = read(content, AHEAD)
+        assert_array_equal(inputs.windows, [WINDOW, WINDOW])
+        assert_array_equal(inputs.future, [[[10], [20], [30]]] * 2)
+        assert_array_equal(inputs.time, [498876, -1])
+        assert inputs.time is not None
+        assert inputs.time.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"instances": [WINDOW]}, "instances is a plain list, but expecting list of objects as multiple input tensors"),
+        ({"inputs": [WINDOW]}, "inputs is a plain value/list, but expecting an object as multiple input tensors"),
+        (
+            {"instances": [ROW, {"windows": WINDOW}]},
+            f"Failed to process element: 1 {NAMES_DIFFER.format(1, 'windows,future,time')}",
+        ),
+        (
+            {"instances": [{**ROW, MARK: 1}]},
+            f"Failed to process element: 0 {NAMES_DIFFER.format(4, 'windows,future,time')}",
+        ),
+        ({"inputs": {"windows": [WINDOW], "time": [1]}}, "Missing named input: future in 'inputs' object."),
+        (
+            {"instances": [ROW, {**ROW, "future": [[1], [MARK], [3]]}]},
+            element(1, f"JSON Value: (at instances[1].future[1][0]) Type: String {NOT_FLOAT}", key=" key: future"),
+        ),
+        (
+            {"instances": [{**ROW, "future": [[1], [2]]}]},
+            element(
+                0,
+                "Expecting tensor size: 3 but got: 2; input future takes shape [3,1], this has [2,1]",
+                key=" key: future",
+            ),
+        ),
+        (
+            {"instances": [{**ROW, "time": MARK}]},
+            element(0, f"JSON Value: (at instances[0].time) Type: String {NOT_A_TIME}", key=" key: time"),
+        ),
+        (
+            {"inputs": {"windows": [WINDOW], "future": [ROW["future"]], "time": [1.5]}},
+            f"JSON Value: (at inputs.time[0]) Type: Number {NOT_A_TIME}, got a number that is not whole",
+        ),
+        (
+            {"inputs": {"windows": [WINDOW] * 2, "future": [ROW["future"]] * 2, "time": [1, None]}},
+            f"JSON Value: (at inputs.time[1]) Type: Null {NOT_A_TIME}, got null",
+        ),
+        (
+            {"inputs": {"windows": [WINDOW] * 2, "future": [ROW["future"]] * 2, "time": [1]}},
+            "Inputs must have equal size in dimension 0, which is the batch, but have: windows 2, future 2, time 1",
+        ),
+        (
+            {"inputs": {"windows": [WINDOW], "future": ROW["future"], "time": [1]}},
+            "Expecting tensor size: 9 but got: 3; input future takes shape [-1,3,1], this has [3,1]",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_future_or_a_time_is_told(content: dict[str, Any], problem: str) -> None:
+    assert error_of(content, AHEAD).startswith(problem)
