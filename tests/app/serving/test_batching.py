@@ -597,3 +597,26 @@ async def test_forecasts_are_let_go_as_soon_as_their_caller_has_them() -> None:
 @in_loop
 async def test_large_forecasts_whose_sum_is_too_large_are_sound() -> None:
     assert len(await batcher_of(lambda inputs: inputs.windows).submit(windows_of(3e38, 3e38))) == 2
+
+
+@in_loop
+async def test_what_is_known_ahead_stays_with_its_window_in_a_shared_call_and_in_its_halves() -> None:
+    calls: list[int] = []
+
+    def predict(inputs: Inputs) -> Array:
+        calls.append(len(inputs))
+        if len(inputs) > 3:
+            raise RuntimeError("too many")
+        assert inputs.future is not None
+        assert inputs.time is not None
+        return inputs.windows + inputs.future + inputs.time[:, None, None]
+
+    def asked(*rows: int) -> Inputs:
+        windows, numbers = windows_of(*rows).windows, np.array(rows)
+        return Inputs(windows, 10 * windows, 100 * numbers)
+
+    batcher = batcher_of(predict)
+    tasks = await submitted(batcher, asked(1, 2), asked(3), asked(4, 5, 6, 7))
+    assert [await outcome(task) for task in tasks] == [[111, 222], [333], [444, 555, 666, 777]]
+    assert calls[0] == 7
+    assert max(calls[1:]) < 7
