@@ -17,7 +17,7 @@ from app.payloads.advice import is_one_window
 from app.payloads.ahead import FirstTimes, Future, Futures, Time, missing_ahead
 from app.payloads.fields import contract_in
 from app.payloads.parsing import invalid_body, parse_json
-from app.payloads.quick import reader_of
+from app.payloads.quick import ahead_reader_of, reader_of
 from app.payloads.sizes import (
     Extent,
     Largest,
@@ -167,9 +167,13 @@ def _extent_ahead(contract: Contract) -> Extent:
 
 
 def read_usual_window(body: bytes, contract: Contract) -> Inputs | None:
-    """Reads the body of a `WindowRequest` of the usual form, a window alone; returns None for any other body."""
-    window = reader_of(contract.window_shape).read_window(body) if contract.takes_windows_alone else None
-    return None if window is None else Inputs(window)
+    """Reads the body of a `WindowRequest` of the usual form; returns None for any other body."""
+    if contract.takes_windows_alone:
+        window = reader_of(contract.window_shape).read_window(body)
+        return None if window is None else Inputs(window)
+    future_shape = contract.future_shape if contract.known else None
+    reader = ahead_reader_of(contract.window_shape, future_shape, has_time=bool(contract.calendar))
+    return reader.read(body, contract.spacing)
 
 
 def read_window(body: bytes, contract: Contract) -> Inputs:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from app.arrays import Inputs
@@ -227,3 +229,39 @@ def assert_is_taken(content: object, largest: Largest, read: Callable[[bytes], I
             read(body)
         except ServiceError as error:
             raise AssertionError(error.detail) from error
+
+
+VALUES = st.sampled_from([0, -1.5, 1e300, 2**70, True, None, "2026-11-29T13:00:00", "2026-02-30", [], [1]])
+ROWS = st.lists(VALUES | st.lists(VALUES, max_size=2), max_size=4)
+SOUND_ROWS = st.lists(st.floats(-1e9, 1e9).map(lambda number: [number]), min_size=3, max_size=3)
+
+
+@given(
+    window=st.just(WINDOW) | ROWS,
+    future=SOUND_ROWS | SOUND_ROWS.map(lambda rows: [row[0] for row in rows]) | ROWS,
+    time=st.sampled_from([NOON, "2026-11-29", 7, -(2**62)]) | VALUES | ROWS,
+    indent=st.sampled_from([None, 1]),
+)
+@settings(max_examples=300)
+def test_what_is_read_quickly_is_read_so_by_pydantic(window: Any, future: Any, time: Any, indent: int | None) -> None:
+    body = json.dumps({"window": window, "future": future, "time": time}, indent=indent).encode()
+    usual = native.read_usual_window(body, BOTH)
+    if usual is not None:
+        slowly = native.WindowRequest.model_validate_json(body, context=BOTH).inputs
+        for name, array in usual.named().items():
+            assert_array_equal(array, slowly.named()[name])
+            assert array.dtype == slowly.named()[name].dtype
+
+
+@pytest.mark.parametrize("contract", [BOTH, TWO_KNOWN, CALENDAR], ids=["both", "known", "calendar"])
+@pytest.mark.parametrize("time", [NOON, "2026-11-29", NOON_NUMBER])
+def test_the_usual_bodies_are_read_quickly(contract: Contract, time: Any) -> None:
+    fields: dict[str, Any] = {"window": WINDOW}
+    if contract.known:
+        fields["future"] = [[1.5] * len(contract.known)] * 3
+    if contract.calendar:
+        fields["time"] = time
+    assert native.read_usual_window(json.dumps(fields).encode(), contract) is not None
+    for missing in fields:
+        rest = {name: value for name, value in fields.items() if name != missing}
+        assert native.read_usual_window(json.dumps(rest).encode(), contract) is None
