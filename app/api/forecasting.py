@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from app.arrays import Array, Inputs
@@ -140,7 +139,7 @@ class Forecasting:
         if decoded is None:
             decoded = await self._service.side.run(partial(dialect.decode, asked, served), asked.size)
         exchange.complete(Stage.DECODE, started)
-        numbers = len(decoded.inputs) * prod(served.contract.forecast_shape)
+        numbers = len(decoded.inputs) * served.forecast_numbers
         if numbers > MAX_NUMBERS_AT_ONCE:
             return await self._answer_large(decoded, served, dialect, exchange, numbers)
         forecasts = await _submit(decoded, served, exchange)
