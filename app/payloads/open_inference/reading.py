@@ -174,6 +174,11 @@ class InferRequestReader:
             return self._from_json(tensor, datatype, shape, data), start
         if type(size) is not int or not 0 <= size <= INT64_MAX:
             raise InvalidArgument(f"input '{tensor.name}' needs a binary_data_size that is a whole number from 0")
+        return self._from_bytes(tensor, datatype, shape, body, start, size), start + size
+
+    def _from_bytes(
+        self, tensor: TensorSpec, datatype: str, shape: tuple[int, ...], body: bytes, start: int, size: int
+    ) -> NDArray[Any]:
         if datatype != TEXT:
             self._check_size(tensor, shape, DATATYPES[datatype], size)
         if start + size > len(body):
@@ -181,11 +186,9 @@ class InferRequestReader:
             problem = f"unexpected size for input '{tensor.name}', expecting {lacking} additional bytes"
             raise InvalidArgument(f"{problem} for model '{self._model}'")
         if tensor.datatype == "int64":
-            times = times_from_bytes(
-                tensor, datatype, shape, body[start : start + size], self._signature.inputs.spacing
-            )
-            return times, start + size
-        return from_bytes(tensor, datatype, shape, body, start), start + size
+            part = body[start : start + size]
+            return times_from_bytes(tensor, datatype, shape, part, self._signature.inputs.spacing)
+        return from_bytes(tensor, datatype, shape, body, start)
 
     def _from_json(self, tensor: TensorSpec, datatype: str, shape: tuple[int, ...], data: object) -> NDArray[Any]:
         if tensor.datatype == "int64":
