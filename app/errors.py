@@ -226,15 +226,19 @@ class TooManyValues(ServiceError):
 
 
 class UnsupportedMediaType(ServiceError):
-    """The declared type of the body is neither plain JSON nor npy."""
+    """The declared type of the body is neither plain JSON nor npy, or the model takes JSON alone.
+
+    Args:
+        because: Why the model takes JSON alone, as a sentence; None for a model that takes either.
+    """
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     title = "Unsupported media type"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "Send JSON as Content-Type: application/json, or an array as application/x-npy, without a Content-Encoding."
-        )
+    def __init__(self, because: str | None = None) -> None:
+        array = "" if because else ", or an array as application/x-npy"
+        remedy = f"Send JSON as Content-Type: application/json{array}, without a Content-Encoding."
+        super().__init__(f"{because} {remedy}" if because else remedy)
 
 
 class UnsupportedEncoding(ServiceError):

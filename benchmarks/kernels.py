@@ -33,23 +33,25 @@ AGREEMENT = 1e-5
 
 
 def _own_onnx(model: Model, threads: int) -> Predict:
+    from app.arrays import Inputs
     from app.engines.onnx import OnnxEngine
     from app.version.manifest import Manifest
 
     contract = Manifest.read(model.version_dir).contract
     engine = OnnxEngine(model.twin_path.read_bytes(), contract, LARGEST_BATCH, threads)
     engine.warm_up()
-    return engine.predict
+    return lambda windows: engine.predict(Inputs(windows))
 
 
 def _own_tensorflow(model: Model, _: int) -> Predict:
     """XLA; its threads are set in the environment, as those of all that runs on TensorFlow."""
+    from app.arrays import Inputs
     from app.engines.tensorflow import TensorFlowEngine
     from app.version.manifest import Manifest
 
     engine = TensorFlowEngine(model.version_dir, Manifest.read(model.version_dir).contract, LARGEST_BATCH)
     engine.warm_up()
-    return engine.predict
+    return lambda windows: engine.predict(Inputs(windows))
 
 
 def _keras_predict(model: Model, _: int) -> Predict:

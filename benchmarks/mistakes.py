@@ -50,6 +50,8 @@ def _wrong_native(subject: Subject) -> Iterator[Case]:
         "no field": {},
         "an unknown field": {"window": window, "units": "MW"},
         "window and records": {"window": window, "records": []},
+        "a future for a model that takes none": {"window": window, "future": window},
+        "a time for a model that takes none": {"window": window, "time": "2026-11-29T13:00:00"},
         "windows for one window": {"windows": [window]},
         "a list": [window],
         "records without a feature": {"records": [{} for _ in window]},

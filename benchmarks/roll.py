@@ -69,7 +69,7 @@ def _add_versions(model: Model) -> None:
     broken_dir = model.folder_of(BROKEN)
     manifest = Manifest.read(broken_dir)
     golden = Golden.load(broken_dir, manifest.contract)
-    Golden(golden.windows, golden.forecasts + 1).save(broken_dir)
+    Golden(golden.inputs, golden.forecasts + 1).save(broken_dir)
     changed = manifest.model_copy(update={"files": digest_files(broken_dir)})
     (broken_dir / MANIFEST_FILE).write_text(changed.model_dump_json())
 

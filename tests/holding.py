@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.engine import Engine
 from app.serving.loading import LoadedVersion, LoadVersion
 from app.version.manifest import Manifest
@@ -105,12 +105,12 @@ class HoldableEngine:
         """Warms up the engine."""
         self._engine.warm_up()
 
-    def predict(self, windows: Array) -> Array:
+    def predict(self, inputs: Inputs) -> Array:
         """Forecasts when none of the windows is held any more."""
-        for number in windows[:, 0, 0]:
+        for number in inputs.windows[:, 0, 0]:
             if number >= FIRST_NUMBER:
                 _wait_for_release(self._folder, f"{number:.0f}")
-        return self._engine.predict(windows)
+        return self._engine.predict(inputs)
 
 
 def _wait_for_release(folder: Path, name: str) -> None:

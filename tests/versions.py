@@ -14,7 +14,7 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.version.golden import Golden
 from app.version.manifest import (
     MANIFEST_FILE,
@@ -209,7 +209,7 @@ def make_version(
     version_dir = models_dir / name / str(version)
     save_model(version_dir, contract, make_forecast(contract))
     windows = some_windows(GOLDEN_ROWS, contract)
-    Golden(windows, expected_forecasts(windows, contract)).save(version_dir)
+    Golden(Inputs(windows), expected_forecasts(windows, contract)).save(version_dir)
     publish(version_dir, contract)
     return version_dir
 

@@ -14,10 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import DeadlinePassed
 from app.exchange import Exchange, Stage
 from app.payloads.sizes import FindLargest, Largest
@@ -63,13 +62,13 @@ class Decoded(Generic[ContextT]):
     """What a request asks for.
 
     Attributes:
-        windows: Shape (batch, steps, features), raw units.
+        inputs: What the version takes, in raw units.
         context: What the encoder needs to know of the request: the outputs asked for, a last timestamp, a quantile.
         allow_nan: Whether forecasts may be given that are not finite.
         timeout_seconds: The caller's own limit on the time for the forecasts; None for none but the service's.
     """
 
-    windows: Array
+    inputs: Inputs
     context: ContextT
     allow_nan: bool = False
     timeout_seconds: float | None = None
@@ -90,7 +89,7 @@ class Dialect(ABC, Generic[AskedT, ContextT, AnswerT]):
         """Works out the largest request to a version, in the form that the request declares."""
 
     def decode_at_once(self, asked: AskedT, served: ServedVersion) -> Decoded[ContextT] | None:
-        """Reads the windows if that is a matter of some 5 ms at most; returns None if it may take longer.
+        """Reads the inputs if that is a matter of some 5 ms at most; returns None if it may take longer.
 
         By default every request is read at once.
         """
@@ -98,7 +97,7 @@ class Dialect(ABC, Generic[AskedT, ContextT, AnswerT]):
 
     @abstractmethod
     def decode(self, asked: AskedT, served: ServedVersion) -> Decoded[ContextT]:
-        """Reads the windows out of the request. Runs in the side thread where `decode_at_once` returns None."""
+        """Reads the inputs out of the request. Runs in the side thread where `decode_at_once` returns None."""
 
     @abstractmethod
     def encode(self, served: ServedVersion, forecasts: Array, context: ContextT) -> AnswerT:
@@ -140,7 +139,7 @@ class Forecasting:
         if decoded is None:
             decoded = await self._service.side.run(partial(dialect.decode, asked, served), asked.size)
         exchange.complete(Stage.DECODE, started)
-        numbers = len(decoded.windows) * prod(served.contract.forecast_shape)
+        numbers = len(decoded.inputs) * served.forecast_numbers
         if numbers > MAX_NUMBERS_AT_ONCE:
             return await self._answer_large(decoded, served, dialect, exchange, numbers)
         forecasts = await _submit(decoded, served, exchange)
@@ -169,7 +168,7 @@ class Forecasting:
 
 def _submit(decoded: Decoded[ContextT], served: ServedVersion, exchange: Exchange) -> Awaitable[Array]:
     """Returns the forecasts to be waited for, within the caller's own limit too; the service's limit may be shorter."""
-    forecasts = served.batcher.submit(decoded.windows, allow_nan=decoded.allow_nan, stages=exchange.stages)
+    forecasts = served.batcher.submit(decoded.inputs, allow_nan=decoded.allow_nan, stages=exchange.stages)
     return forecasts if decoded.timeout_seconds is None else _in_time(forecasts, decoded.timeout_seconds)
 
 

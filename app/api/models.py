@@ -1,5 +1,6 @@
 """Descriptions of the models: versions, tensors, contract, scores, verdict, engine."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
@@ -8,20 +9,22 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.api.dependencies import ModelName, RunningService, VersionNumber, find
-from app.payloads.writing import write_numbers
+from app.payloads import native
 from app.serving.catalogue import ServedModel, ServedVersion
 from app.serving.service import Service
 from app.version.manifest import Contract, DataFingerprint, Score
-from app.version.signature import Layout, Signature
+from app.version.signature import DataType, Signature, TensorSpec
 
 router = APIRouter(tags=["models"])
 
 
-class TensorDescription(BaseModel):
-    """A float32 tensor as `/v1` and `/v2` name it."""
+class TensorDescription(BaseModel, use_attribute_docstrings=True):
+    """A tensor as `/v1` and `/v2` name it."""
 
     name: str
     shape: Annotated[tuple[int, ...], Field(description="Its sizes; -1 in front is the batch.", examples=[(-1, 8, 2)])]
+    datatype: Annotated[DataType, Field(exclude_if=lambda datatype: datatype == "float32")] = "float32"
+    """The type of its numbers; left out for float32."""
 
 
 class SignatureDescription(BaseModel, use_attribute_docstrings=True):
@@ -35,11 +38,13 @@ class SignatureDescription(BaseModel, use_attribute_docstrings=True):
     @classmethod
     def of(cls, signature: Signature) -> Self:
         """Describes a signature."""
-        return cls(inputs=_tensors(signature.inputs), outputs=_tensors(signature.outputs))
+        return cls(inputs=_described(signature.inputs.tensors), outputs=_described(signature.outputs.tensors))
 
 
-def _tensors(layout: Layout) -> list[TensorDescription]:
-    return [TensorDescription(name=tensor.name, shape=(-1, *tensor.shape)) for tensor in layout.tensors]
+def _described(tensors: Sequence[TensorSpec]) -> list[TensorDescription]:
+    return [
+        TensorDescription(name=tensor.name, shape=(-1, *tensor.shape), datatype=tensor.datatype) for tensor in tensors
+    ]
 
 
 class ModelDescription(BaseModel, use_attribute_docstrings=True):
@@ -103,6 +108,10 @@ class Example(BaseModel, use_attribute_docstrings=True):
 
     window: list[list[float]]
     """A row per step with a number per feature of the model."""
+    future: list[list[float]] | None = None
+    """A row per row to forecast with a number per column that is known ahead; left out if the model takes none."""
+    time: int | None = None
+    """The number of the first row to forecast; left out if the model takes no time."""
 
 
 @router.get("/models")
@@ -127,10 +136,10 @@ async def describe_version(service: RunningService, name: ModelName, version: Ve
 
 @router.get("/models/{name}/example", response_model=Example)
 async def example(service: RunningService, name: ModelName) -> Response:
-    """Gives a body for `/predict` that works: a window recorded when the model was exported."""
+    """Gives a body for `/predict` that works: inputs recorded when the model was exported."""
     service.check_ready()
-    window = find(service.catalogue, name).loaded.golden.windows[0]
-    return Response(b'{"window":%s}' % write_numbers(window), media_type="application/json")
+    body = native.write_request(find(service.catalogue, name).loaded.golden.inputs)
+    return Response(body, media_type="application/json")
 
 
 def _describe(service: Service, name: str, version: int | None) -> ModelDescription:

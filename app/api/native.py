@@ -16,8 +16,8 @@ from app.api.dependencies import find
 from app.api.direct import Answer, Request
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.problems import invalid_query, problem_answer
-from app.arrays import Array
-from app.errors import InvalidRequest, LocatedError, MethodNotAllowed
+from app.arrays import Array, Inputs
+from app.errors import InvalidRequest, LocatedError, MethodNotAllowed, UnsupportedMediaType
 from app.payloads import native, npy
 from app.payloads.sizes import Largest
 from app.serving.catalogue import Catalogue, ServedVersion
@@ -136,11 +136,14 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         selection = _read_query(asked.scope["query_string"]).selection
         return find(catalogue, selection.model, selection.version, selection.label)
 
-    def check(self, asked: Request, served: ServedVersion) -> None:  # noqa: ARG002
-        """Checks that the query has no other parameters, and that the declared type of the body is known."""
+    def check(self, asked: Request, served: ServedVersion) -> None:
+        """Checks that the query has no other parameters, and that the declared type of the body fits the model."""
         if not _read_query(asked.scope["query_string"]).is_known:
             raise _unknown_parameter()
-        declared_type(asked.headers)
+        is_npy = declared_type(asked.headers) is MediaType.NPY
+        if is_npy and not served.contract.takes_windows_alone:
+            more = [tensor.name for tensor in served.loaded.signature.inputs.more]
+            raise UnsupportedMediaType(f"An array holds windows alone, and this model takes {' and '.join(more)} too.")
 
     def largest(self, asked: Request, served: ServedVersion) -> Largest:
         """Works out the largest array, or the largest JSON body."""
@@ -155,13 +158,16 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
             return None
         if declared_type(asked.headers) is MediaType.NPY:
             return self.decode(asked, served)
-        windows = self._read_usual(asked.body, served)
-        return None if windows is None else Decoded(windows, context=wanted_type(asked.headers))
+        inputs = self._read_usual(asked.body, served)
+        return None if inputs is None else Decoded(inputs, context=wanted_type(asked.headers))
 
     def decode(self, asked: Request, served: ServedVersion) -> Decoded[MediaType]:
-        """Reads the windows out of a JSON or npy body."""
-        read = self._read_npy if declared_type(asked.headers) is MediaType.NPY else self._read_json
-        return Decoded(read(asked.body, served), context=wanted_type(asked.headers))
+        """Reads the inputs out of a JSON or npy body."""
+        if declared_type(asked.headers) is MediaType.NPY:
+            inputs = Inputs(self._read_npy(asked.body, served))
+        else:
+            inputs = self._read_json(asked.body, served)
+        return Decoded(inputs, context=wanted_type(asked.headers))
 
     def encode(self, served: ServedVersion, forecasts: Array, context: MediaType) -> Answer:
         """Writes the forecasts in the media type that the request prefers."""
@@ -182,12 +188,12 @@ class PredictionRoute(Dialect[Request, MediaType, Answer]):
         """Returns the largest npy body."""
 
     @abstractmethod
-    def _read_usual(self, body: bytes, served: ServedVersion) -> Array | None:
-        """Returns the windows in a JSON body of the usual form."""
+    def _read_usual(self, body: bytes, served: ServedVersion) -> Inputs | None:
+        """Returns the inputs in a JSON body of the usual form."""
 
     @abstractmethod
-    def _read_json(self, body: bytes, served: ServedVersion) -> Array:
-        """Returns the windows in a JSON body."""
+    def _read_json(self, body: bytes, served: ServedVersion) -> Inputs:
+        """Returns the inputs in a JSON body."""
 
     @abstractmethod
     def _read_npy(self, body: bytes, served: ServedVersion) -> Array:
@@ -213,10 +219,10 @@ class Predict(PredictionRoute):
     def _largest_npy(self, served: ServedVersion) -> Largest:
         return npy.largest(served.contract, 1)
 
-    def _read_usual(self, body: bytes, served: ServedVersion) -> Array | None:
+    def _read_usual(self, body: bytes, served: ServedVersion) -> Inputs | None:
         return native.read_usual_window(body, served.contract)
 
-    def _read_json(self, body: bytes, served: ServedVersion) -> Array:
+    def _read_json(self, body: bytes, served: ServedVersion) -> Inputs:
         return native.read_window(body, served.contract)
 
     def _read_npy(self, body: bytes, served: ServedVersion) -> Array:
@@ -242,10 +248,10 @@ class PredictBatch(PredictionRoute):
     def _largest_npy(self, served: ServedVersion) -> Largest:
         return npy.largest(served.contract, served.max_windows)
 
-    def _read_usual(self, body: bytes, served: ServedVersion) -> Array | None:
+    def _read_usual(self, body: bytes, served: ServedVersion) -> Inputs | None:
         return native.read_usual_windows(body, served.contract, served.max_windows)
 
-    def _read_json(self, body: bytes, served: ServedVersion) -> Array:
+    def _read_json(self, body: bytes, served: ServedVersion) -> Inputs:
         return native.read_windows(body, served.contract, served.max_windows)
 
     def _read_npy(self, body: bytes, served: ServedVersion) -> Array:

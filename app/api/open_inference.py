@@ -8,7 +8,7 @@ Only policies load and release versions. Every window is forecast by itself, so 
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,7 @@ from app.arrays import Array
 from app.errors import InvalidArgument, MethodNotAllowed, ModelNotReady, NotFound
 from app.payloads.open_inference.document import LENGTH_HEADER, document_length, parse_document
 from app.payloads.open_inference.reading import InferRequest, InferRequestReader
-from app.payloads.open_inference.tensors import DATATYPE
+from app.payloads.open_inference.tensors import datatype_of
 from app.payloads.open_inference.triton import PLATFORM, configured_tensors, statistics
 from app.payloads.open_inference.writing import write_answer
 from app.payloads.sizes import NO_WINDOWS, Largest
@@ -39,7 +39,7 @@ from app.serving.service import Service
 from app.serving.states import State, Status
 from app.telemetry.figures import Figures
 from app.version.manifest import VERSION_PATTERN
-from app.version.signature import Layout
+from app.version.signature import TensorSpec
 
 PREFIX = "/v2"
 
@@ -135,7 +135,7 @@ class InferDialect(Dialect[Request, Wanted, Answer]):
         """Reads the tensors. What else the request asks for goes to the encoder."""
         infer = self._reader(served).read(asked.body, asked.headers.get(DOCUMENT_LENGTH))
         wanted = Wanted(infer, wanted_encoding(asked.headers))
-        return Decoded(infer.windows, context=wanted, timeout_seconds=infer.timeout_seconds)
+        return Decoded(infer.inputs, context=wanted, timeout_seconds=infer.timeout_seconds)
 
     def _reader(self, served: ServedVersion) -> InferRequestReader:
         return InferRequestReader(served.name, served.loaded.signature, served.max_windows)
@@ -259,8 +259,8 @@ class OpenInference:
                 "name": model,
                 "versions": [str(served.version) for served in serving],
                 "platform": PLATFORM,
-                "inputs": _described(signature.inputs),
-                "outputs": _described(signature.outputs),
+                "inputs": _described(signature.inputs.tensors),
+                "outputs": _described(signature.outputs.tensors),
             }
         )
 
@@ -273,8 +273,8 @@ class OpenInference:
                 "platform": PLATFORM,
                 "version_policy": _version_policy(self._service.repository.policies.of(model)),
                 "max_batch_size": served.max_windows,
-                "input": configured_tensors(signature.inputs),
-                "output": configured_tensors(signature.outputs),
+                "input": configured_tensors(signature.inputs.tensors),
+                "output": configured_tensors(signature.outputs.tensors),
                 "dynamic_batching": {"max_queue_delay_microseconds": 0},
             }
         )
@@ -330,8 +330,8 @@ def _json(content: object) -> Answer:
     return Answer(orjson.dumps(content), [(b"content-type", JSON)])
 
 
-def _described(layout: Layout) -> list[dict[str, Any]]:
-    return [{"name": tensor.name, "datatype": DATATYPE, "shape": [-1, *tensor.shape]} for tensor in layout.tensors]
+def _described(tensors: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+    return [{"name": tensor.name, "datatype": datatype_of(tensor), "shape": [-1, *tensor.shape]} for tensor in tensors]
 
 
 def _version_policy(policy: Policy) -> dict[str, Any]:

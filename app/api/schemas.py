@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, Field, RootModel
 
 from app.payloads.open_inference.tensors import BINARY_ONLY, DATATYPES
+from app.payloads.open_inference.times import TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ class TensorMetadata(BaseModel):
     """A tensor that a model takes or gives. The -1 at the start of its shape is the batch."""
 
     name: str
-    datatype: Literal["FP32"]
+    datatype: Literal["FP32", "INT64"]
     shape: Annotated[list[int], Field(examples=[[-1, 8, 2]])]
 
 
@@ -222,7 +223,7 @@ class ConfiguredTensor(BaseModel):
     """A tensor, with its sizes without the batch."""
 
     name: str
-    data_type: Literal["TYPE_FP32"]
+    data_type: Literal["TYPE_FP32", "TYPE_INT64"]
     dims: list[int]
 
 
@@ -305,7 +306,7 @@ class RepositoryIndex(RootModel[list[IndexEntry]]):
 
 Parameters: TypeAlias = dict[str, bool | int | float | str]
 JsonDatatype: TypeAlias = Annotated[
-    str, Field(json_schema_extra={"enum": [datatype for datatype in DATATYPES if datatype not in BINARY_ONLY]})
+    str, Field(json_schema_extra={"enum": [*(datatype for datatype in DATATYPES if datatype not in BINARY_ONLY), TEXT]})
 ]
 
 

@@ -33,7 +33,7 @@ from app.api.direct import Answer, Header, Request, raw_route_path
 from app.api.forecasting import Decoded, Dialect, Forecasting
 from app.api.problems import plain_answer
 from app.api.schemas import About, ModelNames, ModelStatus, PredictAnswer, PredictRequest, SavedModelMetadata
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import InvalidArgument, NoSuchServable, Unimplemented
 from app.payloads.names import quoted
 from app.payloads.sizes import Largest
@@ -199,8 +199,8 @@ class PredictDialect(Dialect[Request, Orientation, Answer]):
     def _reader(self, served: ServedVersion) -> BodyReader:
         return BodyReader(served.loaded.signature.inputs, served.max_windows, allow_nan=self._settings.allow_nan)
 
-    def _decoded(self, orientation: Orientation, windows: Array) -> Decoded[Orientation]:
-        return Decoded(windows, context=orientation, allow_nan=self._settings.allow_nan)
+    def _decoded(self, orientation: Orientation, inputs: Inputs) -> Decoded[Orientation]:
+        return Decoded(inputs, context=orientation, allow_nan=self._settings.allow_nan)
 
     def encode(self, served: ServedVersion, forecasts: Array, context: Orientation) -> Answer:
         """Writes rows for rows, and columns for columns."""

@@ -3,7 +3,7 @@
 from math import prod
 from typing import Literal, Protocol, TypeAlias
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.version.manifest import Contract
 
 EngineName: TypeAlias = Literal["auto", "onnx", "tensorflow"]
@@ -17,7 +17,7 @@ def call_windows(contract: Contract, largest: int) -> int:
 
     Larger batches are computed in pieces.
     """
-    numbers = max(prod(contract.window_shape), prod(contract.forecast_shape))
+    numbers = max(prod(contract.window_shape), prod(contract.forecast_shape), prod(contract.future_shape))
     return min(largest, MAX_CALL_NUMBERS // numbers)
 
 
@@ -36,7 +36,7 @@ def check_forecasts(forecasts: Array, windows: int, contract: Contract) -> Array
 
 
 class Engine(Protocol):
-    """A loaded version that turns windows into forecasts. Only one thread at a time may use it."""
+    """A loaded version that turns inputs into forecasts. Only one thread at a time may use it."""
 
     remark: str
     """How the engine computes, and why, in a few words for metadata and the log."""
@@ -56,15 +56,15 @@ class Engine(Protocol):
             ArtifactError: The model cannot compute a forecast.
         """
 
-    def predict(self, windows: Array) -> Array:
+    def predict(self, inputs: Inputs) -> Array:
         """Forecasts a batch of any size from 1.
 
         Args:
-            windows: Shape (batch, steps, features), raw units.
+            inputs: What the contract says that the version takes, in raw units.
 
         Returns:
             Shape (batch, horizon, targets), raw units.
 
         Raises:
-            Exception: The model fails on these windows, or answers with forecasts of another shape.
+            Exception: The model fails on these inputs, or answers with forecasts of another shape.
         """

@@ -11,6 +11,7 @@ others need not wait for it, where ONNX Runtime divides a batch among its thread
 
 import os
 from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.engine import call_windows, check_forecasts
 from app.errors import ArtifactError, EngineNotInstalled
-from app.version.golden import probe_windows
+from app.version.golden import probe_inputs
 from app.version.manifest import TWIN_FILE, Contract
+from app.version.signature import DataType, Signature, TensorSpec
 
 # ONNX Runtime reports to its maker from the moment it is imported, unless this says otherwise.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -32,13 +34,16 @@ except ModuleNotFoundError as error:
     raise EngineNotInstalled("onnx", "ONNX Runtime", "pip install -r requirements/onnx.txt") from error
 
 INPUT, OUTPUT = "windows", "forecast"
-"""Names of the twin's input and output."""
+"""Names of the input that every twin has, and of its output."""
 
 SHARED_FROM = 8
 """Windows from which on several threads gain more than it costs to wake them, while others want the cores too."""
 
 PIECE_WINDOWS = 16
 """Windows in a piece, by half more or by a quarter less. Larger pieces take longer per window, and ever more memory."""
+
+TYPES: Mapping[DataType, str] = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+"""The names that ONNX Runtime gives types of tensors."""
 
 QUIET = 3
 """Log severity of ONNX Runtime: errors only. Our own sentences tell what stops a start."""
@@ -70,8 +75,9 @@ class OnnxEngine:
         self._piece_windows = call_windows(contract, PIECE_WINDOWS)
         self._warm_windows = min(max_windows, 2 * threads * self._piece_windows)
         self._alone = _open_session(graph, 1, source)
-        _check_tensors(source, "input", self._alone.get_inputs(), INPUT, contract.window_shape)
-        _check_tensors(source, "output", self._alone.get_outputs(), OUTPUT, contract.forecast_shape)
+        signature = Signature.of(contract)
+        _check_tensors(source, "input", self._alone.get_inputs(), signature.inputs.tensors)
+        _check_tensors(source, "output", self._alone.get_outputs(), signature.outputs.tensors)
         self._shared = self._alone if threads == 1 else _open_session(graph, threads, source)
         self._helpers = ThreadPoolExecutor(max(1, threads - 1), "engine-helper")
         self.remark = f"fused operators, {threads} {'thread' if threads == 1 else 'threads'}"
@@ -84,16 +90,16 @@ class OnnxEngine:
         """
         try:
             for windows in (self._warm_windows, min(self._warm_windows, self._threads * self._piece_windows), 1):
-                self.predict(probe_windows(self._contract, windows))
+                self.predict(probe_inputs(self._contract, windows))
         except Exception as error:  # its errors have no base of their own
             raise ArtifactError(self._source, f"the graph fails when it is run ({type(error).__name__})") from error
 
-    def predict(self, windows: Array) -> Array:
-        """Forecasts (batch, steps, features) -> (batch, horizon, targets), both in raw units."""
-        count = len(windows)
+    def predict(self, inputs: Inputs) -> Array:
+        """Forecasts inputs -> (batch, horizon, targets), both in raw units."""
+        count = len(inputs)
         rounds = round(count / (self._threads * self._piece_windows))
         if rounds <= 1:
-            return self._run(self._alone if count < SHARED_FROM else self._shared, windows)
+            return self._run(self._alone if count < SHARED_FROM else self._shared, inputs)
         pieces = _cut(count, min(rounds * self._threads, count))
         forecasts = np.empty((count, *self._contract.forecast_shape), np.float32)
 
@@ -103,7 +109,7 @@ class OnnxEngine:
                     piece = pieces.popleft()
                 except IndexError:
                     return
-                forecasts[piece] = self._run(self._alone, windows[piece])
+                forecasts[piece] = self._run(self._alone, inputs[piece])
 
         helping = [self._helpers.submit(compute) for _ in range(self._threads - 1)]
         try:
@@ -112,12 +118,12 @@ class OnnxEngine:
                 helping.pop().result()
         finally:
             wait(helping)
-            helping.clear()  # an error refers to this frame, so the two would form a circle that keeps the windows
+            helping.clear()  # an error refers to this frame, so the two would form a circle that keeps the inputs
         return forecasts
 
-    def _run(self, session: Any, windows: Array) -> Array:
-        forecasts = np.asarray(session.run([OUTPUT], {INPUT: windows})[0])
-        return check_forecasts(forecasts, len(windows), self._contract)
+    def _run(self, session: Any, inputs: Inputs) -> Array:
+        forecasts = np.asarray(session.run([OUTPUT], inputs.named())[0])
+        return check_forecasts(forecasts, len(inputs), self._contract)
 
 
 def _cut(count: int, parts: int) -> "deque[slice]":
@@ -141,10 +147,11 @@ def _open_session(graph: bytes, threads: int, source: Path) -> Any:
         raise ArtifactError(source, f"is not a graph that ONNX Runtime loads ({type(error).__name__})") from error
 
 
-def _check_tensors(source: Path, kind: str, tensors: list[Any], name: str, shape: tuple[int, int]) -> None:
-    """Checks the only input or output against the contract; the size of an open batch is a name."""
-    found = [(tensor.name, tensor.type, tensor.shape[1:]) for tensor in tensors]
-    if found != [(name, "tensor(float)", [*shape])] or not isinstance(tensors[0].shape[0], str):
+def _check_tensors(source: Path, kind: str, tensors: list[Any], needed: Sequence[TensorSpec]) -> None:
+    """Checks the inputs or the outputs against the contract, in any order; the size of an open batch is a name."""
+    found = {tensor.name: (tensor.type, [*tensor.shape[1:]]) for tensor in tensors}
+    is_open = all(tensor.shape and isinstance(tensor.shape[0], str) for tensor in tensors)
+    if not is_open or found != {spec.name: (TYPES[spec.datatype], [*spec.shape]) for spec in needed}:
         listing = " and ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in tensors)
-        needed = f"{name} tensor(float) {['batch', *shape]}"
-        raise ArtifactError(source, f"has the {kind} {listing}, but the contract needs {needed}")
+        wanted = " and ".join(f"{spec.name} {TYPES[spec.datatype]} {['batch', *spec.shape]}" for spec in needed)
+        raise ArtifactError(source, f"has the {kind} {listing}, but the contract needs {wanted}")

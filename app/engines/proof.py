@@ -6,21 +6,24 @@ from app.engines.engine import Engine
 from app.errors import ArtifactError
 from app.version.golden import Golden, deviation
 from app.version.manifest import Contract
+from app.version.signature import Signature
 
 
 def check_golden_rows(engine: Engine, golden: Golden, contract: Contract, version_dir: Path) -> None:
-    """Forecasts the golden windows, together and one by one, and compares the forecasts with the recorded ones.
+    """Forecasts the golden inputs, together and one by one, and compares the forecasts with the recorded ones.
 
     Raises:
         ArtifactError: A forecast fails, or differs from the recorded forecast by more than the tolerance.
     """
     count = len(golden.forecasts)
-    shapes = (count, *contract.window_shape), (count, *contract.forecast_shape)
-    if count == 0 or (golden.windows.shape, golden.forecasts.shape) != shapes:
+    signature = Signature.of(contract)
+    shapes = {tensor.name: (count, *tensor.shape) for tensor in (*signature.inputs.tensors, *signature.outputs.tensors)}
+    arrays = {**golden.inputs.named(), "forecast": golden.forecasts}
+    if count == 0 or {name: array.shape for name, array in arrays.items()} != shapes:
         raise ArtifactError(version_dir, "the golden rows do not have the shapes of the contract")
     try:
-        together = engine.predict(golden.windows)
-        alone = [engine.predict(window[None])[0] for window in golden.windows]
+        together = engine.predict(golden.inputs)
+        alone = [engine.predict(golden.inputs[row : row + 1])[0] for row in range(count)]
     except Exception as error:
         problem = f"the {engine.name} engine fails on the golden rows ({type(error).__name__})"
         raise ArtifactError(version_dir, problem) from error

@@ -6,17 +6,18 @@ ladder is compiled at warm-up, a batch is padded to the next size, and the forec
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.engine import call_windows, check_forecasts
 from app.errors import ArtifactError, EngineNotInstalled
-from app.version.golden import Golden, deviation, probe_windows, with_scales
+from app.version.golden import Golden, deviation, probe_inputs, with_scales
 from app.version.manifest import MAX_COLUMNS, MAX_NUMBERS, Contract, Feature, Target
-from app.version.signature import Layout, Signature, TensorSpec
+from app.version.signature import InputLayout, Layout, Signature, TensorSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # oneDNN is no faster for an LSTM of this size, and without it every x86 machine computes the same numbers.
@@ -51,7 +52,7 @@ class TensorFlowEngine:
 
     Attributes:
         contract: Shapes that the signature has.
-        signature: The names of the tensors, and their place in windows and forecasts.
+        signature: The names of the tensors, and their place in inputs and forecasts.
         function: The signature as TensorFlow loaded it; it works as long as the engine lives.
 
     Raises:
@@ -65,12 +66,10 @@ class TensorFlowEngine:
         self._version_dir = version_dir
         self._model = _load(version_dir)  # keeps the variables alive
         self.function = _serving_function(self._model, version_dir)
-        self.signature = _read_signature(self.function, version_dir)
-        if contract is not None:
-            _check_signature(self.signature, contract, version_dir)
+        self.signature = _read_signature(self.function, contract, version_dir)
         self.contract = contract or _contract_of(self.signature)
         self._batch_sizes = _ladder(call_windows(self.contract, max_windows))
-        self._plain = _on_windows(self.function, self.signature)
+        self._plain = _on_tensors(self.function, self.signature)
         self._compiled: dict[int, Callable[..., Any]] = {}
         self.remark = "not warmed up"
 
@@ -80,8 +79,8 @@ class TensorFlowEngine:
         Raises:
             ArtifactError: The model cannot compute them, or its forecasts are not finite.
         """
-        windows = probe_windows(self.contract, GOLDEN_PROBES)
-        golden = Golden(windows, np.asarray(self._compute_plainly(windows)))
+        inputs = probe_inputs(self.contract, GOLDEN_PROBES)
+        golden = Golden(inputs, np.asarray(self._compute_plainly(inputs)))
         if not np.isfinite(golden.forecasts).all():
             raise ArtifactError(self._version_dir, "the model's forecasts are not finite", "train it again")
         self.contract = with_scales(self.contract, golden)
@@ -99,10 +98,10 @@ class TensorFlowEngine:
         worst = 0.0
         try:
             for size in self._batch_sizes:
-                windows = tf.constant(probe_windows(self.contract, size))
-                self._compiled[size] = compiled.get_concrete_function(tf.TensorSpec(windows.shape, tf.float32))
-                expected = self._plain(windows).numpy()
-                actual = self._compiled[size](windows).numpy()
+                tensors = _tensors_of(probe_inputs(self.contract, size))
+                self._compiled[size] = compiled.get_concrete_function(*map(tf.TensorSpec.from_tensor, tensors))
+                expected = self._plain(*tensors).numpy()
+                actual = self._compiled[size](*tensors).numpy()
                 worst = max(worst, deviation(actual, expected, self.contract.target_scales))
         except tf.errors.OpError:
             self._fall_back("XLA cannot compile this model")
@@ -114,33 +113,42 @@ class TensorFlowEngine:
 
     def _fall_back(self, reason: str) -> None:
         self._compiled.clear()
-        self._compute_plainly(probe_windows(self.contract, 1))
+        self._compute_plainly(probe_inputs(self.contract, 1))
         self.remark = f"plain execution, because {reason}"
 
-    def _compute_plainly(self, windows: Array) -> Any:
+    def _compute_plainly(self, inputs: Inputs) -> Any:
         try:
-            return self._plain(tf.constant(windows))
+            return self._plain(*_tensors_of(inputs))
         except tf.errors.OpError as error:
             raise ArtifactError(self._version_dir, f"the model cannot compute ({type(error).__name__})") from error
 
-    def predict(self, windows: Array) -> Array:
-        """Forecasts (batch, steps, features) -> (batch, horizon, targets), both in raw units."""
-        largest = self._batch_sizes[-1]
-        pieces = [self._predict_piece(windows[start : start + largest]) for start in range(0, len(windows), largest)]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    def predict(self, inputs: Inputs) -> Array:
+        """Forecasts inputs -> (batch, horizon, targets), both in raw units."""
+        count, largest = len(inputs), self._batch_sizes[-1]
+        if count <= largest:
+            return self._predict_piece(inputs)
+        return np.concatenate(
+            [self._predict_piece(inputs[start : start + largest]) for start in range(0, count, largest)]
+        )
 
-    def _predict_piece(self, windows: Array) -> Array:
-        count = len(windows)
+    def _predict_piece(self, inputs: Inputs) -> Array:
+        count = len(inputs)
         if not self._compiled:
-            return self._run(self._plain, windows)
+            return self._run(self._plain, inputs)
         size = next(size for size in self._batch_sizes if size >= count)
-        if size > count:
-            padding = np.zeros((size - count, *windows.shape[1:]), np.float32)
-            windows = np.concatenate([windows, padding])
-        return self._run(self._compiled[size], windows)[:count]
+        return self._run(self._compiled[size], inputs if size == count else _padded(inputs, size - count))[:count]
 
-    def _run(self, function: Callable[..., Any], windows: Array) -> Array:
-        return check_forecasts(np.asarray(function(tf.constant(windows))), len(windows), self.contract)
+    def _run(self, function: Callable[..., Any], inputs: Inputs) -> Array:
+        return check_forecasts(np.asarray(function(*_tensors_of(inputs))), len(inputs), self.contract)
+
+
+def _tensors_of(inputs: Inputs) -> list[Any]:
+    return [tf.constant(array) for array in inputs.named().values()]
+
+
+def _padded(inputs: Inputs, count: int) -> Inputs:
+    """Returns the inputs with so many more entries of zeros."""
+    return inputs.map(lambda array: np.concatenate([array, np.zeros((count, *array.shape[1:]), array.dtype)]))
 
 
 def _ladder(max_windows: int) -> tuple[int, ...]:
@@ -165,9 +173,21 @@ def _serving_function(model: Any, version_dir: Path) -> Any:
     return function
 
 
-def _read_signature(function: Any, version_dir: Path) -> Signature:
-    inputs, outputs = function.structured_input_signature[1], function.structured_outputs
-    return Signature(_read_layout(inputs, version_dir), _read_layout(outputs, version_dir))
+def _read_signature(function: Any, contract: Contract | None, version_dir: Path) -> Signature:
+    """Reads the tensors that a signature takes and gives, and checks them against a contract.
+
+    The windows, and the forecast, may have any name.
+    """
+    takes, gives = dict(function.structured_input_signature[1]), function.structured_outputs
+    needed = InputLayout.of(contract) if contract is not None else None
+    for tensor in needed.more if needed is not None else ():
+        _check_input(takes.pop(tensor.name, None), tensor, version_dir)
+    windows, outputs = _read_layout(takes, version_dir), _read_layout(gives, version_dir)
+    if contract is None or needed is None:
+        return Signature(InputLayout(windows), outputs)
+    _check_only(windows, contract.window_shape, version_dir)
+    _check_only(outputs, contract.forecast_shape, version_dir)
+    return Signature(replace(needed, windows=windows), outputs)
 
 
 def _read_layout(specs: dict[str, Any], version_dir: Path) -> Layout:
@@ -193,33 +213,50 @@ def _shown(shape: Any) -> str:
     return str(shape.as_list()).replace("None", "any") if shape.rank is not None else "of any shape"
 
 
-def _check_signature(signature: Signature, contract: Contract, version_dir: Path) -> None:
-    for layout, shape in ((signature.inputs, contract.window_shape), (signature.outputs, contract.forecast_shape)):
-        if [tensor.shape for tensor in layout.tensors] != [shape]:
-            found = " and ".join(f"{tensor.name} float32 {(None, *tensor.shape)}" for tensor in layout.tensors)
-            problem = f"{SIGNATURE} has {found}, but the contract needs float32 {(None, *shape)} alone"
-            raise ArtifactError(version_dir, problem)
+def _check_input(found: Any, needed: TensorSpec, version_dir: Path) -> None:
+    """Checks a tensor that the model takes beside the windows."""
+    shape = [None, *needed.shape]
+    if (
+        found is None
+        or found.dtype.name != needed.datatype
+        or found.shape.rank is None
+        or found.shape.as_list() != shape
+    ):
+        came = f"{found.dtype.name} {_shown(found.shape)}" if found is not None else "no such input"
+        wanted = f"{needed.datatype} {_shown(tf.TensorShape(shape))}"
+        problem = f"{SIGNATURE} has for {needed.name} {came}, but the contract needs {wanted}"
+        raise ArtifactError(version_dir, problem)
+
+
+def _check_only(layout: Layout, shape: tuple[int, int], version_dir: Path) -> None:
+    """Checks that there is a single tensor beside those that are checked by name, and that it has the shape."""
+    if [tensor.shape for tensor in layout.tensors] != [shape]:
+        found = " and ".join(f"{tensor.name} float32 {(None, *tensor.shape)}" for tensor in layout.tensors)
+        problem = f"{SIGNATURE} has {found}, but the contract needs float32 {(None, *shape)} alone"
+        raise ArtifactError(version_dir, problem)
 
 
 def _contract_of(signature: Signature) -> Contract:
-    steps, _ = signature.inputs.shape
+    windows = signature.inputs.windows
+    steps, _ = windows.shape
     horizon, _ = signature.outputs.shape
     return Contract(
         steps=steps,
-        features=tuple(Feature(name=name) for name in signature.inputs.columns),
+        features=tuple(Feature(name=name) for name in windows.columns),
         horizon=horizon,
         targets=tuple(Target(name=name, scale=1) for name in signature.outputs.columns),
     )
 
 
-def _on_windows(function: Any, signature: Signature) -> Callable[[Any], Any]:
-    """Returns the signature as a function from a tensor of windows to a tensor of forecasts."""
-    inputs, outputs = signature.inputs, signature.outputs
-    if inputs.is_table and outputs.is_table:  # as in every version of ours: nothing to split or to join
-        return lambda windows: function(**{inputs.tensors[0].name: windows})[outputs.tensors[0].name]
+def _on_tensors(function: Any, signature: Signature) -> Callable[..., Any]:
+    """Returns the signature as a function from the tensors of `Inputs`, in their order, to a tensor of forecasts."""
+    windows, outputs = signature.inputs.windows, signature.outputs
+    if windows.is_table and outputs.is_table:  # as in every version of ours: nothing to split or to join
+        names = [tensor.name for tensor in signature.inputs.tensors]
+        return lambda *tensors: function(**dict(zip(names, tensors, strict=True)))[outputs.tensors[0].name]
 
-    def predict(windows: Any) -> Any:
-        parts = zip(inputs.tensors, tf.split(windows, inputs.widths, axis=2), strict=True)
+    def predict(joined: Any) -> Any:
+        parts = zip(windows.tensors, tf.split(joined, windows.widths, axis=2), strict=True)
         results = function(**{tensor.name: tf.reshape(part, (-1, *tensor.shape)) for tensor, part in parts})
         rows, _ = outputs.shape
         tables = zip(outputs.tensors, outputs.widths, strict=True)

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import islice
+from typing import Any, TypeAlias
 
+from app.arrays import Array
+from app.errors import MAX_LOCATED_ERRORS
 from app.payloads.lists import kind_of, number_problem, to_array
 from app.payloads.names import listed
 from app.version.manifest import Contract
@@ -49,12 +52,21 @@ def axis_of(name: str, contract: Contract | None) -> Axis:
         return Axis(name, contract.steps)
     if contract is not None and name == "features":
         return Axis(name, len(contract.features), contract.feature_names)
+    if contract is not None and name == "horizon":
+        return Axis("rows", contract.horizon)
+    if contract is not None and name == "known":
+        return Axis("known columns", len(contract.known), contract.known)
     return Axis(name)
 
 
 def window_axes(contract: Contract) -> tuple[Axis, Axis]:
     """Returns the axes of the contract's windows: steps and features."""
     return axis_of("steps", contract), axis_of("features", contract)
+
+
+def future_axes(contract: Contract) -> tuple[Axis, Axis]:
+    """Returns the axes of the contract's futures: the rows of the horizon and the known columns."""
+    return axis_of("horizon", contract), axis_of("known", contract)
 
 
 def problems_in_lists(
@@ -94,14 +106,36 @@ def _expected_sizes(value: object, axes: Sequence[Axis]) -> list[int | None]:
     return sizes
 
 
-def problems_in_records(value: object, contract: Contract) -> Iterator[Problem]:
-    """Yields every problem of a list of objects by feature name. The numbers in the objects are not looked at."""
-    names, (steps, _) = contract.feature_names, window_axes(contract)
+def read_records(value: object, rows: Axis, columns: Axis) -> Array | None:
+    """Turns a list of objects by column name into an array (rows, columns); None if something is wrong with the list.
+
+    Args:
+        value: The list.
+        rows: The axis of the objects.
+        columns: The axis of the names.
+    """
+    if any(_problems_in_objects(value, rows, columns)):
+        return None
+    return to_array(_as_lists(value, columns), [rows.size, columns.size])
+
+
+def problems_in_records(value: object, rows: Axis, columns: Axis) -> Iterator[Problem]:
+    """Yields every problem of the same list: those of its objects, or else those of their numbers."""
+    in_objects = list(islice(_problems_in_objects(value, rows, columns), MAX_LOCATED_ERRORS))
+    if in_objects:
+        yield from in_objects
+        return
+    for (row, *column), text in problems_in_lists(_as_lists(value, columns), (rows, columns)):
+        yield (row, *(columns.entries[int(index)] for index in column)), text
+
+
+def _problems_in_objects(value: object, rows: Axis, columns: Axis) -> Iterator[Problem]:
+    names = columns.entries
     if not isinstance(value, list):
         yield (), f"expected a list of objects, got {kind_of(value)}"
         return
-    if len(value) != steps.size:
-        yield (), f"expected {steps.expects(steps.size)}, got {len(value)}"
+    if len(value) != rows.size:
+        yield (), f"expected {rows.expects(rows.size)}, got {len(value)}"
         return
     for index, record in enumerate(value):
         if not isinstance(record, dict):
@@ -110,3 +144,7 @@ def problems_in_records(value: object, contract: Contract) -> Iterator[Problem]:
             yield (index,), f"expected {listed(names)}; {listed(missing)} missing"
         elif len(record) > len(names):
             yield (index,), f"expected {listed(names)} only; unknown names: {len(record) - len(names)}"
+
+
+def _as_lists(records: Any, columns: Axis) -> list[list[object]]:
+    return [[record[name] for name in columns.entries] for record in records]

@@ -9,19 +9,23 @@ from typing import Annotated, Any, Self, TypeVar
 
 import orjson
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
-from app.arrays import Array
+from app.arrays import Array, Inputs, Times
 from app.errors import BatchTooLarge, InvalidRequest, LocatedError
 from app.payloads.advice import is_one_window
+from app.payloads.ahead import FirstTimes, Future, Futures, Time, missing_ahead
+from app.payloads.fields import contract_in
 from app.payloads.parsing import invalid_body, parse_json
-from app.payloads.quick import reader_of
+from app.payloads.quick import ahead_reader_of, reader_of
 from app.payloads.sizes import (
+    Extent,
     Largest,
     check_values,
     extent_of_lists,
     extent_of_names,
     extent_of_number,
+    extent_of_time,
     in_brackets,
     windows_text,
 )
@@ -47,6 +51,10 @@ class WindowRequest(BaseModel):
     """A row per step with a number per feature; plain numbers where the model has one feature."""
     records: RecordsWindow | None = None
     """A record per step, with the features by name in any order."""
+    future: Future | None = None
+    """A row, or a record by name, per row to forecast, with the columns that are known ahead."""
+    time: Time | None = None
+    """The time of the first row to forecast, such as 2026-11-29T13:00:00, or its number."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -54,11 +62,17 @@ class WindowRequest(BaseModel):
             raise ValueError("give either window or records")
         return self
 
+    @model_validator(mode="after")
+    def _is_complete(self, info: ValidationInfo) -> Self:
+        _check_complete(info, self.future, self.time)
+        return self
+
     @property
-    def windows(self) -> Array:
-        """The window as a batch of one, of shape (1, steps, features)."""
+    def inputs(self) -> Inputs:
+        """The request as a batch of one."""
         window = self.window if self.window is not None else self.records
-        return window[None]  # type: ignore[index]
+        future = None if self.future is None else self.future[None]
+        return Inputs(window[None], future, self.time)  # type: ignore[index]
 
 
 class BatchRequest(BaseModel):
@@ -68,6 +82,35 @@ class BatchRequest(BaseModel):
 
     windows: Windows
     """Each as in a request for one window."""
+    futures: Futures | None = None
+    """A future for each window, as in a request for one window."""
+    times: FirstTimes | None = None
+    """A time for each window, as in a request for one window."""
+
+    @model_validator(mode="after")
+    def _is_complete(self, info: ValidationInfo) -> Self:
+        _check_complete(info, self.futures, self.times)
+        return self
+
+    @model_validator(mode="after")
+    def _are_as_many(self) -> Self:
+        count = len(self.windows)
+        for name, values in (("futures", self.futures), ("times", self.times)):
+            if values is not None and len(values) != count:
+                raise ValueError(f"expected {count} {name}, one for each window, got {len(values)}")
+        return self
+
+    @property
+    def inputs(self) -> Inputs:
+        """The request as a batch."""
+        return Inputs(self.windows, self.futures, self.times)
+
+
+def _check_complete(info: ValidationInfo, future: Array | None, time: Times | None) -> None:
+    """Checks that a request has all that the model takes."""
+    contract = contract_in(info)
+    if contract is not None and (missing := missing_ahead(contract, future, time)):
+        raise ValueError(missing)
 
 
 class ForecastResponse(BaseModel, use_attribute_docstrings=True):
@@ -100,72 +143,94 @@ def largest_window(contract: Contract) -> Largest:
     """Returns the largest body of a `WindowRequest`, which has records: every number has its name there."""
     steps, features = contract.window_shape
     numbers = extent_of_names(contract.feature_names) + extent_of_number(depth=3) * features
-    records = in_brackets(in_brackets(numbers, depth=2) * steps, depth=1)
+    records = in_brackets(in_brackets(numbers, depth=2) * steps, depth=1) + _extent_ahead(contract)
     return Largest(f"{windows_text(1, steps * features)}; several windows go to POST /predict/batch", records)
 
 
 def largest_batch(contract: Contract, max_windows: int) -> Largest:
     """Returns the largest body of a `BatchRequest`."""
     steps, features = contract.window_shape
-    return Largest(
-        windows_text(max_windows, steps * features), extent_of_lists((max_windows, steps, features), depth=1)
-    )
+    windows = extent_of_lists((max_windows, steps, features), depth=1) + _extent_ahead(contract) * max_windows
+    return Largest(windows_text(max_windows, steps * features), windows)
 
 
-def read_usual_window(body: bytes, contract: Contract) -> Array | None:
+def _extent_ahead(contract: Contract) -> Extent:
+    """Returns the extent of what a window needs beside it: a future, which has records, and a time."""
+    horizon, known = contract.future_shape
+    future, time = Extent(), Extent()
+    if known:
+        numbers = extent_of_names(contract.known) + extent_of_number(depth=4) * known
+        future = in_brackets(in_brackets(numbers, depth=3) * horizon, depth=2)
+    if contract.calendar:
+        time = extent_of_time(depth=2)
+    return future + time
+
+
+def read_usual_window(body: bytes, contract: Contract) -> Inputs | None:
     """Reads the body of a `WindowRequest` of the usual form; returns None for any other body."""
-    return reader_of(contract.window_shape).read_window(body)
+    if contract.takes_windows_alone:
+        window = reader_of(contract.window_shape).read_window(body)
+        return None if window is None else Inputs(window)
+    future_shape = contract.future_shape if contract.known else None
+    reader = ahead_reader_of(contract.window_shape, future_shape, has_time=bool(contract.calendar))
+    return reader.read(body, contract.spacing)
 
 
-def read_window(body: bytes, contract: Contract) -> Array:
+def read_window(body: bytes, contract: Contract) -> Inputs:
     """Reads the body of a `WindowRequest`.
 
-    Returns:
-        Shape (1, steps, features), float32.
-
     Raises:
         MalformedBody: The body is not JSON.
         InvalidRequest: The body does not fit the contract.
         TooManyValues: The body has more values than the largest request.
     """
-    window = read_usual_window(body, contract)
-    if window is None:
+    inputs = read_usual_window(body, contract)
+    if inputs is None:
         check_values(body, partial(largest_window, contract))
-        window = _validate(WindowRequest, parse_json(body), contract, takes=TAKES_WINDOW).windows
-    return window
+        inputs = _validate(WindowRequest, parse_json(body), contract, takes=TAKES_WINDOW).inputs
+    return inputs
 
 
-def read_usual_windows(body: bytes, contract: Contract, max_windows: int) -> Array | None:
-    """Reads the body of a `BatchRequest` of the usual form; returns None for any other body.
+def read_usual_windows(body: bytes, contract: Contract, max_windows: int) -> Inputs | None:
+    """Reads the body of a `BatchRequest` of the usual form, windows alone; returns None for any other body.
 
     Raises:
         BatchTooLarge: The body has more than `max_windows` windows.
     """
-    windows = reader_of(contract.window_shape).read_windows(body)
-    if windows is not None and len(windows) > max_windows:
+    windows = reader_of(contract.window_shape).read_windows(body) if contract.takes_windows_alone else None
+    if windows is None:
+        return None
+    if len(windows) > max_windows:
         raise BatchTooLarge(len(windows), max_windows)
-    return windows
+    return Inputs(windows)
 
 
-def read_windows(body: bytes, contract: Contract, max_windows: int) -> Array:
+def read_windows(body: bytes, contract: Contract, max_windows: int) -> Inputs:
     """Reads the body of a `BatchRequest`.
 
-    Returns:
-        Shape (batch, steps, features), float32.
-
     Raises:
         MalformedBody: The body is not JSON.
         BatchTooLarge: The body has more than `max_windows` windows.
         InvalidRequest: The body does not fit the contract.
         TooManyValues: The body has more values than the largest request.
     """
-    windows = read_usual_windows(body, contract, max_windows)
-    if windows is None:
+    inputs = read_usual_windows(body, contract, max_windows)
+    if inputs is None:
         check_values(body, partial(largest_batch, contract, max_windows))
         content = parse_json(body)
         _check_count(content, max_windows, contract)
-        windows = _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).windows
-    return windows
+        inputs = _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).inputs
+    return inputs
+
+
+def write_request(inputs: Inputs) -> bytes:
+    """Writes a `WindowRequest` for the first entry of a batch."""
+    fields = [b'"window":%s' % write_numbers(inputs.windows[0])]
+    if inputs.future is not None:
+        fields.append(b'"future":%s' % write_numbers(inputs.future[0]))
+    if inputs.time is not None:
+        fields.append(b'"time":%d' % inputs.time[0])
+    return b"{%s}" % b",".join(fields)
 
 
 def write_answer(model: str, version: int, targets: tuple[str, ...], field: bytes, forecasts: Array) -> bytes:

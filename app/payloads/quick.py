@@ -15,16 +15,25 @@ Any other body, right or wrong, is left to slower readers, which say exactly wha
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 import simdjson
 
-from app.arrays import Array, to_float32
+from app.arrays import Array, Inputs, to_float32
+from app.payloads.times import read_time
+from app.version.manifest import Frequency
 
 NUMBER_BYTES = b"0123456789+-.eE \t\r\n"
 """The bytes of JSON numbers, and white space. A skeleton's texts lose these bytes, too."""
+
+PROBLEMS = (AttributeError, KeyError, RuntimeError, ValueError)
+"""Raised where a field has another name or holds something else, or simdjson cannot hold a number."""
+
+TIMES = b"0", b'"2026-11-29T13:00:00"', b'"2026-11-29"'
+"""Usual times of the first row to forecast. All others are read more slowly."""
 
 MAX_SHAPES = 64
 """How many shapes of windows have a reader that is kept."""
@@ -70,7 +79,6 @@ class SkeletonReader:
 
     def __init__(self, shape: tuple[int, ...], forms: Sequence[Form]) -> None:
         self._shape = shape
-        self._size = prod(shape)
         self._forms = forms
         self._of_one_window = {form.skeleton(1): form for form in forms}
 
@@ -89,13 +97,12 @@ class SkeletonReader:
         try:
             # Every body gets a new parser: a parser keeps the memory of the largest body that it has parsed.
             document: Any = simdjson.Parser().parse(body)
-            doubles = np.frombuffer(document[form.field].as_buffer(of_type="d"))
+            numbers = _numbers(document, form.field, (windows, *self._shape))
             if form.texts and any(document[name] != text for name, text in form.texts):
                 return None
-        except (AttributeError, KeyError, RuntimeError, ValueError):
-            return None  # a field has another name or holds something else, or simdjson cannot hold a number
-        numbers = to_float32(doubles) if doubles.size == windows * self._size else None
-        return None if numbers is None else numbers.reshape(windows, *self._shape)
+        except PROBLEMS:
+            return None
+        return numbers
 
 
 class WindowReader:
@@ -115,11 +122,60 @@ class WindowReader:
 
     def __init__(self, steps: int, features: int) -> None:
         shape = steps, features
-        windows = [nested(steps, features)] + ([nested(steps)] if features == 1 else [])
+        windows = _nested_rows(steps, features)
         self.read_window = SkeletonReader(shape, [Form("window", '{"window":%s}', window) for window in windows]).read
         self.read_windows = SkeletonReader(
             shape, [Form("windows", '{"windows":[%s]}', window) for window in windows]
         ).read
+
+
+class AheadReader:
+    """Reads bodies of one window for a model that takes more.
+
+    The usual body has a window, a future and a time in this order, as far as the model takes them.
+
+    Args:
+        window_shape: (steps, features).
+        future_shape: (horizon, known); None for a model that takes no future.
+        has_time: Whether the model takes a time.
+    """
+
+    def __init__(self, window_shape: tuple[int, int], future_shape: tuple[int, int] | None, *, has_time: bool) -> None:
+        self._window_shape = window_shape
+        self._future_shape = future_shape
+        self._has_time = has_time
+        fields = [[f'"window":{form.decode()}' for form in _nested_rows(*window_shape)]]
+        if future_shape is not None:
+            fields.append([f'"future":{form.decode()}' for form in _nested_rows(*future_shape)])
+        if has_time:
+            fields.append([f'"time":{_skeleton(time).decode()}' for time in TIMES])
+        self._skeletons = {_skeleton(b"{%s}" % ",".join(chosen).encode()) for chosen in product(*fields)}
+
+    def read(self, body: bytes, spacing: Frequency | None) -> Inputs | None:
+        """Returns the inputs as a batch of one; None if the body has another form."""
+        if _skeleton(body) not in self._skeletons:
+            return None
+        try:
+            document: Any = simdjson.Parser().parse(body)
+            window = _numbers(document, "window", (1, *self._window_shape))
+            future = time = None
+            if self._future_shape is not None:
+                future = _numbers(document, "future", (1, *self._future_shape))
+            if self._has_time:
+                time = np.array([read_time(document["time"], spacing)], np.int64)
+        except PROBLEMS:
+            return None
+        if window is None or (future is None and self._future_shape is not None):
+            return None
+        return Inputs(window, future, time)
+
+
+@lru_cache(MAX_SHAPES)
+def ahead_reader_of(
+    window_shape: tuple[int, int], future_shape: tuple[int, int] | None, *, has_time: bool
+) -> AheadReader:
+    """Returns the reader for a window with a future and a time, as far as a model takes them."""
+    return AheadReader(window_shape, future_shape, has_time=has_time)
 
 
 @lru_cache(MAX_SHAPES)
@@ -134,6 +190,18 @@ def nested(*sizes: int) -> bytes:
     for size in reversed(sizes):
         skeleton = b"[%s]" % b",".join([skeleton] * size)
     return skeleton
+
+
+def _nested_rows(rows: int, columns: int) -> list[bytes]:
+    """Returns the skeletons of a table: the brackets around a single column may be left out."""
+    return [nested(rows, columns)] + ([nested(rows)] if columns == 1 else [])
+
+
+def _numbers(document: Any, field: str, shape: tuple[int, ...]) -> Array | None:
+    """Returns the numbers of a field; None if there are more or fewer, or not all are finite in float32."""
+    doubles = np.frombuffer(document[field].as_buffer(of_type="d"))
+    numbers = to_float32(doubles) if doubles.size == prod(shape) else None
+    return None if numbers is None else numbers.reshape(shape)
 
 
 def _skeleton(body: bytes) -> bytes:

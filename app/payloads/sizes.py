@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 
 from app.errors import TooManyValues
 from app.version.manifest import Contract
+from app.version.signature import TensorSpec
 
 NUMBER_BYTES = 32
 """Room for a number in JSON. The longest text that a float needs has 24 bytes."""
+
+TIME_BYTES, TIME_MARKS = 64, 6
+"""Room for a time in JSON, and for the colons in it. A text with microseconds and a zone has 34 bytes."""
 
 LINE_BYTES = 4
 """Room for the end of a line, a bracket and a comma."""
@@ -137,17 +141,38 @@ def extent_of_number(depth: int) -> Extent:
     return Extent(_line(depth) + NUMBER_BYTES, values=1)
 
 
+def extent_of_time(depth: int) -> Extent:
+    """Returns the extent of a time, which may be a text, or of the number in its place.
+
+    Args:
+        depth: How many lists and objects are around it.
+    """
+    return Extent(_line(depth) + TIME_BYTES, values=1, names=TIME_MARKS)
+
+
 def in_brackets(content: Extent, depth: int) -> Extent:
     """Returns the extent of a list or an object."""
     return Extent(2 * _line(depth), values=1, brackets=1) + content
 
 
-def extent_of_lists(sizes: Sequence[int], depth: int) -> Extent:
-    """Returns the extent of nested lists of numbers, with sizes from the outermost list."""
-    extent = extent_of_number(depth + len(sizes))
+def extent_of_lists(sizes: Sequence[int], depth: int, of_entry: Callable[[int], Extent] = extent_of_number) -> Extent:
+    """Returns the extent of nested lists of numbers or of others, with sizes from the outermost list."""
+    extent = of_entry(depth + len(sizes))
     for level in reversed(range(len(sizes))):
         extent = in_brackets(extent * sizes[level], depth + level)
     return extent
+
+
+def extent_of_tensor(tensor: TensorSpec, batch: tuple[int, ...], depth: int) -> Extent:
+    """Returns the extent of the nested lists of a tensor.
+
+    Args:
+        tensor: The tensor.
+        batch: The size of the batch; nothing for a single entry.
+        depth: How many lists and objects are around it.
+    """
+    of_entry = extent_of_time if tensor.datatype == "int64" else extent_of_number
+    return extent_of_lists((*batch, *tensor.shape), depth, of_entry)
 
 
 def extent_of_names(names: Sequence[str]) -> Extent:

@@ -6,22 +6,23 @@ validation context they also check the steps and features of the served model.
 Numbers are strict: no strings, booleans, null, NaN, infinities, or numbers that float32 cannot hold.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import Annotated, NoReturn, TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import GetJsonSchemaHandler, ValidationError, ValidationInfo
+from pydantic import GetJsonSchemaHandler, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema
 
 from app.arrays import Array
-from app.errors import MAX_LOCATED_ERRORS
 from app.payloads.advice import forms_of, wrong_shape
-from app.payloads.axes import Axis, Place, Problem, axis_of, problems_in_lists, problems_in_records, window_axes
+from app.payloads.axes import axis_of, problems_in_lists, problems_in_records, read_records, window_axes
+from app.payloads.fields import array_schema, check_none, contract_in, field_error
 from app.payloads.lists import regular_shape, to_array
 from app.version.manifest import Contract
+
+UNREADABLE = "could not be read as numbers"
+"""What is said of a value without a problem that is found."""
 
 
 class Tensor:
@@ -38,7 +39,7 @@ class Tensor:
 
     def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
         """Validates with `_validate`; dumps as nested lists."""
-        return _array_schema(self._validate)
+        return array_schema(self._validate)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Describes nested arrays of numbers. `x-axis` names each level, so that a model's sizes can be filled in."""
@@ -48,7 +49,7 @@ class Tensor:
         return node
 
     def _validate(self, value: object, info: ValidationInfo) -> Array:
-        contract = _contract(info)
+        contract = contract_in(info)
         axes = [axis_of(name, contract) for name in self.axes]
         if isinstance(value, np.ndarray):
             value = value.tolist()
@@ -58,7 +59,8 @@ class Tensor:
         if array is None:
             if contract is not None:
                 _check_shape(value, contract, batched=self.axes[0] == "batch")
-            _explain(value, expected)
+            check_none(problems_in_lists(value, expected))
+            raise field_error(UNREADABLE)
         return array[..., np.newaxis] if is_flat else array
 
 
@@ -71,7 +73,7 @@ class Records:
 
     def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
         """Validates with `_validate`; dumps as nested lists."""
-        return _array_schema(self._validate)
+        return array_schema(self._validate)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Describes objects of numbers. `x-axis` marks the parts that a model's contract fills in."""
@@ -79,15 +81,13 @@ class Records:
         return {"type": "array", "items": record, "minItems": 1, "x-axis": "steps"}
 
     def _validate(self, value: object, info: ValidationInfo) -> Array:
-        contract = _contract(info)
+        contract = contract_in(info)
         if contract is None:
-            raise PydanticCustomError("records", "records can only be read with a model's contract")
-        _check_none(problems_in_records(value, contract))
-        names, axes = contract.feature_names, window_axes(contract)
-        window = [[record[name] for name in names] for record in value]  # type: ignore[attr-defined]
-        array = to_array(window, [axis.size for axis in axes])
+            raise field_error("records can only be read with a model's contract")
+        array = read_records(value, *window_axes(contract))
         if array is None:
-            _explain(window, axes, rename=lambda place: (*place[:1], *(names[int(index)] for index in place[1:])))
+            check_none(problems_in_records(value, *window_axes(contract)))
+            raise field_error(UNREADABLE)
         return array
 
 
@@ -99,16 +99,6 @@ Windows: TypeAlias = Annotated[NDArray[np.float32], Tensor("batch", "steps", "fe
 
 RecordsWindow: TypeAlias = Annotated[NDArray[np.float32], Records()]
 """One window by feature name: float32 (steps, features)."""
-
-
-def _array_schema(validate: Callable[[object, ValidationInfo], Array]) -> CoreSchema:
-    return core_schema.with_info_plain_validator_function(
-        validate, serialization=core_schema.plain_serializer_function_ser_schema(np.ndarray.tolist)
-    )
-
-
-def _contract(info: ValidationInfo) -> Contract | None:
-    return info.context if isinstance(info.context, Contract) else None
 
 
 def _is_flat(value: object, depth: int) -> bool:
@@ -124,24 +114,4 @@ def _check_shape(value: object, contract: Contract, *, batched: bool) -> None:
     """Checks the shape of nested lists of numbers. Ragged lists have no shape, and pass."""
     shape = regular_shape(value)
     if shape is not None and shape[1 if batched else 0 :] not in forms_of(contract.window_shape):
-        raise _error(wrong_shape(shape, contract, batched=batched))
-
-
-def _explain(value: object, axes: Sequence[Axis], rename: Callable[[Place], Place] = lambda place: place) -> NoReturn:
-    """Raises the problems of nested lists."""
-    _check_none((rename(place), text) for place, text in problems_in_lists(value, axes))
-    raise _error("could not be read as numbers")
-
-
-def _check_none(problems: Iterator[Problem]) -> None:
-    """Checks that there are no problems. Raises the first ones as errors of the field that is being validated."""
-    errors = [
-        InitErrorDetails(type=_error(text), loc=place, input=None)
-        for place, text in islice(problems, MAX_LOCATED_ERRORS)
-    ]
-    if errors:
-        raise ValidationError.from_exception_data("tensor", errors)
-
-
-def _error(text: str) -> PydanticCustomError:
-    return PydanticCustomError("tensor", text)
+        raise field_error(wrong_shape(shape, contract, batched=batched))

@@ -21,12 +21,10 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-
-from app.arrays import Array
+from app.arrays import Array, Inputs, concatenate
 from app.errors import DeadlinePassed, QueueFull
 from app.exchange import Stages
-from app.serving.jobs import NO_WINDOWS, Computed, Job, share_out
+from app.serving.jobs import NO_INPUTS, Computed, Job, share_out
 from app.serving.pace import TYPICAL_CALL_WINDOWS, Throughput
 from app.serving.recovery import compute_again
 from app.telemetry.logs import get_logger
@@ -34,7 +32,7 @@ from app.telemetry.metrics import Batch
 
 log = get_logger()
 
-Predict = Callable[[Array], Array]
+Predict = Callable[[Inputs], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Batcher:
     """Queues jobs and computes them together, on the event loop that submits the first job.
 
     Args:
-        predict: Turns windows (batch, steps, features) into forecasts (batch, horizon, targets).
+        predict: Turns inputs into forecasts (batch, horizon, targets).
         executor: The thread that computes long calls.
         limits: Of windows and time.
         crowd: Holds the batcher from a request for which its queue has no room to the end of a call that made room.
@@ -139,11 +137,11 @@ class Batcher:
         """Returns how many windows may wait, at least 1, if the last of them shall wait no longer than that."""
         return max(1, min(self._limits.queue_windows, round(self._throughput.windows_per_second * seconds)))
 
-    async def submit(self, windows: Array, *, allow_nan: bool = False, stages: Stages | None = None) -> Array:
-        """Waits for the forecasts of these windows.
+    async def submit(self, inputs: Inputs, *, allow_nan: bool = False, stages: Stages | None = None) -> Array:
+        """Waits for the forecasts of these inputs.
 
         Args:
-            windows: Shape (batch, steps, features), raw units.
+            inputs: What the version takes, in raw units.
             allow_nan: Whether forecasts may be given that are not finite.
             stages: Takes the times of the stages `queue` and `compute`.
 
@@ -153,11 +151,11 @@ class Batcher:
         Raises:
             QueueFull: Too many windows wait.
             DeadlinePassed: The forecasts were not ready in time.
-            PredictionFailed: The engine failed on these windows, or its forecasts are not finite.
+            PredictionFailed: The engine failed on these inputs, or its forecasts are not finite.
         """
-        self.check_room(len(windows))
+        self.check_room(len(inputs))
         loop = asyncio.get_running_loop()
-        job = Job(windows, loop.time() + self._limits.seconds, loop.create_future(), stages, allow_nan=allow_nan)
+        job = Job(inputs, loop.time() + self._limits.seconds, loop.create_future(), stages, allow_nan=allow_nan)
         self._enqueue(job, loop)
         self._watch(job)
         try:
@@ -181,7 +179,7 @@ class Batcher:
         with self._lock:
             if job.is_queued:
                 self._count_out(job)
-                job.windows = NO_WINDOWS
+                job.inputs = NO_INPUTS
 
     def _count_out(self, job: Job) -> None:
         """Notes that a job does not wait any more; must be called with the lock held."""
@@ -284,7 +282,7 @@ class Batcher:
 
     async def _compute_again(self, batch: list[Job], error: Exception) -> None:
         loop = asyncio.get_running_loop()
-        await compute_again(batch, error, lambda windows: loop.run_in_executor(self._executor, self._predict, windows))
+        await compute_again(batch, error, lambda inputs: loop.run_in_executor(self._executor, self._predict, inputs))
         self._leave_crowd()
 
     def _finish(self, computed: Computed | None) -> None:
@@ -317,9 +315,9 @@ class Batcher:
         wanted = [job for job in batch if job.is_wanted]
         if not wanted:
             return None
-        windows = wanted[0].windows if len(wanted) == 1 else np.concatenate([job.windows for job in wanted])
+        inputs = wanted[0].inputs if len(wanted) == 1 else concatenate([job.inputs for job in wanted])
         started = time.perf_counter()
-        forecasts = self._predict(windows)
+        forecasts = self._predict(inputs)
         return Computed(wanted, forecasts, started, time.perf_counter())
 
     def _watch(self, job: Job) -> None:

@@ -5,6 +5,7 @@ The loader's thread replaces a model as a whole, and nothing that a look-up retu
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from types import MappingProxyType
 
 from app.serving.batching import Batcher
@@ -19,9 +20,12 @@ class ServedVersion:
         loaded: The version.
         batcher: The queue.
         max_windows: Most windows in one request.
+
+    Attributes:
+        forecast_numbers: How many numbers a forecast has.
     """
 
-    __slots__ = ("__weakref__", "batcher", "contract", "loaded", "max_windows", "name", "version")
+    __slots__ = ("__weakref__", "batcher", "contract", "forecast_numbers", "loaded", "max_windows", "name", "version")
 
     def __init__(self, loaded: LoadedVersion, batcher: Batcher, max_windows: int) -> None:
         self.loaded = loaded
@@ -30,6 +34,7 @@ class ServedVersion:
         self.version = loaded.version
         self.contract: Contract = loaded.contract
         self.max_windows = max_windows
+        self.forecast_numbers = prod(loaded.contract.forecast_shape)
 
 
 @dataclass(frozen=True, slots=True)

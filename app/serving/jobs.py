@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import PredictionFailed
 from app.exchange import Stage, Stages
 from app.telemetry.logs import get_logger
@@ -14,25 +14,25 @@ from app.telemetry.metrics import Batch
 
 log = get_logger()
 
-NO_WINDOWS = np.empty(0, np.float32)
+NO_INPUTS = Inputs(np.empty(0, np.float32))
 
 
 class Job:
-    """Windows of one request (batch, steps, features), and the future of their forecasts."""
+    """The inputs of one request, and the future of their forecasts."""
 
-    __slots__ = ("allow_nan", "deadline", "forecasts", "is_queued", "size", "stages", "submitted", "windows")
+    __slots__ = ("allow_nan", "deadline", "forecasts", "inputs", "is_queued", "size", "stages", "submitted")
 
     def __init__(
         self,
-        windows: Array,
+        inputs: Inputs,
         deadline: float,
         forecasts: asyncio.Future[Array],
         stages: Stages | None,
         *,
         allow_nan: bool,
     ) -> None:
-        self.windows = windows
-        self.size = len(windows)
+        self.inputs = inputs
+        self.size = len(inputs)
         self.deadline = deadline
         self.forecasts = forecasts
         self.stages = stages

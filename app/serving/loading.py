@@ -39,7 +39,7 @@ class LoadedVersion:
 
     @property
     def contract(self) -> Contract:
-        """What windows the version takes, and what forecasts it gives."""
+        """What the version takes, and what forecasts it gives."""
         return self.manifest.contract
 
 

@@ -4,9 +4,9 @@ import math
 import time
 from collections.abc import Callable
 
-from app.arrays import Array
+from app.arrays import Inputs
 from app.engines.engine import Engine
-from app.version.golden import probe_windows
+from app.version.golden import probe_inputs
 from app.version.manifest import Contract
 
 MAX_CALL_WINDOWS = 256
@@ -34,13 +34,13 @@ def inline_windows(engine: Engine, contract: Contract, clock: Clock = time.threa
 
     Args:
         engine: The engine, warm.
-        contract: What windows the engine takes.
+        contract: What the engine takes.
         clock: Measures seconds. The thread's own time leaves out waits in a busy service, which are not the engine's.
     """
     if not engine.is_steady:
         return 0
     count = 1
-    while count <= MAX_CALL_WINDOWS and _call_seconds(engine, probe_windows(contract, count), clock) <= INLINE_SECONDS:
+    while count <= MAX_CALL_WINDOWS and _call_seconds(engine, probe_inputs(contract, count), clock) <= INLINE_SECONDS:
         count *= 2
     return count // 2
 
@@ -50,19 +50,19 @@ def busy_windows_per_second(engine: Engine, contract: Contract, max_windows: int
 
     Args:
         engine: The engine, warm.
-        contract: What windows the engine takes.
+        contract: What the engine takes.
         max_windows: Most windows in one call.
     """
     try:
-        return _windows_per_second(engine, probe_windows(contract, min(TYPICAL_CALL_WINDOWS, max_windows)))
+        return _windows_per_second(engine, probe_inputs(contract, min(TYPICAL_CALL_WINDOWS, max_windows)))
     except Exception:  # noqa: BLE001 (whatever it is, such batches are computed in halves)
-        return _windows_per_second(engine, probe_windows(contract, 1))
+        return _windows_per_second(engine, probe_inputs(contract, 1))
 
 
-def _windows_per_second(engine: Engine, windows: Array) -> float:
+def _windows_per_second(engine: Engine, inputs: Inputs) -> float:
     started = time.perf_counter()
-    engine.predict(windows)
-    return len(windows) / max(time.perf_counter() - started, 1e-9)
+    engine.predict(inputs)
+    return len(inputs) / max(time.perf_counter() - started, 1e-9)
 
 
 class Throughput:
@@ -88,10 +88,10 @@ class Throughput:
         return self._windows / self._seconds
 
 
-def _call_seconds(engine: Engine, windows: Array, clock: Clock) -> float:
+def _call_seconds(engine: Engine, inputs: Inputs, clock: Clock) -> float:
     seconds = []
     for _ in range(TIMING_ROUNDS):
         started = clock()
-        engine.predict(windows)
+        engine.predict(inputs)
         seconds.append(clock() - started)
     return min(seconds)

@@ -11,16 +11,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from app.arrays import Array
+from app.arrays import Array, Inputs, concatenate
 from app.serving.jobs import Computed, Job, fail, share_out
 from app.telemetry.logs import get_logger
 
 log = get_logger()
 
-Compute = Callable[[Array], Awaitable[Array]]
-"""Computes the forecasts of windows in the engine's thread."""
+Compute = Callable[[Inputs], Awaitable[Array]]
+"""Computes the forecasts of inputs in the engine's thread."""
 
-Part = TypeVar("Part", Array, list[Job])
+Part = TypeVar("Part", Inputs, list[Job])
 
 
 async def compute_again(batch: list[Job], error: Exception, compute: Compute) -> None:
@@ -29,17 +29,17 @@ async def compute_again(batch: list[Job], error: Exception, compute: Compute) ->
     Args:
         batch: The jobs of the call.
         error: How the call failed.
-        compute: Computes windows.
+        compute: Computes inputs.
     """
     log.warning("batch failed; computing it again in halves", requests=len(batch), exc_info=error)
     if len(batch) == 1:
-        await _compute_in_pieces(batch[0], compute, _halves(batch[0].windows))
+        await _compute_in_pieces(batch[0], compute, _halves(batch[0].inputs))
         return
     groups = _halves(batch)
     while groups:
         group = [job for job in groups.pop() if job.is_wanted]
         if len(group) == 1:
-            await _compute_in_pieces(group[0], compute, [group[0].windows])
+            await _compute_in_pieces(group[0], compute, [group[0].inputs])
         elif group and not await _is_computed(group, compute):
             groups += _halves(group)
 
@@ -48,14 +48,14 @@ async def _is_computed(jobs: list[Job], compute: Compute) -> bool:
     """Computes jobs in one call, and tells whether the call succeeded."""
     started = time.perf_counter()
     try:
-        forecasts = await compute(np.concatenate([job.windows for job in jobs]))
+        forecasts = await compute(concatenate([job.inputs for job in jobs]))
     except Exception:  # noqa: BLE001 (the job that fails alone tells)
         return False
     share_out(Computed(jobs, forecasts, started, time.perf_counter()))
     return True
 
 
-async def _compute_in_pieces(job: Job, compute: Compute, pieces: list[Array]) -> None:
+async def _compute_in_pieces(job: Job, compute: Compute, pieces: list[Inputs]) -> None:
     """Computes one job, and halves the pieces that fail. A single window that fails is the end of the job."""
     started = time.perf_counter()
     forecasts: list[Array] = []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 
 LOOK_SECONDS = 1.0
 """Time between two looks."""
@@ -80,15 +80,15 @@ class StallWatch:
             else:
                 self._works[thread] = Work(around.what, around.model, around.version)
 
-    def watched(self, predict: Callable[[Array], Array], model: str, version: int) -> Callable[[Array], Array]:
+    def watched(self, predict: Callable[[Inputs], Array], model: str, version: int) -> Callable[[Inputs], Array]:
         """Returns an engine's `predict` with a record of every call."""
         works = self._works
 
-        def predict_watched(windows: Array) -> Array:
+        def predict_watched(inputs: Inputs) -> Array:
             thread = threading.get_ident()
             works[thread] = Work("a call of the engine", model, version)
             try:
-                return predict(windows)
+                return predict(inputs)
             finally:
                 del works[thread]
 

@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from app.arrays import Array
+from app.arrays import Array, Inputs, Times
 from app.errors import ArtifactError
 from app.version.files import open_file, readable
-from app.version.manifest import MANIFEST_FILE, Contract
+from app.version.grid import row_numbers
+from app.version.manifest import MANIFEST_FILE, Contract, Frequency
 from app.version.npz import read_rows
+from app.version.signature import Signature, TensorSpec
 
 GOLDEN_FILE = "assets.extra/golden.npz"
 
@@ -33,15 +36,21 @@ PARITY_BATCHES = (1, 7, 64)
 
 PROBE_SEED = 2026
 
+PROBE_YEARS = "1990", "2040"
+"""The times of random inputs: from the first of these years up to the other."""
+
+MAX_PROBE_STEP = 100_000
+"""The largest number of a row of random inputs, where rows carry numbers in place of times."""
+
 MAX_GOLDEN_ROWS = 64
 """Most golden rows. Training records 16, and each is computed twice before a version serves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Recorded windows (batch, steps, features) and their forecasts (batch, horizon, targets), in raw units."""
+    """Recorded inputs of a batch, and their forecasts (batch, horizon, targets), in raw units."""
 
-    windows: Array
+    inputs: Inputs
     forecasts: Array
 
     def save(self, version_dir: Path) -> None:
@@ -49,7 +58,8 @@ class Golden:
         path = version_dir / GOLDEN_FILE
         path.parent.mkdir(exist_ok=True)
         with path.open("wb") as file:
-            np.savez(file, windows=self.windows, forecasts=self.forecasts)
+            arrays: dict[str, Any] = {**self.inputs.named(), "forecasts": self.forecasts}
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, version_dir: Path, contract: Contract) -> "Golden":
@@ -68,14 +78,16 @@ class Golden:
         path = version_dir / GOLDEN_FILE
         with readable(path, "the golden rows are missing"):
             file = open_file(path)
-        shapes = {"windows": contract.window_shape, "forecasts": contract.forecast_shape}
+        tensors = *Signature.of(contract).inputs.tensors, TensorSpec("forecasts", contract.forecast_shape)
         with file:
             try:
-                golden = cls(**read_rows(file, shapes, MAX_GOLDEN_ROWS))
+                arrays = read_rows(file, tensors, MAX_GOLDEN_ROWS)
             except ValueError as error:
                 raise ArtifactError(path, "does not hold golden rows") from error
-        if not (len(golden.windows) == len(golden.forecasts) and np.isfinite(golden.windows).all()):
+        forecasts = arrays.pop("forecasts")
+        if not all(len(array) == len(forecasts) and np.isfinite(array).all() for array in arrays.values()):
             raise ArtifactError(path, "the golden rows are not a finite window for each forecast")
+        golden = cls(Inputs(**arrays), forecasts)
         _check_scales(contract, golden, version_dir)
         return golden
 
@@ -90,7 +102,7 @@ def largest_scales(contract: Contract, golden: Golden) -> list[float]:
     sizes = []
     for number, target in enumerate(contract.targets):
         forecasts = golden.forecasts[:, :, number]
-        known = golden.windows[:, :, features.index(target.name)] if target.name in features else forecasts
+        known = golden.inputs.windows[:, :, features.index(target.name)] if target.name in features else forecasts
         sizes.append(max(float(np.abs(forecasts).max()), float(np.abs(known).max())) or 1.0)
     return [MAX_SCALE_RATIO * size for size in sizes]
 
@@ -152,18 +164,35 @@ def with_scales(contract: Contract, golden: Golden) -> Contract:
     return contract.model_copy(update={"targets": scaled})
 
 
-def probe_windows(contract: Contract, count: int) -> Array:
-    """Returns random windows within the training ranges and half as far again beyond them, the same in every run.
+def probe_inputs(contract: Contract, count: int) -> Inputs:
+    """Returns random inputs within the training ranges and half as far again beyond them, the same in every run.
 
     Args:
-        contract: Gives shapes and training ranges.
-        count: How many windows.
-
-    Returns:
-        Shape (count, steps, features), raw units.
+        contract: Gives shapes, training ranges and the distance between rows.
+        count: The size of the batch.
     """
     minima, maxima = training_ranges(contract)
-    windows = np.random.default_rng(PROBE_SEED).uniform(-0.5, 1.5, (count, *contract.window_shape))
-    windows *= maxima - minima  # in place: the windows may be large
-    windows += minima
-    return windows.astype(np.float32)
+    places = {name: place for place, name in enumerate(contract.feature_names)}
+    known = [places[name] for name in contract.known]
+    numbers = np.random.default_rng(PROBE_SEED)
+    return Inputs(
+        _probe_rows(numbers, minima, maxima, (count, *contract.window_shape)),
+        _probe_rows(numbers, minima[known], maxima[known], (count, *contract.future_shape)) if known else None,
+        _probe_times(numbers, contract.spacing, count) if contract.calendar and contract.spacing else None,
+    )
+
+
+def _probe_rows(numbers: np.random.Generator, minima: Array, maxima: Array, shape: tuple[int, int, int]) -> Array:
+    """Returns random rows of columns with these ranges."""
+    rows = numbers.uniform(-0.5, 1.5, shape)
+    rows *= maxima - minima  # in place: there may be many
+    rows += minima
+    return rows.astype(np.float32)
+
+
+def _probe_times(numbers: np.random.Generator, spacing: Frequency, count: int) -> Times:
+    """Returns the numbers of rows at random times."""
+    if spacing.unit == "step":
+        return row_numbers(numbers.integers(0, MAX_PROBE_STEP, count), spacing)
+    first, end = np.array(PROBE_YEARS, "datetime64[s]").astype(np.int64)
+    return row_numbers(numbers.integers(first, end, count).astype("datetime64[s]"), spacing)

@@ -37,6 +37,8 @@ MAX_NUMBERS = 2**21
 """Most numbers of a window, and of a forecast: in JSON they fill the largest body that the service takes by default."""
 MAX_COLUMNS = 2**16
 """Most features, and most targets. Each has a name, and a place in the metadata."""
+MAX_PHASES = 64
+"""Most phases of the calendar. A year of hours has a handful."""
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Model names: safe as a folder, in a URL, in a header and as a metric label."""
@@ -116,10 +118,27 @@ class Frequency(Record):
         return f"{self.count} {self.unit}" if self.count == 1 else f"{self.count} {self.unit}s"
 
 
+class Phase(Record):
+    """A cycle of the calendar whose phase the network is given. The cycle lasts `rows / per` rows.
+
+    The graph computes the phase from the number of a row. The record is for people to read.
+    """
+
+    name: str
+    """Name of the cycle, for example `day`."""
+    rows: int = Field(ge=1)
+    """Rows of `per` cycles: 24 where a row is an hour, 1461 where a row is a day and the cycle is a year."""
+    per: int = Field(default=1, ge=1)
+    """How many cycles these rows are: 1461 days are 4 years."""
+
+
 class Contract(Record):
     """The shape and meaning of a window and of a forecast.
 
     Windows are (batch, steps, features), forecasts (batch, horizon, targets), both float32 in raw units.
+
+    A model may take more for each window: `future` (batch, horizon, known), float32 in raw units, and `time` (batch,),
+    the int64 number of the first row of the forecast by `app.version.grid`.
     """
 
     steps: int = Field(ge=1, le=MAX_NUMBERS)
@@ -134,10 +153,15 @@ class Contract(Record):
     """Distance between two rows in words, for example `1 week`; None where rows have no regular distance."""
     spacing: Frequency | None = Field(default=None, exclude_if=lambda spacing: spacing is None)
     """The same distance as count and unit; None also in versions that are older than this field."""
+    known: Annotated[tuple[str, ...], Field(max_length=MAX_COLUMNS, exclude_if=lambda names: not names)] = ()
+    """Features whose values of the horizon the caller brings, in the order of the last axis of `future`."""
+    calendar: Annotated[tuple[Phase, ...], Field(max_length=MAX_PHASES, exclude_if=lambda phases: not phases)] = ()
+    """Cycles whose phases the network computes from `time`; where there is none, the model takes no `time`."""
 
     @model_validator(mode="after")
     def _fits_a_request(self) -> Self:
-        for what, shape in (("window", self.window_shape), ("forecast", self.forecast_shape)):
+        shapes = {"window": self.window_shape, "forecast": self.forecast_shape, "future": self.future_shape}
+        for what, shape in shapes.items():
             if prod(shape) > MAX_NUMBERS:
                 raise ValueError(f"a {what} has {shape[0]} x {shape[1]} numbers, but at most {MAX_NUMBERS} are served")
         return self
@@ -147,6 +171,18 @@ class Contract(Record):
         for names in (self.feature_names, self.target_names):
             if len({*names}) < len(names):
                 raise ValueError("two features or two targets have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _known_are_features(self) -> Self:
+        if not {*self.known} <= {*self.feature_names} or len({*self.known}) < len(self.known):
+            raise ValueError("known names a column twice, or a column that is no feature")
+        return self
+
+    @model_validator(mode="after")
+    def _calendar_has_a_grid(self) -> Self:
+        if self.calendar and self.spacing is None:
+            raise ValueError("a calendar needs the spacing, whose rows it counts")
         return self
 
     @cached_property
@@ -173,6 +209,16 @@ class Contract(Record):
     def forecast_shape(self) -> tuple[int, int]:
         """(horizon, targets)."""
         return self.horizon, len(self.targets)
+
+    @property
+    def future_shape(self) -> tuple[int, int]:
+        """(horizon, known)."""
+        return self.horizon, len(self.known)
+
+    @property
+    def takes_windows_alone(self) -> bool:
+        """Whether the model takes neither `future` nor `time`."""
+        return not self.known and not self.calendar
 
 
 class Finding(Record):

@@ -9,23 +9,24 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
-from math import prod
-from typing import BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.arrays import Array
+from app.version.signature import DataType, TensorSpec
 
 MAX_ARRAY_BYTES = 2**27
 """Most bytes of an array: 16 of the largest windows that a contract may have."""
 
 MAX_HEADER_BYTES = 256
 HEADER = re.compile(
-    rb"\x93NUMPY\x01\0..\{'descr': '<f4', 'fortran_order': (False|True), 'shape': \((\d+), (\d+), (\d+)\), \} *\n",
+    rb"\x93NUMPY\x01\0..\{'descr': '(<f4|<i8)', 'fortran_order': (False|True), 'shape': \((\d+(?:, \d+)*),?\), \} *\n",
     re.DOTALL,
 )
-"""The start of a `.npy` file of float32 numbers with three axes."""
+"""The start of a `.npy` file of float32 or int64 numbers."""
+DESCRIPTIONS: Mapping[bytes, DataType] = {b"<f4": "float32", b"<i8": "int64"}
 
 END = struct.Struct("<4s8xI4xH")
 """The last bytes of an archive without a comment: a mark, the bytes of its directory, the bytes of the comment."""
@@ -33,22 +34,22 @@ END_MARK, LARGE_ARCHIVE_MARK = b"PK\5\6", b"PK\6\7"
 LARGE_ARCHIVE_BYTES = 20
 """Bytes in front of the end of an archive that has its sizes in 64 bits elsewhere."""
 MAX_DIRECTORY_BYTES = 1024
-"""Most bytes of an archive's directory. Two entries take 150."""
+"""Most bytes of an archive's directory. Four entries take 300."""
 
 DAMAGE = (EOFError, OSError, OverflowError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
 """What the standard library raises for a damaged archive, beside `ValueError`."""
 
 
-def read_rows(file: BinaryIO, shapes: Mapping[str, tuple[int, int]], max_rows: int) -> dict[str, Array]:
+def read_rows(file: BinaryIO, tensors: Sequence[TensorSpec], max_rows: int) -> dict[str, NDArray[Any]]:
     """Reads the arrays of an archive, as `numpy.savez` writes them.
 
     Args:
         file: The archive.
-        shapes: The names of all arrays, each with the shape of one of its rows.
+        tensors: The names of all arrays, each with the shape of one of its rows and the type of its numbers.
         max_rows: Most rows of an array; there is at least one.
 
     Returns:
-        Float32 arrays (batch, *shape) by name.
+        Arrays (batch, *shape) by name.
 
     Raises:
         ValueError: The file is no archive, is damaged, or holds anything else.
@@ -56,9 +57,9 @@ def read_rows(file: BinaryIO, shapes: Mapping[str, tuple[int, int]], max_rows: i
     try:
         _check_directory(file)
         with zipfile.ZipFile(file) as archive:
-            if sorted(archive.namelist()) != sorted(f"{name}.npy" for name in shapes):
+            if sorted(archive.namelist()) != sorted(f"{tensor.name}.npy" for tensor in tensors):
                 raise ValueError("other arrays")
-            return {name: _read_array(archive, f"{name}.npy", shape, max_rows) for name, shape in shapes.items()}
+            return {tensor.name: _read_array(archive, tensor, max_rows) for tensor in tensors}
     except DAMAGE as error:
         raise ValueError("no archive") from error
 
@@ -75,9 +76,10 @@ def _check_directory(file: BinaryIO) -> None:
         raise ValueError("an archive with a second directory")
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, row_shape: tuple[int, int], max_rows: int) -> Array:
-    member = archive.getinfo(name)
-    row_bytes = 4 * prod(row_shape)
+def _read_array(archive: zipfile.ZipFile, tensor: TensorSpec, max_rows: int) -> NDArray[Any]:
+    member = archive.getinfo(f"{tensor.name}.npy")
+    dtype = np.dtype(tensor.datatype).newbyteorder("<")
+    row_bytes = dtype.itemsize * tensor.size
     max_rows = min(max_rows, MAX_ARRAY_BYTES // row_bytes)
     if member.file_size > MAX_HEADER_BYTES + max_rows * row_bytes:
         raise ValueError("too many rows")
@@ -86,10 +88,12 @@ def _read_array(archive: zipfile.ZipFile, name: str, row_shape: tuple[int, int],
     with archive.open(member) as file:
         content = file.read(member.file_size + 1)
     header = HEADER.match(content)
-    if header is None:
-        raise ValueError("not an array of float32 with three axes")
-    shape = tuple(map(int, header.groups()[1:]))
-    if shape[1:] != row_shape or not 0 < shape[0] <= max_rows or len(content) != header.end() + shape[0] * row_bytes:
+    if header is None or DESCRIPTIONS[header[1]] != tensor.datatype:
+        raise ValueError("not an array of the type")
+    shape = tuple(map(int, header[3].split(b",")))
+    rows = shape[0]
+    if shape[1:] != tensor.shape or not 0 < rows <= max_rows or len(content) != header.end() + rows * row_bytes:
         raise ValueError("other shapes")
-    numbers = np.frombuffer(content, "<f4", offset=header.end())
-    return np.ascontiguousarray(numbers.reshape(shape, order="F" if header[1] == b"True" else "C"), np.float32)
+    numbers = np.frombuffer(content, dtype, offset=header.end())
+    order: Literal["F", "C"] = "F" if header[2] == b"True" else "C"
+    return np.ascontiguousarray(numbers.reshape(shape, order=order), tensor.datatype)

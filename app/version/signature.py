@@ -1,8 +1,8 @@
 """The named tensors that a model takes and returns, and their place in windows and forecasts.
 
-Inside the service a request is windows (batch, steps, features), and its answer forecasts (batch, horizon, targets).
-Other protocols speak of named tensors, and a foreign model may have several. A `Layout` says where the numbers of each
-tensor stand, so that everything between a protocol and an engine knows one shape only.
+Inside the service a request is `Inputs`, and its answer forecasts (batch, horizon, targets). Other protocols speak of
+named tensors, and a foreign model may have several. A `Layout` says where the numbers of each tensor stand, so that
+everything between a protocol and an engine knows one shape only.
 """
 
 from collections.abc import Sequence
@@ -10,19 +10,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from math import prod
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.arrays import Array
-from app.version.manifest import Contract
+from app.arrays import Array, Inputs
+from app.version.manifest import Contract, Frequency
+
+DataType: TypeAlias = Literal["float32", "int64"]
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A float32 tensor: its name, and its shape without the batch."""
+    """A tensor: its name, its shape without the batch, and the type of its numbers."""
 
     name: str
     shape: tuple[int, ...]
+    datatype: DataType = "float32"
 
     @cached_property
     def size(self) -> int:
@@ -101,16 +106,69 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class InputLayout:
+    """The tensors that a model takes, and their place in `Inputs`.
+
+    Attributes:
+        windows: The tensors that make up the windows.
+        future: The tensor with values of the rows to forecast; None if the model takes none.
+        time: The tensor with the number of the first row to forecast; None if the model takes no time.
+        spacing: The distance between the rows that the time counts; None if the model takes no time.
+    """
+
+    windows: Layout
+    future: TensorSpec | None = None
+    time: TensorSpec | None = None
+    spacing: Frequency | None = None
+
+    @classmethod
+    def of(cls, contract: Contract) -> "InputLayout":
+        """Returns the inputs of a version with a manifest."""
+        has_calendar = bool(contract.calendar)
+        return cls(
+            windows=Layout((TensorSpec("windows", contract.window_shape),)),
+            future=TensorSpec("future", contract.future_shape) if contract.known else None,
+            time=TensorSpec("time", (), "int64") if has_calendar else None,
+            spacing=contract.spacing if has_calendar else None,
+        )
+
+    @cached_property
+    def more(self) -> tuple[TensorSpec, ...]:
+        """The tensors beside the windows."""
+        return tuple(tensor for tensor in (self.future, self.time) if tensor is not None)
+
+    @cached_property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """All tensors."""
+        return self.windows.tensors + self.more
+
+    @cached_property
+    def window_numbers(self) -> int:
+        """How many numbers an entry of the batch has, in all tensors together."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    def join(self, arrays: Sequence[NDArray[Any]]) -> Inputs:
+        """Makes inputs of the tensors of a batch, each (batch, *shape)."""
+        if not self.more:
+            return Inputs(self.windows.join(arrays))
+        count = len(self.windows.tensors)
+        others = {tensor.name: array for tensor, array in zip(self.more, arrays[count:], strict=True)}
+        return Inputs(self.windows.join(arrays[:count]), **others)
+
+    def split(self, inputs: Inputs) -> list[NDArray[Any]]:
+        """Takes the tensors of a batch, each (batch, *shape), out of inputs."""
+        named = inputs.named()
+        return [*self.windows.split(inputs.windows), *(named[tensor.name] for tensor in self.more)]
+
+
+@dataclass(frozen=True)
 class Signature:
     """The tensors that a model takes, and the tensors that it returns."""
 
-    inputs: Layout
+    inputs: InputLayout
     outputs: Layout
 
     @classmethod
     def of(cls, contract: Contract) -> "Signature":
-        """Returns the signature of a version with a manifest: `windows` in, `forecast` out."""
-        return cls(
-            inputs=Layout((TensorSpec("windows", contract.window_shape),)),
-            outputs=Layout((TensorSpec("forecast", contract.forecast_shape),)),
-        )
+        """Returns the signature of a version with a manifest."""
+        return cls(InputLayout.of(contract), Layout((TensorSpec("forecast", contract.forecast_shape),)))

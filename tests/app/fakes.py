@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.serving.loading import LoadedVersion, LoadVersion
 from app.version.golden import Golden
 from app.version.manifest import Contract, DataFingerprint, Manifest
@@ -24,10 +24,10 @@ class MeanEngine:
     def warm_up(self) -> None:
         """Nothing is slow."""
 
-    def predict(self, windows: Array) -> Array:
+    def predict(self, inputs: Inputs) -> Array:
         """Forecasts, and remembers the size of the batch."""
-        self.batches.append(len(windows))
-        return expected_forecasts(windows, self._contract)
+        self.batches.append(len(inputs))
+        return expected_forecasts(inputs.windows, self._contract)
 
 
 def version_folders(models_dir: Path, *names: str) -> Path:
@@ -53,7 +53,7 @@ def loader(contract: Contract | None = None, made: Callable[[LoadedVersion], Non
             signature=Signature.of(contract),
             signatures={},
             engine=MeanEngine(contract),
-            golden=Golden(windows, expected_forecasts(windows, contract)),
+            golden=Golden(Inputs(windows), expected_forecasts(windows, contract)),
             load_seconds=0.0,
             is_foreign=False,
         )

@@ -147,11 +147,11 @@ def verify(path: VersionPath) -> None:
 
     engines: list[EngineName] = ["tensorflow", "onnx"] if manifest.has_twin else ["tensorflow"]
     for engine in engines:
-        load_engine(engine, path, manifest, golden, max_windows=len(golden.windows), threads=1)
+        load_engine(engine, path, manifest, golden, max_windows=len(golden.inputs), threads=1)
     tell(
         console,
         f"{path} is sound: {len(manifest.files)} files match their checksums, "
-        f"{len(golden.windows)} golden rows come out as recorded by the engines {' and '.join(engines)}.",
+        f"{len(golden.inputs)} golden rows come out as recorded by the engines {' and '.join(engines)}.",
     )
     _say_why_no_twin(manifest)
 

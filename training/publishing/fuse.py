@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.proof import check_golden_rows
 from app.engines.tensorflow import GOLDEN_PROBES, NOT_A_SAVED_MODEL, SIGNATURE, TensorFlowEngine
-from app.version.golden import PARITY_BATCHES, Golden, probe_windows, with_scales
+from app.version.golden import PARITY_BATCHES, Golden, probe_inputs, with_scales
 from app.version.manifest import (
     MANIFEST_FILE,
     MAX_COLUMNS,
@@ -106,8 +106,9 @@ def _fuse_foreign(saved_dir: Path, model_dir: Path) -> Path:
     signature = saved.signatures[SIGNATURE]
     shapes = _read_contract(signature)
     predict = _as_predictor(signature, shapes)
-    windows = np.concatenate([probe_windows(shapes, GOLDEN_PROBES), flat_windows(shapes)])
-    golden = Golden(windows, predict(windows))
+    windows = np.concatenate([probe_inputs(shapes, GOLDEN_PROBES).windows, flat_windows(shapes)])
+    inputs = Inputs(windows)
+    golden = Golden(inputs, predict(inputs))
     contract = with_scales(shapes, golden)
     model = rebuild_foreign(contract, signature)
     twin = build_twin(model, contract)
@@ -180,16 +181,16 @@ def _input_remedy(shape: tuple[int | None, ...]) -> str:
     return ""
 
 
-def _as_predictor(signature: Any, contract: Contract) -> Callable[[Array], Array]:
+def _as_predictor(signature: Any, contract: Contract) -> Callable[[Inputs], Array]:
     """Returns the signature as it was found, as a function of arrays."""
     input_name, output_name = (
         next(iter(signature.structured_input_signature[1])),
         next(iter(signature.structured_outputs)),
     )
 
-    def predict(windows: Array) -> Array:
+    def predict(inputs: Inputs) -> Array:
         try:
-            forecast = signature(**{input_name: tf.constant(windows)})[output_name]
+            forecast = signature(**{input_name: tf.constant(inputs.windows)})[output_name]
         except tf.errors.OpError as error:
             raise NotFusable(f"it cannot compute ({type(error).__name__})") from error
         return np.asarray(forecast).reshape(-1, *contract.forecast_shape)

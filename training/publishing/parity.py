@@ -13,11 +13,11 @@ import keras
 import numpy as np
 from onnx import ModelProto
 
-from app.arrays import Array
+from app.arrays import Array, Inputs, concatenate
 from app.engines.engine import Engine
 from app.engines.onnx import OnnxEngine
 from app.errors import ArtifactError
-from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_windows, training_ranges
+from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_inputs, training_ranges
 from app.version.manifest import MAX_TWIN_BYTES, Contract
 from training.errors import ExportError, NotFusable
 from training.publishing.twin import twin_bytes
@@ -53,8 +53,8 @@ def record_golden(engine: Engine, contract: Contract, windows: Array) -> Golden:
         contract: The shapes and the training ranges.
         windows: Real windows (n, steps, features), in time order.
     """
-    golden_windows = _golden_windows(contract, windows)
-    return Golden(golden_windows, engine.predict(golden_windows))
+    inputs = Inputs(_golden_windows(contract, windows))
+    return Golden(inputs, engine.predict(inputs))
 
 
 def check_exported(engine: Engine, model: keras.Model, contract: Contract, golden: Golden) -> None:
@@ -70,8 +70,8 @@ def check_exported(engine: Engine, model: keras.Model, contract: Contract, golde
         ExportError: The SavedModel computes something else.
     """
     worst = 0.0
-    for inputs in (golden.windows, *(probe_windows(contract, batch) for batch in PARITY_BATCHES)):
-        expected = np.asarray(model(inputs, training=False))
+    for inputs in (golden.inputs, *(probe_inputs(contract, batch) for batch in PARITY_BATCHES)):
+        expected = np.asarray(model(inputs.windows, training=False))
         worst = max(worst, deviation(engine.predict(inputs), expected, contract.target_scales))
     if worst > 1:
         raise ExportError(
@@ -80,12 +80,12 @@ def check_exported(engine: Engine, model: keras.Model, contract: Contract, golde
         )
 
 
-def check_twin(twin: ModelProto, predict_plain: Callable[[Array], Array], contract: Contract, golden: Golden) -> None:
+def check_twin(twin: ModelProto, predict_plain: Callable[[Inputs], Array], contract: Contract, golden: Golden) -> None:
     """Checks that a twin is fused and computes what the SavedModel does, whatever the size of the batch.
 
     Args:
         twin: As `build_twin` draws it.
-        predict_plain: The SavedModel as it is: windows (batch, steps, features) -> (batch, horizon, targets).
+        predict_plain: The SavedModel as it is: inputs -> (batch, horizon, targets).
         contract: The shapes, the training ranges and the targets' scales.
         golden: The version's golden rows.
 
@@ -96,8 +96,8 @@ def check_twin(twin: ModelProto, predict_plain: Callable[[Array], Array], contra
         raise NotFusable(f"its twin would have more than {MAX_TWIN_BYTES} bytes")
     _check_operators(twin)
     engine = _load(twin, contract)
-    windows = np.concatenate([_extreme_windows(contract), probe_windows(contract, max(PARITY_BATCHES))])
-    cases = (windows, predict_plain(windows)), (golden.windows, golden.forecasts)
+    probes = concatenate([Inputs(_extreme_windows(contract)), probe_inputs(contract, max(PARITY_BATCHES))])
+    cases = (probes, predict_plain(probes)), (golden.inputs, golden.forecasts)
     for batch in PARITY_BATCHES:
         for inputs, expected in cases:
             pieces = [engine.predict(inputs[start : start + batch]) for start in range(0, len(inputs), batch)]

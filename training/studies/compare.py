@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from app.arrays import Inputs
 from app.engines.onnx import OnnxEngine
 from training.config import Cell, TrainingConfig
 from training.console import note, tell
@@ -211,7 +212,7 @@ def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
     except NotFusable:
         return None
     engine = OnnxEngine(twin_bytes(twin), contract, max_windows=1, threads=1)
-    window = np.ascontiguousarray(dataset.train.windows[:1])
+    window = Inputs(np.ascontiguousarray(dataset.train.windows[:1]))
     durations = []
     for _ in range(WARM_UP_CALLS + TIMED_CALLS):
         started = time.perf_counter()

@@ -17,13 +17,14 @@ from app.api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from app.api.problems import Problem
 from app.api.schemas import About, ErrorAnswer
 from app.api.tfserving import metadata_of
-from app.arrays import Array
+from app.arrays import Array, Inputs
+from app.payloads import native
 from app.payloads.open_inference.document import LENGTH_HEADER
-from app.payloads.open_inference.tensors import DATATYPE
+from app.payloads.open_inference.tensors import DATATYPES_OF
 from app.serving.loading import LoadedVersion
 from app.serving.policies import LABEL_PATTERN
 from app.version.manifest import NAME_PATTERN, Contract, Feature
-from app.version.signature import Layout
+from app.version.signature import TensorSpec
 
 PATH_PARTS: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "pattern": NAME_PATTERN},
@@ -45,6 +46,10 @@ LENGTH_PARAMETER = {
     "description": "How many bytes the JSON document has, where bytes of tensors follow it.",
     "schema": {"type": "integer", "minimum": 0},
 }
+BATCH_FIELDS = {"windows": "windows", "future": "futures", "time": "times"}
+"""The fields of a batch by the names of inputs."""
+AHEAD_FIELDS = {"WindowRequest": ("future", "time"), "BatchRequest": ("futures", "times")}
+"""The fields of native bodies for what not every model takes."""
 SCHEMA_REFERENCE = "#/components/schemas/{model}"
 
 
@@ -189,16 +194,17 @@ def _show_problems(document: dict[str, Any]) -> None:
 
 
 def _show_model(schemas: dict[str, Any], loaded: LoadedVersion) -> None:
+    for name in AHEAD_FIELDS:
+        _show_ahead(schemas[name], name, loaded.contract)
     for schema in schemas.values():
         _show_shapes(schema, loaded.contract)
     golden, signature = loaded.golden, loaded.signature
-    window, last = _plain(golden.windows[0]), _plain(golden.windows[-1])
-    inputs = _by_tensor(signature.inputs, golden.windows[:1])
-    outputs = _by_tensor(signature.outputs, golden.forecasts[:1])
+    inputs = _by_tensor(signature.inputs.tensors, signature.inputs.split(golden.inputs[:1]))
+    outputs = _by_tensor(signature.outputs.tensors, signature.outputs.split(golden.forecasts[:1]))
     answered = {"model_name": loaded.name, "model_version": str(loaded.version)}
     examples = {
-        "WindowRequest": {"window": window},
-        "BatchRequest": {"windows": [window, last]},
+        "WindowRequest": orjson.loads(native.write_request(golden.inputs)),
+        "BatchRequest": _batch_example(golden.inputs),
         "PredictRequest": {"instances": _as_rows(inputs)},
         "PredictAnswer": {"predictions": _as_rows(outputs)},
         "SavedModelMetadata": metadata_of(loaded),
@@ -209,9 +215,24 @@ def _show_model(schemas: dict[str, Any], loaded: LoadedVersion) -> None:
         schemas[name]["example"] = example
 
 
-def _by_tensor(layout: Layout, tables: Array) -> dict[str, Array]:
+def _batch_example(inputs: Inputs) -> dict[str, Any]:
+    """Returns the body of a batch with the first entry of some inputs and the last."""
+    ends = {name: array[[0, -1]] for name, array in inputs.named().items()}
+    return {BATCH_FIELDS[name]: _plain(array) for name, array in ends.items()}
+
+
+def _show_ahead(schema: dict[str, Any], name: str, contract: Contract) -> None:
+    """Requires the fields for what a model takes beside windows, and leaves out those for what it does not take."""
+    for field, is_taken in zip(AHEAD_FIELDS[name], (contract.known, contract.calendar), strict=True):
+        if not is_taken:
+            del schema["properties"][field]
+        else:
+            schema["required"] = [*schema.get("required", ()), field]
+
+
+def _by_tensor(tensors: Sequence[TensorSpec], arrays: Sequence[Array]) -> dict[str, Array]:
     """Returns the tensors of a batch by name."""
-    return {spec.name: array for spec, array in zip(layout.tensors, layout.split(tables), strict=True)}
+    return {spec.name: array for spec, array in zip(tensors, arrays, strict=True)}
 
 
 def _as_rows(tensors: dict[str, Array]) -> list[Any]:
@@ -224,7 +245,12 @@ def _as_rows(tensors: dict[str, Array]) -> list[Any]:
 def _as_tensors(tensors: dict[str, Array]) -> list[dict[str, Any]]:
     """Returns a batch in the format of `/v2`."""
     return [
-        {"name": name, "shape": list(array.shape), "datatype": DATATYPE, "data": _plain(array.reshape(-1))}
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": DATATYPES_OF[array.dtype.name],
+            "data": _plain(array.reshape(-1)),
+        }
         for name, array in tensors.items()
     ]
 
@@ -253,23 +279,31 @@ def _show_shapes(node: object, contract: Contract) -> None:
         for part in list(node.values()):
             _show_shapes(part, contract)
         axis = node.pop("x-axis", None)
-        if axis == "features" and node["type"] == "object":
-            node["properties"] = {feature.name: _feature_schema(feature) for feature in contract.features}
-            node["required"] = list(contract.feature_names)
+        if axis is not None and node["type"] == "object":
+            names = _names_along(axis, contract)
+            features = {feature.name: feature for feature in contract.features}
+            node["properties"] = {name: _feature_schema(features[name]) for name in names}
+            node["required"] = list(names)
             node["additionalProperties"] = False
         elif axis is not None and axis != "batch":
             _show_size(node, axis, contract)
 
 
 def _show_size(node: dict[str, Any], axis: str, contract: Contract) -> None:
-    names = {"features": contract.feature_names, "targets": contract.target_names}.get(axis, ())
+    names = _names_along(axis, contract)
     sizes = {"steps": contract.steps, "horizon": contract.horizon}
     node["minItems"] = node["maxItems"] = sizes.get(axis, len(names))
     node["description"] = f"{axis}: {', '.join(names)}" if names else axis
-    if axis == "features" and len(names) == 1:
+    if axis in {"features", "known"} and len(names) == 1:
         lists = dict(node)
         node.clear()
         node["anyOf"] = [{"type": "number"}, lists]
+
+
+def _names_along(axis: str, contract: Contract) -> tuple[str, ...]:
+    """Returns the names of the entries along an axis, where they have names."""
+    named = {"features": contract.feature_names, "targets": contract.target_names, "known": contract.known}
+    return named.get(axis, ())
 
 
 def _feature_schema(feature: Feature) -> dict[str, str]:

@@ -11,8 +11,9 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.arrays import Array
+from app.arrays import Inputs
 from app.errors import BatchTooLarge, InvalidArgument
 from app.payloads.advice import advise_on_tensor
 from app.payloads.names import listed
@@ -31,7 +32,8 @@ from app.payloads.open_inference.document import (
     timeout_of,
 )
 from app.payloads.open_inference.tensors import DATATYPE, DATATYPES, from_bytes, from_json
-from app.payloads.sizes import Extent, Largest, check_values, extent_of_lists, extent_of_names, windows_text
+from app.payloads.open_inference.times import INTEGERS, NEEDS, TEXT, times_from_bytes, times_from_json
+from app.payloads.sizes import Extent, Largest, check_values, extent_of_names, extent_of_tensor, windows_text
 from app.version.signature import Signature, TensorSpec
 
 ENTRY = Extent(bytes=1024, values=32, brackets=4, names=16)
@@ -56,13 +58,13 @@ class InferRequest:
     """What a request asks for.
 
     Attributes:
-        windows: Shape (batch, steps, features).
+        inputs: What the model takes.
         outputs: The tensors that the answer should have, in this order.
         id: The caller's id, which the answer repeats.
         timeout_seconds: The longest time that the caller waits for the forecasts; None for no limit.
     """
 
-    windows: Array
+    inputs: Inputs
     outputs: Sequence[Output]
     id: str | None = None
     timeout_seconds: float | None = None
@@ -87,7 +89,7 @@ class InferRequestReader:
         inputs, outputs = self._signature.inputs, self._signature.outputs
         names = [spec.name for spec in (*inputs.tensors, *outputs.tensors)]
         entries = ENTRY * len(names) + extent_of_names(names)
-        data = (extent_of_lists((self._max_windows, *spec.shape), depth=3) for spec in inputs.tensors)
+        data = (extent_of_tensor(spec, (self._max_windows,), depth=3) for spec in inputs.tensors)
         return Largest(windows_text(self._max_windows, inputs.window_numbers), sum(data, entries))
 
     def read(self, body: bytes, length: bytes | None) -> InferRequest:
@@ -111,7 +113,7 @@ class InferRequestReader:
         parameters = parameters_of(document)
         check_offered(parameters)
         return InferRequest(
-            windows=self._read_inputs(entries_of(document, "inputs"), body, end),
+            inputs=self._read_inputs(entries_of(document, "inputs"), body, end),
             outputs=self._read_outputs(entries_of(document, "outputs"), parameters),
             id=optional(document, "id", str, "a string"),
             timeout_seconds=timeout_of(parameters),
@@ -125,17 +127,17 @@ class InferRequestReader:
             raise InvalidArgument(problem)
         shape = 1, *tensors[0].shape
         self._check_size(tensors[0], shape, DATATYPES[DATATYPE], len(body))
-        windows = self._signature.inputs.join([from_bytes(tensors[0], DATATYPE, shape, body, 0)])
-        return InferRequest(windows, [Output(place, is_binary=True) for place in range(self._output_count)])
+        inputs = self._signature.inputs.join([from_bytes(tensors[0], DATATYPE, shape, body, 0)])
+        return InferRequest(inputs, [Output(place, is_binary=True) for place in range(self._output_count)])
 
     @property
     def _output_count(self) -> int:
         return len(self._signature.outputs.tensors)
 
-    def _read_inputs(self, entries: Sequence[Entry], body: bytes, end: int) -> Array:
+    def _read_inputs(self, entries: Sequence[Entry], body: bytes, end: int) -> Inputs:
         layout = self._signature.inputs
         known = {tensor.name: tensor for tensor in layout.tensors}
-        arrays: dict[str, Array] = {}
+        arrays: dict[str, NDArray[Any]] = {}
         for number, entry in enumerate(entries):
             tensor = known.get(name_of(entry, "inputs", number))
             if tensor is None:
@@ -157,7 +159,7 @@ class InferRequestReader:
             )
         return layout.join([arrays[tensor.name] for tensor in layout.tensors])
 
-    def _read_input(self, tensor: TensorSpec, entry: Entry, body: bytes, start: int) -> tuple[Array, int]:
+    def _read_input(self, tensor: TensorSpec, entry: Entry, body: bytes, start: int) -> tuple[NDArray[Any], int]:
         """Reads a tensor, whose bytes would begin at `start`. Returns where they end, too."""
         parameters = parameters_of(entry)
         check_in_body(parameters, f"input '{tensor.name}'")
@@ -169,15 +171,29 @@ class InferRequestReader:
             problem = f"input '{tensor.name}' needs either data or the parameter binary_data_size"
             raise InvalidArgument(f"{problem}, and has {'neither' if data is None else 'both'}")
         if data is not None:
-            return from_json(tensor, datatype, shape, data), start
+            return self._from_json(tensor, datatype, shape, data), start
         if type(size) is not int or not 0 <= size <= INT64_MAX:
             raise InvalidArgument(f"input '{tensor.name}' needs a binary_data_size that is a whole number from 0")
-        self._check_size(tensor, shape, DATATYPES[datatype], size)
+        return self._from_bytes(tensor, datatype, shape, body, start, size), start + size
+
+    def _from_bytes(
+        self, tensor: TensorSpec, datatype: str, shape: tuple[int, ...], body: bytes, start: int, size: int
+    ) -> NDArray[Any]:
+        if datatype != TEXT:
+            self._check_size(tensor, shape, DATATYPES[datatype], size)
         if start + size > len(body):
             lacking = start + size - len(body)
             problem = f"unexpected size for input '{tensor.name}', expecting {lacking} additional bytes"
             raise InvalidArgument(f"{problem} for model '{self._model}'")
-        return from_bytes(tensor, datatype, shape, body, start), start + size
+        if tensor.datatype == "int64":
+            part = body[start : start + size]
+            return times_from_bytes(tensor, datatype, shape, part, self._signature.inputs.spacing)
+        return from_bytes(tensor, datatype, shape, body, start)
+
+    def _from_json(self, tensor: TensorSpec, datatype: str, shape: tuple[int, ...], data: object) -> NDArray[Any]:
+        if tensor.datatype == "int64":
+            return times_from_json(tensor, datatype, shape, data, self._signature.inputs.spacing)
+        return from_json(tensor, datatype, shape, data)
 
     def _shape(self, tensor: TensorSpec, entry: Entry) -> tuple[int, ...]:
         shape = entry.get("shape")
@@ -194,7 +210,8 @@ class InferRequestReader:
 
     def _wrong_shape(self, tensor: TensorSpec, difference: str, came: Sequence[int] = ()) -> InvalidArgument:
         problem = f"unexpected shape for input '{tensor.name}' for model '{self._model}'"
-        advice = advise_on_tensor(tuple(came), tensor.shape)
+        is_window = tensor not in self._signature.inputs.more
+        advice = advise_on_tensor(tuple(came), tensor.shape) if is_window else None
         return InvalidArgument(
             f"{problem}. Expected {[-1, *tensor.shape]}, {difference}{f'; {advice}' if advice else ''}"
         )
@@ -232,6 +249,10 @@ def _output(place: int, what: str, parameters: Mapping[str, Any], is_binary: boo
 
 def _datatype(tensor: TensorSpec, entry: Entry) -> str:
     datatype = entry.get("datatype")
+    if tensor.datatype == "int64":
+        if isinstance(datatype, str) and (datatype in INTEGERS or datatype == TEXT):
+            return datatype
+        raise InvalidArgument(f"input '{tensor.name}' needs {NEEDS}")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         problem = f"input '{tensor.name}' needs the datatype {DATATYPE}"
         raise InvalidArgument(f"{problem}, or one of {', '.join(DATATYPES)} with numbers that {DATATYPE} holds exactly")

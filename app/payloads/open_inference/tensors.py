@@ -1,8 +1,10 @@
 """Tensors on the wire to float32, from the numbers of a JSON document or from bytes.
 
-Models take and give float32. Numbers of other types are taken where float32 holds exactly the same numbers.
+Models take and give float32. Numbers of other types are taken where float32 holds exactly the same numbers. Times are
+read by `app.payloads.open_inference.times`.
 """
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -15,7 +17,7 @@ from app.payloads.lists import NUMBER_TYPES, flatten, number_problem
 from app.version.signature import TensorSpec
 
 DATATYPE = "FP32"
-"""The datatype that models take and give."""
+"""The datatype of windows and of forecasts."""
 
 DATATYPES = {
     **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
@@ -24,8 +26,15 @@ DATATYPES = {
 }
 """The datatypes taken, and their numbers as bytes. All are little-endian."""
 
+DATATYPES_OF: Mapping[str, str] = {"float32": DATATYPE, "int64": "INT64"}
+
 BINARY_ONLY = {"FP16"}
 """Datatypes that the protocol has no JSON for."""
+
+
+def datatype_of(spec: TensorSpec) -> str:
+    """Returns the datatype of a tensor in the protocol's words."""
+    return DATATYPES_OF[spec.datatype]
 
 
 def from_json(spec: TensorSpec, datatype: str, shape: tuple[int, ...], data: object) -> Array:
@@ -44,13 +53,13 @@ def from_json(spec: TensorSpec, datatype: str, shape: tuple[int, ...], data: obj
         raise InvalidArgument(
             f"input '{spec.name}' is {datatype}, which JSON cannot hold; send it as bytes, or as {DATATYPE}"
         )
-    values = _flat(spec, shape, data)
+    values = flat_values(spec, shape, data)
     dtype = DATATYPES[datatype]
     takes = NUMBER_TYPES if dtype.kind == "f" else {int}
     if not set(map(type, values)) <= takes:
         index = next(index for index, value in enumerate(values) if type(value) not in takes)
         problem = number_problem(values[index]) or f"expected an integer, as {datatype} needs, got a float"
-        raise _wrong_number(spec, shape, index, problem)
+        raise wrong_entry(spec, shape, index, problem)
     try:
         numbers = np.array(values, np.float64 if dtype.kind == "f" else dtype)
     except OverflowError:
@@ -58,8 +67,12 @@ def from_json(spec: TensorSpec, datatype: str, shape: tuple[int, ...], data: obj
     return _as_float32(spec, numbers.reshape(shape), must_be_exact=datatype != DATATYPE)
 
 
-def _flat(spec: TensorSpec, shape: tuple[int, ...], data: object) -> list[Any]:
-    """Returns the numbers in one list."""
+def flat_values(spec: TensorSpec, shape: tuple[int, ...], data: object) -> list[Any]:
+    """Returns the values of a tensor in one list.
+
+    Raises:
+        InvalidArgument: There are more or fewer values, or they are nested otherwise than the shape says.
+    """
     if not isinstance(data, list):
         raise InvalidArgument(f"expected data of input '{spec.name}' to be a list")
     values = data
@@ -98,10 +111,10 @@ def _as_float32(spec: TensorSpec, numbers: NDArray[Any], *, must_be_exact: bool)
     if array is None:
         wide = numbers.astype(np.float64)
         index = int(np.argmin(np.abs(wide) <= FLOAT32_MAX))
-        raise _wrong_number(spec, numbers.shape, index, str(number_problem(float(wide.flat[index]))))
+        raise wrong_entry(spec, numbers.shape, index, str(number_problem(float(wide.flat[index]))))
     if must_be_exact and not (is_same := _is_same(array, numbers)).all():
         problem = f"expected a number that {DATATYPE} holds exactly, got one that it would round; round it yourself"
-        raise _wrong_number(spec, numbers.shape, int(np.argmin(is_same)), problem)
+        raise wrong_entry(spec, numbers.shape, int(np.argmin(is_same)), problem)
     return array
 
 
@@ -115,6 +128,7 @@ def _is_same(array: Array, numbers: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(held.astype(numbers.dtype) == numbers)
 
 
-def _wrong_number(spec: TensorSpec, shape: tuple[int, ...], index: int, problem: str) -> InvalidArgument:
+def wrong_entry(spec: TensorSpec, shape: tuple[int, ...], index: int, problem: str) -> InvalidArgument:
+    """Returns the error for a value of a tensor, by its place in the flat list."""
     place = [int(coordinate) for coordinate in np.unravel_index(index, shape)]
     return InvalidArgument(f"input '{spec.name}' at {place}: {problem}")

@@ -1,10 +1,11 @@
 """Documents of Triton's extensions of the Open Inference Protocol: tensors of a configuration, statistics."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from app.payloads.open_inference.tensors import DATATYPE
+from app.payloads.open_inference.tensors import datatype_of
 from app.telemetry.figures import Figures, Timed
-from app.version.signature import Layout
+from app.version.signature import TensorSpec
 
 PLATFORM = "tensorflow_savedmodel"
 """What a version is on disk, whatever computes it."""
@@ -13,9 +14,11 @@ PLATFORM = "tensorflow_savedmodel"
 NOTHING = {"count": 0, "ns": 0}
 
 
-def configured_tensors(layout: Layout) -> list[dict[str, Any]]:
+def configured_tensors(tensors: Sequence[TensorSpec]) -> list[dict[str, Any]]:
     """Describes tensors in a model's configuration, without the batch."""
-    return [{"name": tensor.name, "data_type": f"TYPE_{DATATYPE}", "dims": tensor.shape} for tensor in layout.tensors]
+    return [
+        {"name": tensor.name, "data_type": f"TYPE_{datatype_of(tensor)}", "dims": tensor.shape} for tensor in tensors
+    ]
 
 
 def statistics(name: str, version: int, figures: Figures) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from app.arrays import Array
+from numpy.typing import NDArray
+
+from app.arrays import Inputs
 from app.errors import BatchTooLarge, InvalidArgument
 from app.payloads.advice import is_one_window
 from app.payloads.quick import Form, SkeletonReader, nested
-from app.payloads.sizes import Largest, check_values, extent_of_lists, extent_of_names, in_brackets, windows_text
+from app.payloads.sizes import Largest, check_values, extent_of_names, extent_of_tensor, in_brackets, windows_text
 from app.payloads.tfserving.document import (
     SIGNATURE,
     Orientation,
@@ -21,8 +23,8 @@ from app.payloads.tfserving.document import (
     orientation_of,
     parse_document,
 )
-from app.payloads.tfserving.tensors import advice_text, takes_text, tensor_problem, to_tensor
-from app.version.signature import Layout, TensorSpec
+from app.payloads.tfserving.tensors import Floats, Kind, RowTimes, advice_text, takes_text, tensor_problem
+from app.version.signature import InputLayout, TensorSpec
 
 MAX_READERS = 128
 """How many readers are kept, one for each orientation and shape of a window."""
@@ -37,7 +39,7 @@ class BodyReader:
         allow_nan: Whether NaN and Infinity are taken.
     """
 
-    def __init__(self, inputs: Layout, max_windows: int, *, allow_nan: bool) -> None:
+    def __init__(self, inputs: InputLayout, max_windows: int, *, allow_nan: bool) -> None:
         self._inputs = inputs
         self._tensors = inputs.tensors
         self._max_windows = max_windows
@@ -46,11 +48,11 @@ class BodyReader:
     def largest(self) -> Largest:
         """Returns the largest body, which has rows: every window has the names of all inputs there."""
         names = extent_of_names([spec.name for spec in self._tensors])
-        tensors = (extent_of_lists(spec.shape, depth=3) for spec in self._tensors)
+        tensors = (extent_of_tensor(spec, (), depth=3) for spec in self._tensors)
         rows = in_brackets(in_brackets(sum(tensors, names), depth=2) * self._max_windows, depth=1)
         return Largest(windows_text(self._max_windows, self._inputs.window_numbers), rows)
 
-    def read_usual(self, body: bytes) -> tuple[Orientation, Array] | None:
+    def read_usual(self, body: bytes) -> tuple[Orientation, Inputs] | None:
         """Reads a body of the usual form, as `read` does; returns None for any other body.
 
         Raises:
@@ -64,8 +66,8 @@ class BodyReader:
                 return orientation, self._inputs.join([tensor])
         return None
 
-    def read(self, body: bytes) -> tuple[Orientation, Array]:
-        """Returns the orientation of a body, and its windows (batch, steps, features).
+    def read(self, body: bytes) -> tuple[Orientation, Inputs]:
+        """Returns the orientation of a body, and its inputs.
 
         Raises:
             InvalidArgument: The body does not fit the API or the signature.
@@ -89,7 +91,7 @@ class BodyReader:
         ):
             raise BatchTooLarge(len(values), self._max_windows)
 
-    def _read_rows(self, instances: Any) -> list[Array]:
+    def _read_rows(self, instances: Any) -> list[NDArray[Any]]:
         if not isinstance(instances, list):
             raise format_error(instances, "Excepting 'instances' to be an list/array")  # misspelt there, too
         if not instances:
@@ -120,20 +122,22 @@ class BodyReader:
                 )
         return [(spec, [element[spec.name] for element in instances]) for spec in self._tensors]
 
-    def _stack(self, items: list[Any], spec: TensorSpec, field: str) -> Array:
+    def _stack(self, items: list[Any], spec: TensorSpec, field: str) -> NDArray[Any]:
         """Makes one tensor of the values of all rows."""
-        tensor = self._to_tensor(items, (len(items), *spec.shape))
+        kind = self._kind(spec)
+        tensor = kind.to_tensor(items, (len(items), *spec.shape))
         if tensor is not None:
             return tensor
-        index = next(index for index, item in enumerate(items) if self._to_tensor(item, spec.shape) is None)
-        problem = self._problem(items[index], spec.shape, f"instances[{index}]{field}", takes_text(spec, spec.shape))
+        index = next(index for index, item in enumerate(items) if kind.to_tensor(item, spec.shape) is None)
+        takes = takes_text(spec, spec.shape)
+        problem = tensor_problem(items[index], spec.shape, f"instances[{index}]{field}", takes, kind)
         key = f" key: {spec.name}" if field else ""
         raise InvalidArgument(
             f"Failed to process element: {index}{key} of 'instances' list. Error: INVALID_ARGUMENT: {problem}"
-            + advice_text(items, spec)
+            + self._advice(items, spec)
         )
 
-    def _read_columns(self, inputs: Any) -> list[Array]:
+    def _read_columns(self, inputs: Any) -> list[NDArray[Any]]:
         if not is_object(inputs):
             if len(self._tensors) > 1:
                 raise InvalidArgument(
@@ -151,22 +155,23 @@ class BodyReader:
             raise InvalidArgument(f"Inputs must have equal size in dimension 0, which is the batch, but have: {sizes}")
         return tensors
 
-    def _column(self, value: Any, spec: TensorSpec, place: str) -> Array:
+    def _column(self, value: Any, spec: TensorSpec, place: str) -> NDArray[Any]:
         """Makes a tensor of a column, which must hold at least one window."""
         values = value if isinstance(value, list) and value else [value]
         self._check_count(values, spec)
         shape = len(values), *spec.shape
-        tensor = self._to_tensor(value, shape)
+        kind = self._kind(spec)
+        tensor = kind.to_tensor(value, shape)
         if tensor is None:
-            problem = self._problem(value, shape, place, takes_text(spec, (-1, *spec.shape)))
-            raise InvalidArgument(problem + advice_text(value, spec))
+            problem = tensor_problem(value, shape, place, takes_text(spec, (-1, *spec.shape)), kind)
+            raise InvalidArgument(problem + self._advice(value, spec))
         return tensor
 
-    def _to_tensor(self, value: object, shape: tuple[int, ...]) -> Array | None:
-        return to_tensor(value, shape, allow_nan=self._allow_nan)
+    def _kind(self, spec: TensorSpec) -> Kind:
+        return RowTimes(self._inputs.spacing) if spec.datatype == "int64" else Floats(self._allow_nan)
 
-    def _problem(self, value: object, shape: tuple[int, ...], place: str, takes: str) -> str:
-        return tensor_problem(value, shape, place, takes, allow_nan=self._allow_nan)
+    def _advice(self, value: object, spec: TensorSpec) -> str:
+        return "" if spec in self._inputs.more else advice_text(value, spec)
 
 
 @lru_cache(MAX_READERS)

@@ -1,32 +1,87 @@
-"""Nested lists of a prediction to float32 tensors, and what is wrong with them in TensorFlow Serving's words."""
+"""Nested lists of a prediction to tensors, and what is wrong with them in TensorFlow Serving's words."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.arrays import FLOAT32_MAX, Array, to_float32
+from app.arrays import FLOAT32_MAX, Array, Times, to_float32
 from app.payloads.advice import advise_on_tensor
 from app.payloads.lists import NUMBER_TYPES, flatten, regular_shape, to_array, to_float64
 from app.payloads.tfserving.document import Token, type_name
+from app.payloads.times import read_time
+from app.version.manifest import Frequency
 from app.version.signature import TensorSpec
 
 Shape = tuple[int, ...]
 
 
-def to_tensor(value: object, shape: Shape, *, allow_nan: bool) -> Array | None:
-    """Turns nested lists into a tensor.
+class Kind(Protocol):
+    """What the entries of a tensor are."""
 
-    Args:
-        value: The lists.
-        shape: The shape that they must have.
-        allow_nan: Whether NaN and Infinity are taken.
+    def to_tensor(self, value: object, shape: Shape) -> NDArray[Any] | None:
+        """Turns nested lists into a tensor; returns None if anything is wrong with the lists."""
 
-    Returns:
-        The tensor; None if anything is wrong with the lists.
+    def problem(self, entry: object, place: str) -> str | None:
+        """Says what is wrong with an entry, which stands at a place; None if nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floats:
+    """Numbers that are finite in float32.
+
+    Attributes:
+        allow_nan: Whether NaN and Infinity are taken, too.
     """
-    tensor = to_array(value, shape)
-    return _with_tokens(value, shape) if tensor is None and allow_nan else tensor
+
+    allow_nan: bool
+
+    def to_tensor(self, value: object, shape: Shape) -> Array | None:
+        """Turns nested lists into a tensor; returns None if anything is wrong with the lists."""
+        tensor = to_array(value, shape)
+        return _with_tokens(value, shape) if tensor is None and self.allow_nan else tensor
+
+    def problem(self, entry: Any, place: str) -> str | None:
+        """Says what is wrong with a number in a body; None if nothing is."""
+        if type(entry) is Token:
+            remedy = "is not a finite number; WINDOWCAST_ALLOW_NAN=true allows it"
+            return None if self.allow_nan else f"JSON Value: (at {place}) Type: Number {remedy}"
+        if type(entry) not in NUMBER_TYPES:
+            return f"JSON Value: (at {place}) Type: {type_name(entry)} is not of expected type: float"
+        if abs(entry) > FLOAT32_MAX:
+            return f"Cannot convert JSON value: (at {place}) to float without loss of precision: it is beyond float32"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RowTimes:
+    """Times of rows, each as the number of the row or as a text.
+
+    Attributes:
+        spacing: The distance between the rows that are counted.
+    """
+
+    spacing: Frequency | None
+
+    def to_tensor(self, value: object, shape: Shape) -> Times | None:
+        """Turns nested lists into a tensor; returns None if anything is wrong with the lists."""
+        flat = flatten(value, shape)
+        try:
+            return (
+                None if flat is None else np.array([read_time(entry, self.spacing) for entry in flat[0]]).reshape(shape)
+            )
+        except ValueError:
+            return None
+
+    def problem(self, entry: object, place: str) -> str | None:
+        """Says what is wrong with a time in a body; None if nothing is."""
+        try:
+            read_time(entry, self.spacing)
+        except ValueError as error:
+            return f"JSON Value: (at {place}) Type: {type_name(entry)} is not of expected type: int64; {error}"
+        return None
 
 
 def _with_tokens(value: object, shape: Shape) -> Array | None:
@@ -42,8 +97,8 @@ def _with_tokens(value: object, shape: Shape) -> Array | None:
     return numbers.astype(np.float32).reshape(shape)
 
 
-def tensor_problem(value: object, shape: Shape, place: str, takes: str, *, allow_nan: bool) -> str:
-    """Says what is wrong with lists that `to_tensor` does not take.
+def tensor_problem(value: object, shape: Shape, place: str, takes: str, kind: Kind) -> str:
+    """Says what is wrong with lists that a kind does not take.
 
     Only lists of the right shape, as far as their first entries tell, are walked: those are no larger than right ones.
 
@@ -52,14 +107,14 @@ def tensor_problem(value: object, shape: Shape, place: str, takes: str, *, allow
         shape: The shape that they should have.
         place: Where they stand in the body.
         takes: What the model takes, in words.
-        allow_nan: Whether NaN and Infinity are taken.
+        kind: What the entries should be.
     """
     sizes, first = _first_sizes(value, len(shape))
     if isinstance(first, list):
         return f"{_too_deep(shape)}; {takes}"
-    if problem := _number_problem(first, place + "[0]" * len(sizes), allow_nan=allow_nan):
+    if problem := kind.problem(first, place + "[0]" * len(sizes)):
         return problem
-    if sizes == shape and (problem := _first_problem(value, shape, place, allow_nan=allow_nan)):
+    if sizes == shape and (problem := _first_problem(value, shape, place, kind)):
         return f"{problem}; {takes}"
     size, came = math.prod(shape), math.prod(sizes)
     expecting = (
@@ -79,13 +134,13 @@ def _first_sizes(value: object, depth: int) -> tuple[Shape, object]:
     return tuple(sizes), value
 
 
-def _first_problem(value: Any, shape: Shape, place: str, level: int = 0, *, allow_nan: bool) -> str | None:
+def _first_problem(value: Any, shape: Shape, place: str, kind: Kind, level: int = 0) -> str | None:
     """Finds the first problem in nested lists. Lists without a problem are skipped at C speed."""
     rank = len(shape)
     if level == rank:
         if isinstance(value, list):
             return f"{_too_deep(shape)} (at {place})"
-        return _number_problem(value, place, allow_nan=allow_nan)
+        return kind.problem(value, place)
     if not isinstance(value, list):
         problem = f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {rank}"
         return f"JSON Value: (at {place}) {problem}"
@@ -93,20 +148,8 @@ def _first_problem(value: Any, shape: Shape, place: str, level: int = 0, *, allo
         problem = f"Encountered list at unexpected size: {len(value)} at level: {level}"
         return f"{problem} expected size: {shape[level]} (at {place})"
     for index, part in enumerate(value):
-        if to_tensor(part, shape[level + 1 :], allow_nan=allow_nan) is None:
-            return _first_problem(part, shape, f"{place}[{index}]", level + 1, allow_nan=allow_nan)
-    return None
-
-
-def _number_problem(number: Any, place: str, *, allow_nan: bool) -> str | None:
-    """Says what is wrong with a number in a body; None if nothing is."""
-    if type(number) is Token:
-        remedy = "is not a finite number; WINDOWCAST_ALLOW_NAN=true allows it"
-        return None if allow_nan else f"JSON Value: (at {place}) Type: Number {remedy}"
-    if type(number) not in NUMBER_TYPES:
-        return f"JSON Value: (at {place}) Type: {type_name(number)} is not of expected type: float"
-    if abs(number) > FLOAT32_MAX:
-        return f"Cannot convert JSON value: (at {place}) to float without loss of precision: it is beyond float32"
+        if kind.to_tensor(part, shape[level + 1 :]) is None:
+            return _first_problem(part, shape, f"{place}[{index}]", kind, level + 1)
     return None
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from app.api.forecasting import Decoded, Dialect, Forecasting, Gate
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import DeadlinePassed, InternalError, ModelNotReady, NotFound, ServiceError, TooManyRequests
 from app.exchange import Exchange, Stage, record
 from app.payloads.sizes import NO_WINDOWS, FindLargest, Largest
@@ -60,7 +60,7 @@ class Telegraph(Dialect[Call, Sheet, list[tuple[int, float]]]):
 
     def decode(self, asked: Call, _: ServedVersion) -> Decoded[Sheet]:
         windows = np.array([asked.message["rows"]], np.float32)
-        return Decoded(windows, Sheet(asked.message["last"], 60), timeout_seconds=asked.message.get("timeout"))
+        return Decoded(Inputs(windows), Sheet(asked.message["last"], 60), timeout_seconds=asked.message.get("timeout"))
 
     def encode(self, _: ServedVersion, forecasts: Array, context: Sheet) -> list[tuple[int, float]]:
         ahead = range(context.last + context.step, 10**9, context.step)
@@ -217,10 +217,10 @@ def test_windows_that_share_a_batch_get_their_own_forecasts(service: Service) ->
 
 def test_stages_are_complete_where_a_batch_had_to_be_computed_window_by_window(tmp_path: Path) -> None:
     def fail_on_batches(version: LoadedVersion) -> None:
-        def predict(windows: Array) -> Array:
-            if len(windows) > 1:
+        def predict(inputs: Inputs) -> Array:
+            if len(inputs) > 1:
                 raise RuntimeError("one at most")
-            return compute(windows)
+            return compute(inputs)
 
         compute = version.engine.predict
         version.engine.predict = predict  # type: ignore[method-assign]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import app.engines
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.choice import load_engine
 from app.engines.engine import Engine, EngineName
 from app.engines.proof import check_golden_rows
@@ -33,14 +33,14 @@ class Calculator:
     def warm_up(self) -> None:
         pass
 
-    def predict(self, windows: Array) -> Array:
-        wrong = not self.alone or len(windows) == 1
-        return expected_forecasts(windows, self.contract) + np.float32(self.error * wrong)
+    def predict(self, inputs: Inputs) -> Array:
+        wrong = not self.alone or len(inputs) == 1
+        return expected_forecasts(inputs.windows, self.contract) + np.float32(self.error * wrong)
 
 
 def golden_of(contract: Contract, rows: int = 3) -> Golden:
     windows = some_windows(rows, contract)
-    return Golden(windows, expected_forecasts(windows, contract))
+    return Golden(Inputs(windows), expected_forecasts(windows, contract))
 
 
 def test_an_engine_that_answers_as_recorded_is_believed(contract: Contract) -> None:
@@ -56,13 +56,13 @@ def test_an_engine_that_answers_otherwise_is_not_believed(error: float, alone: b
 
 def test_golden_rows_must_have_the_shapes_of_the_contract(contract: Contract) -> None:
     sound = golden_of(contract)
-    nothing = Golden(sound.windows[:0], sound.forecasts[:0])
+    nothing = Golden(sound.inputs[:0], sound.forecasts[:0])
     for odd in (
         nothing,
-        Golden(sound.windows[:, 1:], sound.forecasts),
-        Golden(sound.windows, sound.forecasts[:, 1:]),
-        Golden(sound.windows[1:], sound.forecasts),
-        Golden(sound.windows[0], sound.forecasts),
+        Golden(Inputs(sound.inputs.windows[:, 1:]), sound.forecasts),
+        Golden(sound.inputs, sound.forecasts[:, 1:]),
+        Golden(sound.inputs[1:], sound.forecasts),
+        Golden(Inputs(sound.inputs.windows[0]), sound.forecasts),
     ):
         with pytest.raises(ArtifactError, match="the golden rows do not have the shapes of the contract"):
             check_golden_rows(Calculator(contract), odd, contract, Path("v"))
@@ -71,7 +71,7 @@ def test_golden_rows_must_have_the_shapes_of_the_contract(contract: Contract) ->
 def test_golden_rows_that_are_not_finite_prove_nothing(contract: Contract) -> None:
     sound = golden_of(contract)
     with pytest.raises(ArtifactError, match="does not reproduce the golden rows"):
-        check_golden_rows(Calculator(contract), Golden(sound.windows, sound.forecasts * np.nan), contract, Path("v"))
+        check_golden_rows(Calculator(contract), Golden(sound.inputs, sound.forecasts * np.nan), contract, Path("v"))
 
 
 def load(choice: EngineName, version_dir: Path) -> Engine:

@@ -20,7 +20,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from onnx import ModelProto, helper, numpy_helper
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.onnx import PIECE_WINDOWS, SHARED_FROM, OnnxEngine
 from app.errors import ArtifactError, EngineNotInstalled
 from app.version.manifest import TWIN_FILE, Contract
@@ -72,7 +72,7 @@ def test_batches_of_every_size(threads: int, twin: bytes, contract: Contract) ->
 
     for rows in (*range(1, 71), 1000):
         windows = some_windows(rows, contract)
-        forecasts = engine.predict(windows)
+        forecasts = engine.predict(Inputs(windows))
         assert forecasts.dtype == np.float32
         assert_allclose(forecasts, expected_forecasts(windows, contract), rtol=1e-6)
 
@@ -81,16 +81,16 @@ def test_forecast_is_the_same_alone_and_in_company(twin: bytes, contract: Contra
     engine = OnnxEngine(twin, contract, 64, threads=2)
     windows = some_windows(300, contract)
 
-    alone = np.concatenate([engine.predict(window[None]) for window in windows])
+    alone = np.concatenate([engine.predict(Inputs(window[None])) for window in windows])
 
-    assert_array_equal(engine.predict(windows), alone)
+    assert_array_equal(engine.predict(Inputs(windows)), alone)
 
 
 def test_windows_may_be_a_view(twin: bytes, contract: Contract) -> None:
     engine = OnnxEngine(twin, contract, 64, threads=1)
     windows = some_windows(20, contract)
 
-    assert_array_equal(engine.predict(windows[::-2]), engine.predict(windows)[::-2])
+    assert_array_equal(engine.predict(Inputs(windows[::-2])), engine.predict(Inputs(windows))[::-2])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_only_large_batches_wake_other_threads(
     engine = OnnxEngine(twin, contract, 64, threads=2)
     engine._alone, engine._shared = Recorder(engine._alone), Recorder(engine._shared)
 
-    engine.predict(some_windows(rows, contract))
+    engine.predict(Inputs(some_windows(rows, contract)))
 
     assert (sorted(engine._alone.batches), engine._shared.batches) == (alone, shared)
 
@@ -132,7 +132,7 @@ def test_a_thread_that_is_held_up_leaves_the_pieces_to_the_others(twin: bytes, c
 
     engine._alone = Held()
     windows = some_windows(8 * PIECE_WINDOWS, contract)
-    assert_allclose(engine.predict(windows), expected_forecasts(windows, contract), rtol=1e-6)
+    assert_allclose(engine.predict(Inputs(windows)), expected_forecasts(windows, contract), rtol=1e-6)
     assert sorted(computed.values()) == [1, 7]
 
 
@@ -156,7 +156,7 @@ def test_a_piece_that_fails_fails_the_batch_and_keeps_nothing(failing: str, twin
     gc.disable()  # the collector would free them at some time
     try:
         with pytest.raises(RuntimeError, match="broken") as failed:
-            engine.predict(windows)
+            engine.predict(Inputs(windows))
         del windows, failed
         wait_until(lambda: kept() is None)  # the helper's thread may be about to drop them
     finally:
@@ -230,7 +230,7 @@ def test_window_of_another_shape_is_an_error(twin: bytes, contract: Contract) ->
     engine = OnnxEngine(twin, contract, 64, threads=1)
 
     with pytest.raises(Exception, match="Got invalid dimensions"):
-        engine.predict(np.zeros((1, 5, 2), np.float32))
+        engine.predict(Inputs(np.zeros((1, 5, 2), np.float32)))
 
 
 def forgetful_twin() -> bytes:
@@ -253,14 +253,14 @@ def forgetful_twin() -> bytes:
 def test_a_twin_that_leaves_out_a_window_is_not_believed(windows: int, contract: Contract) -> None:
     engine = OnnxEngine(forgetful_twin(), contract, 64, threads=2)
     full = some_windows(windows, contract) + 100
-    assert_allclose(engine.predict(full), expected_forecasts(full, contract), rtol=1e-6)
+    assert_allclose(engine.predict(Inputs(full)), expected_forecasts(full, contract), rtol=1e-6)
 
     for left_out in (slice(1), slice(1, None)):  # one forecast too few, or a single forecast for many windows
         some = full.copy()
         some[left_out, -1, 0] = 0
         if windows > 1 or left_out.stop == 1:
             with pytest.raises(ValueError, match="but the contract needs"):
-                engine.predict(some)
+                engine.predict(Inputs(some))
 
 
 REPORT_SECONDS = 12
@@ -313,7 +313,7 @@ def test_onnxruntime_calls_nobody(twin: bytes, tmp_path: Path) -> None:
 
 def test_the_event_loop_turns_while_it_computes(contract: Contract) -> None:
     engine = OnnxEngine(laborious_twin().SerializeToString(), contract, 1, threads=1)
-    assert_python_goes_on(lambda: engine.predict(some_windows(1, contract)))
+    assert_python_goes_on(lambda: engine.predict(Inputs(some_windows(1, contract))))
 
 
 def laborious_twin() -> ModelProto:

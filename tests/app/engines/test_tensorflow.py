@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose, assert_array_equal
 
+from app.arrays import Inputs
 from app.engines import tensorflow as module
 from app.engines.engine import call_windows
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
-from app.version.golden import probe_windows
+from app.version.golden import probe_inputs
 from app.version.manifest import MAX_COLUMNS, MAX_NUMBERS, Contract
 from tests.app.engines.test_onnx import assert_python_goes_on
 from tests.servers import running
@@ -72,18 +73,20 @@ def test_a_batch_of_any_size_answers_as_its_windows_alone_and_as_the_saved_model
     rows: int, engine: TensorFlowEngine, models_dir: Path, contract: Contract
 ) -> None:
     windows = some_windows(rows, contract, seed=rows)
-    together = engine.predict(windows)
+    together = engine.predict(Inputs(windows))
     assert together.shape == (rows, *contract.forecast_shape)
     assert together.dtype == np.float32
     saved = tf.saved_model.load(str(models_dir / "default" / "2")).signatures["serving_default"]
-    assert_allclose(together, np.concatenate([engine.predict(window[None]) for window in windows]), rtol=0, atol=1e-6)
+    assert_allclose(
+        together, np.concatenate([engine.predict(Inputs(window[None])) for window in windows]), rtol=0, atol=1e-6
+    )
     assert_allclose(together, saved(windows=tf.constant(windows))["forecast"], rtol=0, atol=1e-6)
     assert_allclose(together, expected_forecasts(windows, contract), rtol=0, atol=1e-6)
 
 
 def test_the_order_of_a_batch_is_kept(engine: TensorFlowEngine, contract: Contract) -> None:
     windows = some_windows(21, contract)
-    assert_array_equal(engine.predict(windows)[::-1], engine.predict(windows[::-1].copy()))
+    assert_array_equal(engine.predict(Inputs(windows))[::-1], engine.predict(Inputs(windows[::-1].copy())))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_any_contract_is_kept(contract: Contract, tmp_path: Path) -> None:
     engine = TensorFlowEngine(tmp_path, contract, 2)
     engine.warm_up()
     windows = some_windows(3, contract)
-    assert_allclose(engine.predict(windows), expected_forecasts(windows, contract), rtol=0, atol=1e-6)
+    assert_allclose(engine.predict(Inputs(windows)), expected_forecasts(windows, contract), rtol=0, atol=1e-6)
 
 
 def test_nothing_is_traced_for_a_request(models_dir: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +118,7 @@ def test_nothing_is_traced_for_a_request(models_dir: Path, contract: Contract, m
     traced = compiled.experimental_get_tracing_count()
     assert traced == 4
     for rows in range(1, 2 * MAX_ROWS + 2):
-        engine.predict(some_windows(rows, contract))
+        engine.predict(Inputs(some_windows(rows, contract)))
     assert len(functions) == 1
     assert compiled.experimental_get_tracing_count() == traced
 
@@ -144,7 +147,7 @@ def test_the_event_loop_turns_while_it_computes(contract: Contract, tmp_path: Pa
     save_model(tmp_path, contract, laborious(contract))
     engine = TensorFlowEngine(tmp_path, contract, 1)
     engine.warm_up()
-    assert_python_goes_on(lambda: engine.predict(np.full((1, 4, 2), 100_000, np.float32)))
+    assert_python_goes_on(lambda: engine.predict(Inputs(np.full((1, 4, 2), 100_000, np.float32))))
 
 
 def test_a_model_that_xla_cannot_compile_is_run_plainly(tmp_path: Path, contract: Contract) -> None:
@@ -156,7 +159,7 @@ def test_a_model_that_xla_cannot_compile_is_run_plainly(tmp_path: Path, contract
     engine.warm_up()
     assert engine.remark == "plain execution, because XLA cannot compile this model"
     windows = some_windows(11, contract)
-    assert_allclose(engine.predict(windows), expected_forecasts(windows, contract), atol=1e-6)
+    assert_allclose(engine.predict(Inputs(windows)), expected_forecasts(windows, contract), atol=1e-6)
 
 
 def test_a_model_that_xla_computes_otherwise_is_run_plainly(
@@ -166,8 +169,8 @@ def test_a_model_that_xla_computes_otherwise_is_run_plainly(
     engine = TensorFlowEngine(models_dir / "default" / "2", contract, MAX_ROWS)
     engine.warm_up()
     assert engine.remark == "plain execution, because XLA gave other numbers than plain execution"
-    windows = probe_windows(contract, 3)
-    assert_allclose(engine.predict(windows), expected_forecasts(windows, contract), atol=1e-6)
+    windows = probe_inputs(contract, 3).windows
+    assert_allclose(engine.predict(Inputs(windows)), expected_forecasts(windows, contract), atol=1e-6)
 
 
 @pytest.mark.parametrize("has_too_many", [False, True])
@@ -184,7 +187,7 @@ def test_a_model_that_does_not_keep_to_its_shape_is_not_believed(
     engine = TensorFlowEngine(tmp_path, contract, MAX_ROWS)
     engine.warm_up()
     with pytest.raises(ValueError, match="but the contract needs"):
-        engine.predict(np.zeros((3, *contract.window_shape), np.float32))
+        engine.predict(Inputs(np.zeros((3, *contract.window_shape), np.float32)))
 
 
 def test_a_folder_without_a_saved_model_is_named(tmp_path: Path, contract: Contract) -> None:

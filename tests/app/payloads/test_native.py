@@ -28,11 +28,11 @@ Read = Callable[[bytes], Array]
 
 
 def read_window(body: bytes) -> Array:
-    return native.read_window(body, CONTRACT)
+    return native.read_window(body, CONTRACT).windows
 
 
 def read_windows(body: bytes, max_windows: int = MAX_WINDOWS) -> Array:
-    return native.read_windows(body, CONTRACT, max_windows)
+    return native.read_windows(body, CONTRACT, max_windows).windows
 
 
 READERS = {"/predict": read_window, "/predict/batch": read_windows}

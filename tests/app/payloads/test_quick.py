@@ -15,7 +15,7 @@ from app.payloads.native import BatchRequest, WindowRequest
 from app.payloads.quick import WindowReader
 from app.payloads.tfserving.document import Orientation
 from app.payloads.tfserving.reading import BodyReader, quick_reader
-from app.version.signature import Layout, TensorSpec
+from app.version.signature import InputLayout, Layout, TensorSpec
 from tests.versions import contract_of, some_windows
 
 CONTRACTS = {1: contract_of(steps=4, features=("co2",)), 2: contract_of(steps=4)}
@@ -40,7 +40,7 @@ def shaped(*sizes: int) -> st.SearchStrategy[Any]:
 def by_pydantic(model: type[Any], body: bytes, features: int) -> Any:
     """What the public type reads; None where it refuses."""
     try:
-        return model.model_validate_json(body, context=CONTRACTS[features]).windows
+        return model.model_validate_json(body, context=CONTRACTS[features]).inputs.windows
     except (ValidationError, ValueError):
         return None
 
@@ -169,7 +169,7 @@ def test_what_it_reads_of_tensorflow_serving_the_slow_way_reads(
     body = form.replace("FIELD", orientation.field).replace("%s", value).encode()
     read = quick_reader(orientation, shape).read(body)
     if read is not None:
-        reader = BodyReader(Layout((TensorSpec("windows", shape),)), 3, allow_nan=False)
-        oriented, windows = reader.read(body + b" more, which nothing but the slow way overlooks")
+        reader = BodyReader(InputLayout(Layout((TensorSpec("windows", shape),))), 3, allow_nan=False)
+        oriented, inputs = reader.read(body + b" more, which nothing but the slow way overlooks")
         assert oriented is orientation
-        assert_array_equal(windows.reshape(read.shape), read)
+        assert_array_equal(inputs.windows.reshape(read.shape), read)

@@ -15,7 +15,9 @@ from app.payloads.native import largest_batch, largest_window
 from app.payloads.open_inference.reading import InferRequestReader
 from app.payloads.sizes import OTHER_BYTES, Extent, Largest, check_values, windows_text
 from app.payloads.tfserving.reading import BodyReader
-from app.version.signature import Layout, Signature, TensorSpec
+from app.version.manifest import Contract
+from app.version.signature import InputLayout, Layout, Signature, TensorSpec
+from tests.ahead import ahead_contract
 from tests.versions import contract_of
 
 NUMBER = -1.2345678901234567e-300
@@ -28,6 +30,9 @@ NAMES = st.lists(st.text(st.sampled_from('a,:[{"\\/\n ä\U0001f600'), min_size=1
 
 REST = 200
 """More bytes, and more marks, than the rest of a right body has."""
+
+
+TIME = "2026-11-29T13:00:00.123456+00:00"
 
 
 def lists(*sizes: int) -> Any:
@@ -83,7 +88,7 @@ def test_the_largest_requests_of_tensorflow_serving_are_taken(
     shape: tuple[int, ...], names: list[str], windows: int
 ) -> None:
     layout = layout_of(names, shape)
-    largest = BodyReader(layout, windows, allow_nan=False).largest()
+    largest = BodyReader(InputLayout(layout), windows, allow_nan=False).largest()
     row = {tensor.name: lists(*shape) for tensor in layout.tensors}
     column = {tensor.name: lists(windows, *shape) for tensor in layout.tensors}
     first = next(iter(column.values()))
@@ -96,7 +101,7 @@ def test_the_largest_requests_of_the_open_inference_protocol_are_taken(
     shape: tuple[int, ...], names: list[str], windows: int
 ) -> None:
     layout = layout_of(names, shape)
-    largest = InferRequestReader("m", Signature(layout, layout), windows).largest()
+    largest = InferRequestReader("m", Signature(InputLayout(layout), layout), windows).largest()
     flags = dict.fromkeys(["binary_data", "another", "and_one_more"], False)
     outputs = [{"name": tensor.name, "parameters": flags} for tensor in layout.tensors]
     for data in (lists(windows, *shape), lists(windows * int(np.prod(shape)))):
@@ -135,3 +140,19 @@ def test_what_a_model_takes_is_told_in_plain_words() -> None:
         "8 windows of 1 number each",
         "8 windows of 8 numbers each",
     ]
+
+
+@pytest.mark.parametrize(
+    "contract", [ahead_contract(), ahead_contract(known=()), ahead_contract(calendar=())], ids=repr
+)
+def test_the_largest_requests_with_a_future_and_a_time_are_taken(contract: Contract) -> None:
+    count, signature = 3000, Signature.of(contract)
+    row = {
+        tensor.name: TIME if tensor.datatype == "int64" else lists(*tensor.shape) for tensor in signature.inputs.tensors
+    }
+    columns = {name: [value] * count for name, value in row.items()}
+    of_v1 = BodyReader(signature.inputs, count, allow_nan=False).largest()
+    assert is_within(of_v1, {"instances": [row] * count})
+    assert is_within(of_v1, {"inputs": columns})
+    inputs = [{"name": name, "shape": [count], "datatype": "BYTES", "data": data} for name, data in columns.items()]
+    assert is_within(InferRequestReader("m", signature, count).largest(), {"inputs": inputs})

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.payloads import native, writing
 from app.payloads.open_inference.reading import InferRequest, Output
 from app.payloads.open_inference.writing import write_answer as write_v2
 from app.payloads.tfserving.document import Orientation
 from app.payloads.tfserving.writing import write_answer as write_v1
 from app.payloads.writing import write_array, write_numbers
-from app.version.signature import Layout, Signature, TensorSpec
+from app.version.signature import InputLayout, Layout, Signature, TensorSpec
 
 
 @given(shape=st.lists(st.integers(1, 6), min_size=1, max_size=4), piece=st.integers(1, 40))
@@ -45,14 +45,14 @@ def test_every_protocol_writes_a_large_answer_in_pieces(protocol: str, monkeypat
     if protocol == "v1 odd":
         forecasts[0, 0], forecasts[2, 4] = (np.nan, np.inf), (-np.inf, 7)
     layout = Layout((TensorSpec("forecast", (5, 2)),))
-    asked = InferRequest(np.zeros((3, 5, 2), np.float32), [Output(0, is_binary=False)], None)
+    asked = InferRequest(Inputs(np.zeros((3, 5, 2), np.float32)), [Output(0, is_binary=False)], None)
 
     def write() -> bytes:
         match protocol:
             case "native":
                 return native.write_answer("m", 1, ("a", "b"), b"predictions", forecasts)
             case "v2":
-                return write_v2("m", 1, Signature(layout, layout), asked, forecasts)[0]
+                return write_v2("m", 1, Signature(InputLayout(layout), layout), asked, forecasts)[0]
         return write_v1(Orientation.ROWS, layout, forecasts)
 
     whole = write()

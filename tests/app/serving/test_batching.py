@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import DeadlinePassed, PredictionFailed, QueueFull
 from app.serving import batching, jobs
 from app.serving.batching import Batcher, Limits
@@ -33,16 +33,16 @@ class GatedEngine:
         self.gate = threading.Event()
         self.gate.set()
 
-    def predict(self, windows: Array) -> Array:
-        self.calls.append(len(windows))
+    def predict(self, inputs: Inputs) -> Array:
+        self.calls.append(len(inputs))
         assert self.gate.wait(PATIENCE_SECONDS)
-        if (windows == POISON).any():
+        if (inputs.windows == POISON).any():
             raise RuntimeError("poisoned")
-        return windows + 1
+        return inputs.windows + 1
 
 
 def batcher_of(
-    predict: Callable[[Array], Array],
+    predict: Callable[[Inputs], Array],
     *,
     max_call_windows: int = 256,
     max_inline_windows: int = 0,
@@ -71,9 +71,9 @@ def batcher_of(
     return Batcher(predict, threads, limits, set() if crowd is None else crowd, on_batch, fail)
 
 
-def windows_of(*rows: float) -> Array:
+def windows_of(*rows: float) -> Inputs:
     """One window of one step and one feature per number."""
-    return np.array(rows, np.float32).reshape(-1, 1, 1)
+    return Inputs(np.array(rows, np.float32).reshape(-1, 1, 1))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -83,9 +83,9 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def submitted(batcher: Batcher, *windows: Array) -> list[asyncio.Task[Array]]:
+async def submitted(batcher: Batcher, *inputs: Inputs) -> list[asyncio.Task[Array]]:
     """Requests that have reached the queue, in order."""
-    tasks = [asyncio.create_task(batcher.submit(each)) for each in windows]
+    tasks = [asyncio.create_task(batcher.submit(each)) for each in inputs]
     await asyncio.sleep(0)
     return tasks
 
@@ -202,10 +202,10 @@ def test_the_room_in_a_queue_follows_the_pace_of_its_engine(
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
     engine = GatedEngine()
 
-    def predict(windows: Array) -> Array:
+    def predict(inputs: Inputs) -> Array:
         nonlocal now
-        forecasts = engine.predict(windows)
-        now += seconds_per_window * len(windows)
+        forecasts = engine.predict(inputs)
+        now += seconds_per_window * len(inputs)
         return forecasts
 
     async def follow() -> None:
@@ -285,7 +285,9 @@ async def test_a_request_that_expires_behind_another_models_call_is_never_comput
         await skip(LIMIT_SECONDS)
         assert await outcome(expiring) is DeadlinePassed
         other_call.set()
-        assert_array_equal(await batcher_of(engine.predict, executor=executor).submit(windows_of(2)), windows_of(3))
+        assert_array_equal(
+            await batcher_of(engine.predict, executor=executor).submit(windows_of(2)), windows_of(3).windows
+        )
         assert (engine.calls, batches) == ([1], [])
 
 
@@ -336,10 +338,10 @@ async def test_one_failing_request_does_not_harm_its_neighbours() -> None:
 async def test_a_forecast_that_is_not_finite_fails_its_own_request_only() -> None:
     engine = GatedEngine()
 
-    def predict(windows: Array) -> Array:
-        forecasts = engine.predict(windows)
-        forecasts[windows == 7] = np.nan
-        forecasts[windows == 8] = np.inf
+    def predict(inputs: Inputs) -> Array:
+        forecasts = engine.predict(inputs)
+        forecasts[inputs.windows == 7] = np.nan
+        forecasts[inputs.windows == 8] = np.inf
         return forecasts
 
     batcher = batcher_of(predict)
@@ -391,11 +393,11 @@ async def test_models_that_share_a_thread_take_turns() -> None:
     order: list[str] = []
     gate = threading.Event()
 
-    def engine_of(name: str) -> Callable[[Array], Array]:
-        def predict(windows: Array) -> Array:
+    def engine_of(name: str) -> Callable[[Inputs], Array]:
+        def predict(inputs: Inputs) -> Array:
             assert gate.wait(PATIENCE_SECONDS)
             order.append(name)
-            return windows
+            return inputs.windows
 
         return predict
 
@@ -413,9 +415,9 @@ async def test_models_that_share_a_thread_take_turns() -> None:
 async def test_a_short_call_is_computed_on_the_event_loop_and_a_long_one_in_the_engines_thread() -> None:
     threads: list[threading.Thread] = []
 
-    def predict(windows: Array) -> Array:
+    def predict(inputs: Inputs) -> Array:
         threads.append(threading.current_thread())
-        return windows
+        return inputs.windows
 
     batcher = batcher_of(predict, max_inline_windows=2)
     await batcher.submit(windows_of(1, 2))
@@ -494,11 +496,11 @@ async def test_every_request_has_a_deadline_of_its_own() -> None:
 async def test_a_request_that_is_too_large_for_the_engine_is_computed_in_halves() -> None:
     engine = GatedEngine()
 
-    def predict(windows: Array) -> Array:
-        if len(windows) > 2:
-            engine.calls.append(len(windows))
+    def predict(inputs: Inputs) -> Array:
+        if len(inputs) > 2:
+            engine.calls.append(len(inputs))
             raise RuntimeError("too many")
-        return engine.predict(windows)
+        return engine.predict(inputs)
 
     assert await outcome(batcher_of(predict).submit(windows_of(*range(7)))) == [1, 2, 3, 4, 5, 6, 7]
     assert engine.calls == [7, 3, 1, 2, 4, 2, 2]
@@ -527,12 +529,12 @@ async def test_other_models_compute_between_the_calls_for_a_request_that_failed(
     order: list[int] = []
     gate = threading.Event()
 
-    def predict(windows: Array) -> Array:
-        order.append(len(windows))
-        if len(windows) == 8:
+    def predict(inputs: Inputs) -> Array:
+        order.append(len(inputs))
+        if len(inputs) == 8:
             raise RuntimeError("too many")
         assert gate.wait(PATIENCE_SECONDS)
-        return windows
+        return inputs.windows
 
     with ThreadPoolExecutor(max_workers=1) as executor:
         failing, other = batcher_of(predict, executor=executor), batcher_of(predict, executor=executor)
@@ -550,9 +552,9 @@ async def test_no_call_is_made_for_a_failed_request_whose_caller_left() -> None:
     calls: list[int] = []
     loop = asyncio.get_running_loop()
 
-    def predict(windows: Array) -> Array:
-        calls.append(len(windows))
-        if len(windows) == 2:
+    def predict(inputs: Inputs) -> Array:
+        calls.append(len(inputs))
+        if len(inputs) == 2:
             loop.call_soon_threadsafe(task.cancel)
         raise RuntimeError("poisoned")
 
@@ -579,13 +581,13 @@ async def test_the_windows_of_those_who_left_are_let_go() -> None:
     [job] = batcher._queue
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert job.windows.size == 0
+    assert len(job.inputs) == 0
     engine.gate.set()
 
 
 @in_loop
 async def test_forecasts_are_let_go_as_soon_as_their_caller_has_them() -> None:
-    batcher = batcher_of(lambda windows: windows + 1)
+    batcher = batcher_of(lambda inputs: inputs.windows + 1)
     forecasts = await batcher.submit(windows_of(1))
     kept = weakref.ref(forecasts)
     del forecasts
@@ -594,4 +596,27 @@ async def test_forecasts_are_let_go_as_soon_as_their_caller_has_them() -> None:
 
 @in_loop
 async def test_large_forecasts_whose_sum_is_too_large_are_sound() -> None:
-    assert len(await batcher_of(lambda windows: windows).submit(windows_of(3e38, 3e38))) == 2
+    assert len(await batcher_of(lambda inputs: inputs.windows).submit(windows_of(3e38, 3e38))) == 2
+
+
+@in_loop
+async def test_what_is_known_ahead_stays_with_its_window_in_a_shared_call_and_in_its_halves() -> None:
+    calls: list[int] = []
+
+    def predict(inputs: Inputs) -> Array:
+        calls.append(len(inputs))
+        if len(inputs) > 3:
+            raise RuntimeError("too many")
+        assert inputs.future is not None
+        assert inputs.time is not None
+        return inputs.windows + inputs.future + inputs.time[:, None, None]
+
+    def asked(*rows: int) -> Inputs:
+        windows, numbers = windows_of(*rows).windows, np.array(rows)
+        return Inputs(windows, 10 * windows, 100 * numbers)
+
+    batcher = batcher_of(predict)
+    tasks = await submitted(batcher, asked(1, 2), asked(3), asked(4, 5, 6, 7))
+    assert [await outcome(task) for task in tasks] == [[111, 222], [333], [444, 555, 666, 777]]
+    assert calls[0] == 7
+    assert max(calls[1:]) < 7

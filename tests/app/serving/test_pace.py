@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.serving.pace import INLINE_SECONDS, Throughput, inline_windows
 from app.version.manifest import Contract
 
@@ -22,9 +22,9 @@ class TimedEngine:
 
     def warm_up(self) -> None: ...
 
-    def predict(self, windows: Array) -> Array:
-        self.now += self._seconds_per_window * len(windows)
-        return np.zeros((len(windows), 2, 1), np.float32)
+    def predict(self, inputs: Inputs) -> Array:
+        self.now += self._seconds_per_window * len(inputs)
+        return np.zeros((len(inputs), 2, 1), np.float32)
 
 
 def inline(engine: TimedEngine, contract: Contract) -> int:

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.serving import stalls
 from app.serving.stalls import StallError, StallWatch, Work
 from tests.app.in_process import Application, application
@@ -17,7 +17,7 @@ from tests.holding import held_loading, held_window
 from tests.servers import serving
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
-WINDOWS = np.zeros((1, 4, 2), np.float32)
+INPUTS = Inputs(np.zeros((1, 4, 2), np.float32))
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 LIMIT_LOOKS = 3
 
@@ -48,24 +48,24 @@ def test_work_that_lasts_too_long_is_found() -> None:
 def test_one_call_after_another_is_no_stall() -> None:
     watch = watch_of()
 
-    def look(windows: Array) -> Array:
+    def look(inputs: Inputs) -> Array:
         assert watch.look() is None
-        return windows
+        return inputs.windows
 
     predict = watch.watched(look, "default", 1)
     for _ in range(10 * LIMIT_LOOKS):
-        predict(WINDOWS)
+        predict(INPUTS)
 
 
 def test_a_call_of_the_engine_in_another_thread_is_found() -> None:
     watch, begun, end = watch_of(), threading.Event(), threading.Event()
 
-    def block(windows: Array) -> Array:
+    def block(inputs: Inputs) -> Array:
         begun.set()
         assert end.wait(PATIENCE_SECONDS)
-        return windows
+        return inputs.windows
 
-    thread = threading.Thread(target=watch.watched(block, "slow", 7), args=(WINDOWS,))
+    thread = threading.Thread(target=watch.watched(block, "slow", 7), args=(INPUTS,))
     thread.start()
     assert begun.wait(PATIENCE_SECONDS)
     with watch.working("a load", "other", 1):
@@ -139,14 +139,14 @@ def test_a_process_whose_work_stalls_ends(held: str, models_dir: Path) -> None:
 def test_a_stall_on_the_event_loop_itself_is_noticed(quick_looks: None) -> None:
     ended = threading.Event()
 
-    def block(windows: Array) -> Array:
+    def block(inputs: Inputs) -> Array:
         assert ended.wait(PATIENCE_SECONDS), "the loop stands still until the watch has noticed"
-        return windows
+        return inputs.windows
 
     async def stall() -> None:
         watch = StallWatch(1, lambda _: ended.set())
         watch.start()
-        watch.watched(block, "default", 1)(WINDOWS)
+        watch.watched(block, "default", 1)(INPUTS)
         watch.stop()
 
     asyncio.run(stall())

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
+from app.arrays import Inputs
 from app.engines import choice
 from app.errors import ArtifactError, printable
 from app.serving.loading import load_version
@@ -136,7 +137,7 @@ def remove_manifest(version_dir: Path) -> Path:
 
 def change_golden_rows(version_dir: Path) -> Path:
     golden = Golden.load(version_dir, contract_of())
-    Golden(golden.windows, golden.forecasts + 1).save(version_dir)
+    Golden(golden.inputs, golden.forecasts + 1).save(version_dir)
     return version_dir / GOLDEN_FILE
 
 
@@ -407,8 +408,8 @@ def test_a_version_from_elsewhere_is_read_off_its_signature(contract: Contract, 
     assert loaded.contract.target_names == ("forecast",)
     assert loaded.manifest.verdict == "Unknown: made elsewhere."
     windows = some_windows(3, contract)
-    assert_allclose(loaded.engine.predict(windows), expected_forecasts(windows, contract), atol=1e-6)
-    assert_allclose(loaded.engine.predict(loaded.golden.windows), loaded.golden.forecasts, atol=1e-6)
+    assert_allclose(loaded.engine.predict(Inputs(windows)), expected_forecasts(windows, contract), atol=1e-6)
+    assert_allclose(loaded.engine.predict(loaded.golden.inputs), loaded.golden.forecasts, atol=1e-6)
     assert loaded.contract.targets[0].scale == pytest.approx(
         float(np.sqrt(np.mean(loaded.golden.forecasts**2))), rel=1e-5
     )

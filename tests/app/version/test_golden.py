@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.errors import ArtifactError
 from app.version.golden import (
     GOLDEN_FILE,
@@ -24,11 +24,12 @@ from app.version.golden import (
     TOLERANCE,
     Golden,
     deviation,
-    probe_windows,
+    probe_inputs,
     training_ranges,
     with_allowed_scales,
 )
 from app.version.manifest import Contract, Feature, Target
+from tests.ahead import ahead_contract
 from tests.versions import contract_of, some_windows
 
 
@@ -41,10 +42,10 @@ WINDOWS = some_windows(2, CONTRACT)
 
 
 def test_golden_rows_are_read_back_as_they_were_saved(tmp_path: Path) -> None:
-    saved = Golden(some_windows(2, contract_of()), forecasts_of(1, 2))
+    saved = Golden(Inputs(some_windows(2, contract_of())), forecasts_of(1, 2))
     saved.save(tmp_path)
     loaded = Golden.load(tmp_path, CONTRACT)
-    assert_array_equal(loaded.windows, saved.windows)
+    assert_array_equal(loaded.inputs.windows, saved.inputs.windows)
     assert_array_equal(loaded.forecasts, saved.forecasts)
 
 
@@ -61,7 +62,7 @@ def test_what_is_no_archive_does_not_hold_golden_rows(tmp_path: Path, content: b
 
 
 def test_an_archive_cut_short_or_of_other_things_does_not_hold_golden_rows(tmp_path: Path) -> None:
-    Golden(some_windows(2, contract_of()), forecasts_of(1, 2)).save(tmp_path)
+    Golden(Inputs(some_windows(2, contract_of())), forecasts_of(1, 2)).save(tmp_path)
     path = tmp_path / GOLDEN_FILE
     _refuses_after(tmp_path, lambda: path.write_bytes(path.read_bytes()[:-30]))
     _refuses_after(tmp_path, lambda: np.savez(path, windows=forecasts_of(1)))
@@ -87,16 +88,50 @@ def npy_of(array: NDArray[Any]) -> bytes:
 SOUND = {"windows.npy": npy_of(WINDOWS), "forecasts.npy": npy_of(forecasts_of(1, 2))}
 
 
+def ahead_rows(**changed: NDArray[Any]) -> dict[str, bytes]:
+    """The files of golden rows with a future and a time, some of them changed."""
+    inputs = probe_inputs(ahead_contract(), 2)
+    arrays = {**inputs.named(), "forecasts": np.zeros((2, 3, 1), np.float32), **changed}
+    return {f"{name}.npy": npy_of(array) for name, array in arrays.items()}
+
+
+def test_golden_rows_of_a_model_that_takes_more_hold_it(tmp_path: Path) -> None:
+    archive_of(tmp_path, ahead_rows())
+    time = Golden.load(tmp_path, ahead_contract()).inputs.time
+    assert time is not None
+    assert time.dtype == np.int64
+    with pytest.raises(ArtifactError, match="does not hold golden rows"):
+        Golden.load(tmp_path, ahead_contract(calendar=()))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"time": np.zeros(2, np.float32)},
+        {"time": np.zeros((2, 1), np.int64)},
+        {"time": np.zeros(3, np.int64)},
+        {"future": np.zeros((2, 3, 2), np.float32)},
+        {"future": np.zeros((2, 3, 1), np.int64)},
+        {"future": np.full((2, 3, 1), np.nan, np.float32)},
+    ],
+    ids=lambda changed: " ".join(f"{name} {array.dtype} {array.shape}" for name, array in changed.items()),
+)
+def test_a_future_or_a_time_of_another_form_is_no_golden_row(changed: dict[str, NDArray[Any]], tmp_path: Path) -> None:
+    archive_of(tmp_path, ahead_rows(**changed))
+    with pytest.raises(ArtifactError, match="golden rows"):
+        Golden.load(tmp_path, ahead_contract())
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_golden_rows_may_be_compressed(compression: int, tmp_path: Path) -> None:
     archive_of(tmp_path, SOUND, compression=compression)
-    assert_array_equal(Golden.load(tmp_path, CONTRACT).windows, WINDOWS)
+    assert_array_equal(Golden.load(tmp_path, CONTRACT).inputs.windows, WINDOWS)
 
 
 def test_golden_rows_may_stand_in_the_order_of_fortran(tmp_path: Path) -> None:
     archive_of(tmp_path, {**SOUND, "windows.npy": npy_of(np.asfortranarray(WINDOWS))})
     assert b"'fortran_order': True" in (tmp_path / GOLDEN_FILE).read_bytes()
-    loaded = Golden.load(tmp_path, CONTRACT).windows
+    loaded = Golden.load(tmp_path, CONTRACT).inputs.windows
     assert_array_equal(loaded, WINDOWS)
     assert loaded.flags.c_contiguous
 
@@ -222,7 +257,7 @@ def test_an_encrypted_archive_does_not_hold_golden_rows(tmp_path: Path) -> None:
 def test_any_damage_to_an_archive_is_an_error_or_goes_unseen(data: st.DataObject) -> None:
     with TemporaryDirectory() as folder:
         version_dir = Path(folder)
-        Golden(WINDOWS, forecasts_of(1, 2)).save(version_dir)
+        Golden(Inputs(WINDOWS), forecasts_of(1, 2)).save(version_dir)
         path = version_dir / GOLDEN_FILE
         content = bytearray(path.read_bytes())
         for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
@@ -247,7 +282,7 @@ def test_a_scale_is_no_larger_than_the_numbers_of_its_target_allow(
     windows = np.zeros((2, *CONTRACT.window_shape), np.float32)
     windows[1, 2, 0] = largest_window  # of the feature that is the target too
     windows[:, :, 1] = 1e6
-    Golden(windows, forecasts_of(0, largest_forecast)).save(tmp_path)
+    Golden(Inputs(windows), forecasts_of(0, largest_forecast)).save(tmp_path)
     Golden.load(tmp_path, with_scale(CONTRACT, 0.99 * largest_scale))
     with pytest.raises(
         ArtifactError, match=r"manifest\.json: the scale of load is .*, more than 1000 times its largest"
@@ -257,7 +292,7 @@ def test_a_scale_is_no_larger_than_the_numbers_of_its_target_allow(
 
 def test_a_target_that_is_no_feature_is_measured_by_its_forecasts_alone(tmp_path: Path) -> None:
     contract = CONTRACT.model_copy(update={"targets": (Target(name="other", scale=1001),)})
-    Golden(1e6 * WINDOWS, forecasts_of(1, 0)).save(tmp_path)
+    Golden(Inputs(1e6 * WINDOWS), forecasts_of(1, 0)).save(tmp_path)
     with pytest.raises(ArtifactError, match="the scale of other is 1e"):
         Golden.load(tmp_path, contract)
 
@@ -267,7 +302,7 @@ finite = st.floats(-(2.0**100), 2.0**100, width=32)
 
 @given(st.lists(finite, min_size=8, max_size=8), finite, st.floats(1e-300, 1e300))
 def test_a_scale_that_training_cuts_is_always_taken(numbers: list[float], forecast: float, scale: float) -> None:
-    golden = Golden(np.array(numbers, np.float32).reshape(1, *CONTRACT.window_shape), forecasts_of(forecast))
+    golden = Golden(Inputs(np.array(numbers, np.float32).reshape(1, *CONTRACT.window_shape)), forecasts_of(forecast))
     cut = with_allowed_scales(with_scale(CONTRACT, scale), golden)
     with TemporaryDirectory() as folder:
         golden.save(Path(folder))
@@ -315,15 +350,15 @@ def test_each_target_is_measured_by_its_own_scale() -> None:
     assert deviation(forecasts, expected, [1, 10]) < 1 < deviation(forecasts, expected, [10, 1])
 
 
-def test_probe_windows_reach_beyond_the_training_ranges_and_are_the_same_in_every_run() -> None:
+def test_probes_reach_beyond_the_training_ranges_and_are_the_same_in_every_run() -> None:
     contract = contract_of(steps=50, features=("load",))
     contract = contract.model_copy(update={"features": (Feature(name="load", minimum=10, maximum=20),)})
-    windows = probe_windows(contract, 8)
+    windows = probe_inputs(contract, 8).windows
     assert windows.shape == (8, 50, 1)
     assert windows.dtype == np.float32
     assert 5 <= np.min(windows) < 10
     assert 20 < np.max(windows) <= 25
-    assert_array_equal(windows, probe_windows(contract, 8))
+    assert_array_equal(windows, probe_inputs(contract, 8).windows)
     assert_array_equal(training_ranges(contract), [[10], [20]])
 
 

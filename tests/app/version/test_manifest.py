@@ -23,6 +23,7 @@ from app.version.manifest import (
     Frequency,
     FrequencyUnit,
     Manifest,
+    Phase,
     Score,
     digest_files,
     file_sha256,
@@ -90,6 +91,51 @@ def test_the_words_of_a_frequency_tell_its_count_and_its_unit(frequency: Frequen
     assert int(count) == frequency.count
     assert unit == (frequency.unit if frequency.count == 1 else f"{frequency.unit}s")
     assert Frequency.model_validate_json(frequency.model_dump_json()) == frequency
+
+
+DAY = Phase(name="day", rows=24)
+
+
+def test_a_contract_that_takes_windows_alone_says_nothing_of_more() -> None:
+    written = contract_of().model_dump_json()
+    assert "known" not in written
+    assert "calendar" not in written
+    assert contract_of().takes_windows_alone
+
+
+def test_a_contract_says_what_is_known_ahead_and_which_cycles_are_in_the_graph() -> None:
+    year = Phase(name="year", rows=8766 * 4, per=4)
+    contract = with_more(known=("temp",), calendar=(DAY, year))
+
+    again = Contract.model_validate_json(contract.model_dump_json())
+
+    assert (again, again.known, again.future_shape) == (contract, ("temp",), (2, 1))
+    assert [(phase.name, phase.rows, phase.per) for phase in again.calendar] == [("day", 24, 1), ("year", 35064, 4)]
+    assert not again.takes_windows_alone
+    assert not with_more(known=("temp",)).takes_windows_alone
+    assert not with_more(calendar=(DAY,)).takes_windows_alone
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"known": ("wind",)}, "known names a column twice, or a column that is no feature"),
+        ({"known": ("temp", "temp")}, "known names a column twice, or a column that is no feature"),
+        ({"calendar": (DAY,), "spacing": None}, "a calendar needs the spacing, whose rows it counts"),
+        ({"known": ("temp", "load"), "horizon": 2**20 + 1}, "a future has 1048577 x 2 numbers"),
+        ({"calendar": ({"name": "day", "rows": 0},)}, "greater than or equal to 1"),
+        ({"calendar": (DAY,) * 65}, "at most 64 items"),
+    ],
+    ids=str,
+)
+def test_a_contract_that_could_not_be_asked_is_refused(more: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        with_more(**more)
+
+
+def with_more(**more: Any) -> Contract:
+    """The contract of `contract_of` with other or further fields."""
+    return Contract.model_validate({**contract_of().model_dump(), **more})
 
 
 def test_a_file_that_the_caller_looks_at_itself_is_passed_over(version_dir: Path) -> None:

@@ -62,4 +62,4 @@ def test_a_version_with_a_manifest_takes_windows_and_gives_a_forecast(contract: 
     signature = Signature.of(contract)
     assert signature.inputs.tensors == (TensorSpec("windows", contract.window_shape),)
     assert signature.outputs.tensors == (TensorSpec("forecast", contract.forecast_shape),)
-    assert signature.inputs.is_table
+    assert signature.inputs.windows.is_table

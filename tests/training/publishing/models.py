@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras import layers
 from onnx import ModelProto
 
-from app.arrays import Array
-from app.version.golden import Golden, probe_windows
+from app.arrays import Array, Inputs
+from app.version.golden import Golden, probe_inputs
 from app.version.manifest import Contract
 from tests.training.tiny import dataset_of, waves
 from training.config import TrainingConfig
@@ -46,11 +46,11 @@ def check(twin: ModelProto, model: keras.Model, contract: Contract) -> None:
     """Checks that a twin computes what Keras does, which for a few windows is faster without compilation."""
     served = serving_model(model)
 
-    def forecast(windows: Array) -> Array:
-        return np.asarray(served(windows, training=False))
+    def forecast(inputs: Inputs) -> Array:
+        return np.asarray(served(inputs.windows, training=False))
 
-    windows = probe_windows(contract, 5)
-    check_twin(twin, forecast, contract, Golden(windows, forecast(windows)))
+    inputs = probe_inputs(contract, 5)
+    check_twin(twin, forecast, contract, Golden(inputs, forecast(inputs)))
 
 
 SAVERS: dict[str, Callable[[keras.Model, str], None]] = {

@@ -105,9 +105,9 @@ def test_golden_rows_are_real_windows_and_flat_extremes_with_their_forecasts(
 ) -> None:
     golden = Golden.load(version_dir, make_contract(dataset))
 
-    np.testing.assert_array_equal(golden.windows[0], dataset.test.windows[-1])
-    assert np.max(golden.windows) > np.max(dataset.train.windows)
-    expected = np.asarray(model(golden.windows, training=False))
+    np.testing.assert_array_equal(golden.inputs.windows[0], dataset.test.windows[-1])
+    assert np.max(golden.inputs.windows) > np.max(dataset.train.windows)
+    expected = np.asarray(model(golden.inputs.windows, training=False))
     assert deviation(golden.forecasts, expected, make_contract(dataset).target_scales) <= 1
 
 
@@ -169,7 +169,7 @@ def test_a_twin_that_computes_something_else_is_not_published(
     publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict = OnnxEngine.predict
-    monkeypatch.setattr(OnnxEngine, "predict", lambda self, windows: predict(self, windows) * 1.001)
+    monkeypatch.setattr(OnnxEngine, "predict", lambda self, inputs: predict(self, inputs) * 1.001)
 
     manifest = Manifest.read(publish())
 
@@ -220,7 +220,7 @@ def test_an_exported_model_that_computes_something_else_is_not_published(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict = TensorFlowEngine.predict
-    monkeypatch.setattr(TensorFlowEngine, "predict", lambda self, windows: predict(self, windows) * 1.001)
+    monkeypatch.setattr(TensorFlowEngine, "predict", lambda self, inputs: predict(self, inputs) * 1.001)
 
     with pytest.raises(ExportError, match="does not compute what the trained one does"):
         publish()

@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.choice import load_engine
 from app.engines.tensorflow import TensorFlowEngine
 from app.errors import ArtifactError
-from app.version.golden import Golden, deviation, probe_windows
+from app.version.golden import Golden, deviation, probe_inputs
 from app.version.manifest import MADE_ELSEWHERE, TWIN_FILE, Manifest
 from tests.training.publishing.models import FOREIGN, LARGE, SAVERS, model_of, save_foreign, sequential
 from tests.training.tiny import config_of
@@ -61,7 +61,7 @@ def version_dir(template_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template_dir, tmp_path / "default" / "1"))
 
 
-def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
+def forecasts_of(version_dir: Path, inputs: Inputs) -> list[Array]:
     """By either engine, as the service would load them."""
     manifest = Manifest.read(version_dir)
     golden = Golden.load(version_dir, manifest.contract)
@@ -69,7 +69,7 @@ def forecasts_of(version_dir: Path, windows: Array) -> list[Array]:
     engines = [
         load_engine(name, version_dir, manifest, golden, max_windows=1, threads=1) for name in ("onnx", "tensorflow")
     ]
-    return [engine.predict(windows) for engine in engines]
+    return [engine.predict(inputs) for engine in engines]
 
 
 @pytest.mark.parametrize("options", [{}, {"scale": "window", "skip": True}, {"output": "sequence"}], ids=str)
@@ -82,9 +82,9 @@ def test_a_version_without_a_twin_is_published_again_with_one(options: dict[str,
 
     assert after_dir == before_dir.with_name("2")
     after = Manifest.read(after_dir)
-    windows = probe_windows(after.contract, 9)
-    expected = TensorFlowEngine(before_dir, before.contract, 9).predict(windows)
-    for forecasts in forecasts_of(after_dir, windows):
+    inputs = probe_inputs(after.contract, 9)
+    expected = TensorFlowEngine(before_dir, before.contract, 9).predict(inputs)
+    for forecasts in forecasts_of(after_dir, inputs):
         assert deviation(forecasts, expected, after.contract.target_scales) <= 1
 
 
@@ -180,7 +180,7 @@ def test_a_plain_keras_model_becomes_a_version(name: str, saver: str, tmp_path: 
     assert (contract.window_shape, contract.forecast_shape) == ((5, 2), forecast_shape)
     windows = np.random.default_rng(1).normal(0, 1, (9, 5, 2)).astype(np.float32)
     expected = np.asarray(model(windows)).reshape(9, *forecast_shape)
-    for forecasts in forecasts_of(version_dir, windows):
+    for forecasts in forecasts_of(version_dir, Inputs(windows)):
         np.testing.assert_allclose(forecasts, expected, rtol=0, atol=2e-6)
 
 
@@ -197,7 +197,7 @@ def test_the_manifest_of_a_foreign_model_invents_nothing(tmp_path: Path) -> None
     assert {(feature.unit, feature.minimum, feature.maximum) for feature in manifest.contract.features} == {(None,) * 3}
     assert manifest.data.model_dump(exclude_defaults=True) == {"source": MADE_ELSEWHERE}
     assert (manifest.config, manifest.scores, manifest.verdict) == ({}, (), "Unknown: made elsewhere.")
-    expected = np.asarray(model(golden.windows))[:, None]
+    expected = np.asarray(model(golden.inputs.windows))[:, None]
     np.testing.assert_allclose(golden.forecasts, expected, rtol=0, atol=1e-6)
     assert manifest.contract.target_scales == pytest.approx([np.sqrt(np.mean(golden.forecasts**2))])
 

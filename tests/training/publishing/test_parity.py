@@ -4,7 +4,8 @@ import keras
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from app.version.golden import Golden, probe_windows
+from app.arrays import Array, Inputs
+from app.version.golden import Golden, probe_inputs
 from app.version.manifest import Contract
 from tests.training.publishing.models import SMALL, check, model_of
 from tests.training.tiny import config_of
@@ -45,10 +46,13 @@ def test_twin_with_another_weight_is_refused(
 
 
 def test_twin_that_misses_the_golden_rows_is_refused(twin: ModelProto, model: keras.Model, contract: Contract) -> None:
-    forecast, windows = Forecaster(model), probe_windows(contract, 3)
+    inputs = probe_inputs(contract, 3)
+
+    def forecast(given: Inputs) -> Array:
+        return Forecaster(model)(given.windows)
 
     with pytest.raises(NotFusable, match="in batches of 1 the graph is off"):
-        check_twin(twin, forecast, contract, Golden(windows, forecast(windows) + 1))
+        check_twin(twin, forecast, contract, Golden(inputs, forecast(inputs) + 1))
 
 
 def test_twin_with_another_operator_is_refused(twin: ModelProto, model: keras.Model, contract: Contract) -> None:

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.arrays import Array
+from app.arrays import Array, Inputs
 from app.engines.choice import load_engine
 from app.version.golden import Golden, with_allowed_scales
 from app.version.manifest import Manifest
@@ -115,8 +115,8 @@ class InMemory:
     def warm_up(self) -> None:
         """Nothing is slow."""
 
-    def predict(self, windows: Array) -> Array:
-        return np.asarray(self._model(windows, training=False))
+    def predict(self, inputs: Inputs) -> Array:
+        return np.asarray(self._model(inputs.windows, training=False))
 
 
 size = st.sampled_from([0.0, 1e-20, 1e-3, 1.0, 1e6, 1e25])

@@ -4,15 +4,15 @@ import json
 from typing import Any
 
 from app.payloads.open_inference.reading import InferRequest, InferRequestReader
-from app.version.signature import Layout, Signature, TensorSpec
+from app.version.signature import InputLayout, Layout, Signature, TensorSpec
 from tests.versions import contract_of
 
 WINDOWS = Signature.of(contract_of())
 """Windows of 4 steps and 2 features."""
-NUMBER = Signature(inputs=Layout((TensorSpec("x", ()),)), outputs=Layout((TensorSpec("y", ()),)))
+NUMBER = Signature(inputs=InputLayout(Layout((TensorSpec("x", ()),))), outputs=Layout((TensorSpec("y", ()),)))
 """One number in, one number out."""
 PAIR = Signature(
-    inputs=Layout((TensorSpec("a", (2, 3)), TensorSpec("b", (4,)))),
+    inputs=InputLayout(Layout((TensorSpec("a", (2, 3)), TensorSpec("b", (4,))))),
     outputs=Layout((TensorSpec("y", (5, 2)), TensorSpec("z", ()))),
 )
 """Two inputs and two outputs of different ranks."""

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from app.errors import BatchTooLarge, InvalidArgument, MalformedBody, ServiceError
-from app.version.signature import Layout, Signature, TensorSpec
+from app.payloads.open_inference.reading import InferRequest
+from app.payloads.open_inference.tensors import DATATYPES
+from app.version.signature import InputLayout, Layout, Signature, TensorSpec
+from tests.ahead import ahead_contract
 from tests.app.payloads.open_inference.requests import PAIR, WINDOWS, read, read_body, tensor
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 FLAT = [number for row in WINDOW for number in row]
 INPUT = {"name": "windows", "shape": [1, 4, 2], "datatype": "FP32", "data": FLAT}
 FOREIGN = Signature(
-    inputs=Layout((TensorSpec("calendar", (3,)), TensorSpec("history", (6, 2)))),
+    inputs=InputLayout(Layout((TensorSpec("calendar", (3,)), TensorSpec("history", (6, 2))))),
     outputs=Layout((TensorSpec("mean", (5, 1)), TensorSpec("spread", (2,)))),
 )
 
@@ -61,7 +64,7 @@ def one(**changes: Any) -> dict[str, Any]:
 def test_json_is_taken_flat_and_nested() -> None:
     for data in (FLAT, [WINDOW]):
         request = read({"inputs": [{**INPUT, "data": data}], "id": "ä 1"})
-        assert_array_equal(request.windows, [WINDOW])
+        assert_array_equal(request.inputs.windows, [WINDOW])
         assert (request.id, request.timeout_seconds) == ("ä 1", None)
 
 
@@ -88,8 +91,8 @@ def test_tensors_may_come_in_any_order_and_any_form(order: list[str], is_binary:
         else:
             entry["data"] = array.tolist()
         inputs.append(entry)
-    windows = read({"inputs": inputs}, tail, PAIR).windows
-    assert_array_equal(windows, PAIR.inputs.join([arrays["a"], arrays["b"]]))
+    windows = read({"inputs": inputs}, tail, PAIR).inputs.windows
+    assert_array_equal(windows, PAIR.inputs.join([arrays["a"], arrays["b"]]).windows)
     assert windows.flags.aligned
     assert windows.flags.c_contiguous
 
@@ -125,7 +128,7 @@ def test_outputs_are_given_in_the_order_in_which_they_are_asked_for() -> None:
 def test_a_body_without_a_document_is_one_tensor() -> None:
     content = np.array(FLAT, "<f4").tobytes()
     request = read_body(content, b"0")
-    assert_array_equal(request.windows, [WINDOW])
+    assert_array_equal(request.inputs.windows, [WINDOW])
     assert [output.is_binary for output in request.outputs] == [True]
     for wrong in (b"", content[:-1], content * 2):
         assert error_of_body(wrong, b"0") == (
@@ -140,7 +143,7 @@ def test_bytes_are_read_wherever_the_document_ends() -> None:
     for spaces in range(8):
         head = json.dumps(binary()).encode() + b" " * spaces
         request = read_body(head + np.array(FLAT, "<f4").tobytes(), b"%d" % len(head))
-        assert_array_equal(request.windows, [WINDOW])
+        assert_array_equal(request.inputs.windows, [WINDOW])
 
 
 SHAPE = "unexpected shape for input 'windows' for model 'default'. Expected [-1, 4, 2]"
@@ -364,7 +367,7 @@ DOCUMENTS = ANYTHING | st.fixed_dictionaries(
 def assert_read(body: bytes, length: bytes | None) -> None:
     """Whatever came, it is read as windows or refused by an error of the caller's."""
     try:
-        windows = read_body(body, length).windows
+        windows = read_body(body, length).inputs.windows
     except ServiceError as error:
         assert_is_the_callers(error)
     else:
@@ -392,3 +395,108 @@ def test_any_document_is_read_or_refused(document: object, tail: bytes, has_leng
 @settings(max_examples=1000)
 def test_any_bytes_are_read_or_refused(content: bytes, length: str) -> None:
     assert_read(content, length.encode())
+
+
+AHEAD = Signature.of(ahead_contract())
+"""Windows of 4 steps and 2 features, a future of 3 rows and 1 column, and a time by the hour."""
+FUTURE = tensor("future", (1, 3, 1), data=[10, 20, 30])
+TIME = tensor("time", (1,), "INT64", data=[498876])
+NOON = b"2026-11-29T12:00:00"
+
+
+def ahead(*tensors: dict[str, Any], tail: bytes = b"") -> InferRequest:
+    return read({"inputs": [INPUT, *tensors]}, tail, AHEAD)
+
+
+@pytest.mark.parametrize("datatype", ["INT32", "INT64", "UINT32", "UINT64"])
+def test_a_time_may_come_as_any_integer(datatype: str) -> None:
+    for time, tail in (
+        (tensor("time", (1,), datatype, data=[498876]), b""),
+        (
+            tensor("time", (1,), datatype, parameters={"binary_data_size": DATATYPES[datatype].itemsize}),
+            np.array([498876], DATATYPES[datatype]).tobytes(),
+        ),
+    ):
+        inputs = ahead(FUTURE, time, tail=tail).inputs
+        assert_array_equal(inputs.future, [[[10], [20], [30]]])
+        assert_array_equal(inputs.time, [498876])
+        assert inputs.time is not None
+        assert inputs.time.dtype == np.int64
+
+
+def test_a_time_may_come_as_a_text() -> None:
+    in_json = tensor("time", (1,), "BYTES", data=[NOON.decode()])
+    assert_array_equal(ahead(in_json, FUTURE).inputs.time, [498876])
+    in_bytes = tensor("time", (1,), "BYTES", parameters={"binary_data_size": 4 + len(NOON)})
+    assert_array_equal(ahead(FUTURE, in_bytes, tail=text_of(NOON)).inputs.time, [498876])
+
+
+def text_of(text: bytes) -> bytes:
+    return len(text).to_bytes(4, "little") + text
+
+
+TAKES_MORE = "model 'default' takes windows, future, time; "
+NEEDS = (
+    "input 'time' needs the datatype INT64 or another one of integers, or BYTES with texts such as 2026-11-29T13:00:00"
+)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "problem"),
+    [
+        ([], TAKES_MORE + "future, time missing"),
+        ([FUTURE], TAKES_MORE + "time missing"),
+        (
+            [FUTURE, TIME, tensor(MARK, (1,), data=[1])],
+            "inputs 3 is no input of model 'default', which takes windows, ",
+        ),
+        (
+            [{**FUTURE, "shape": [1, 1, 3]}, TIME],
+            "unexpected shape for input 'future' for model 'default'. Expected [-1, 3, 1], got [1, 1, 3]",
+        ),
+        (
+            [FUTURE, {**TIME, "shape": [1, 1]}],
+            "unexpected shape for input 'time' for model 'default'. Expected [-1], got",
+        ),
+        (
+            [FUTURE, {**TIME, "shape": [2], "data": [1, 2]}],
+            "the inputs of model 'default' must all have the same batch",
+        ),
+        ([FUTURE, {**TIME, "datatype": "FP64"}], NEEDS),
+        ([FUTURE, {**TIME, "datatype": MARK}], NEEDS),
+        ([FUTURE, {**TIME, "data": [1.0]}], "input 'time' at [0]: expected an integer, as INT64 needs, got a number"),
+        ([FUTURE, {**TIME, "data": [True]}], "input 'time' at [0]: expected an integer, as INT64 needs, got a boolean"),
+        ([FUTURE, {**TIME, "data": [2**63]}], "input 'time' has a number that INT64 cannot hold"),
+        ([FUTURE, {**TIME, "datatype": "INT8"}], "input 'time' has a number that INT8 cannot hold"),
+        (
+            [FUTURE, {**TIME, "datatype": "UINT64", "data": [2**63]}],
+            "input 'time' at [0]: expected a whole number within",
+        ),
+        (
+            [FUTURE, {**TIME, "datatype": "BYTES"}],
+            "input 'time' at [0]: expected a string, as BYTES needs, got a number",
+        ),
+        (
+            [FUTURE, {**TIME, "datatype": "BYTES", "data": [MARK]}],
+            "input 'time' at [0]: expected a time such as 2026-11-",
+        ),
+        ([{**FUTURE, "datatype": "BYTES"}, TIME], "input 'future' needs the datatype FP32"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_future_or_a_time_is_named(tensors: list[dict[str, Any]], problem: str) -> None:
+    assert error_of({"inputs": [INPUT, *tensors]}, signature=AHEAD).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "part", [NOON, text_of(NOON)[:-1], text_of(NOON) + b"x", b"", b"\xff\xff\xff\xff", 2 * text_of(NOON)], ids=repr
+)
+def test_bytes_that_are_no_texts_are_refused(part: bytes) -> None:
+    time = tensor("time", (1,), "BYTES", parameters={"binary_data_size": len(part)})
+    problem = "the bytes of input 'time' are not 1 texts, each behind its length"
+    assert error_of({"inputs": [INPUT, FUTURE, time]}, part, AHEAD) == problem
+
+
+def test_a_body_without_a_document_holds_one_input_alone() -> None:
+    problem = "a body without a document is one tensor, but model 'default' takes windows, future, time"
+    assert error_of_body(bytes(32), b"0", AHEAD) == problem

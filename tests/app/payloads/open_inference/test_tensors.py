@@ -31,7 +31,7 @@ def ask(datatype: str, **rest: Any) -> dict[str, Any]:
 def taken(document: dict[str, Any], tail: bytes = b"") -> float | None:
     """The number as the model would get it; None if it is refused."""
     try:
-        windows = read(document, tail, NUMBER).windows
+        windows = read(document, tail, NUMBER).inputs.windows
     except InvalidArgument:
         return None
     assert windows.shape == (1, 1, 1)
@@ -88,7 +88,7 @@ def test_a_number_in_json_is_rounded_to_float32(number: float) -> None:
 
 
 def test_windows_do_not_hold_on_to_the_body() -> None:
-    windows = read(ask("FP32", parameters={"binary_data_size": 4}), bytes(4), NUMBER).windows
+    windows = read(ask("FP32", parameters={"binary_data_size": 4}), bytes(4), NUMBER).inputs.windows
     while windows.base is not None:
         assert isinstance(windows.base, np.ndarray)
         windows = windows.base

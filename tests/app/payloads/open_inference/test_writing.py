@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from app.arrays import Inputs
 from app.payloads.open_inference.reading import InferRequest, Output
 from app.payloads.open_inference.writing import write_answer
 from tests.app.payloads.open_inference.requests import PAIR
@@ -20,8 +21,8 @@ def test_what_is_written_can_be_read(outputs: list[int], is_binary: tuple[bool, 
     forecasts = np.random.default_rng(1).normal(size=(3, *PAIR.outputs.shape)).astype(np.float32)
     expected = PAIR.outputs.split(forecasts)
     wanted = [Output(place, flag) for place, flag in zip(outputs, is_binary, strict=False)]
-    windows = np.zeros((3, *PAIR.inputs.shape), np.float32)
-    body, length = write_answer("m", 7, PAIR, InferRequest(windows, wanted, word), forecasts)
+    inputs = Inputs(np.zeros((3, *PAIR.inputs.windows.shape), np.float32))
+    body, length = write_answer("m", 7, PAIR, InferRequest(inputs, wanted, word), forecasts)
     assert (length is None) is not any(output.is_binary for output in wanted)
     document = orjson.loads(body[:length])
     assert (document["model_name"], document["model_version"], document.get("id")) == ("m", "7", word)

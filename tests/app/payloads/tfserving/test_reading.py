@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from app.arrays import Array
+from app.arrays import Inputs
 from app.errors import BatchTooLarge, InvalidArgument, ServiceError
 from app.payloads.tfserving.document import Orientation, parse_document
 from app.payloads.tfserving.reading import BodyReader
-from app.version.signature import Layout, TensorSpec
+from app.version.signature import InputLayout, Layout, TensorSpec
+from tests.ahead import ahead_contract
 
-NUMBERS = Layout((TensorSpec("x", (2,)),))
-WINDOWS = Layout((TensorSpec("windows", (4, 2)),))
-FLAT_WINDOWS = Layout((TensorSpec("windows", (4, 1)),))
-PAIR = Layout((TensorSpec("calendar", (3,)), TensorSpec("recent", (6, 2))))
+NUMBERS = InputLayout(Layout((TensorSpec("x", (2,)),)))
+WINDOWS = InputLayout(Layout((TensorSpec("windows", (4, 2)),)))
+FLAT_WINDOWS = InputLayout(Layout((TensorSpec("windows", (4, 1)),)))
+PAIR = InputLayout(Layout((TensorSpec("calendar", (3,)), TensorSpec("recent", (6, 2)))))
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 
@@ -40,13 +41,13 @@ NAMES_DIFFER = "of 'instances' list. JSON object: (with {} keys) keys must be eq
 
 
 def read(
-    content: object, inputs: Layout = WINDOWS, *, max_windows: int = 8, allow_nan: bool = False
-) -> tuple[Orientation, Array]:
+    content: object, inputs: InputLayout = WINDOWS, *, max_windows: int = 8, allow_nan: bool = False
+) -> tuple[Orientation, Inputs]:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return BodyReader(inputs, max_windows, allow_nan=allow_nan).read(body)
 
 
-def error_of(content: object, inputs: Layout = WINDOWS, **options: Any) -> str:
+def error_of(content: object, inputs: InputLayout = WINDOWS, **options: Any) -> str:
     """The text of the error that a body is refused with."""
     with pytest.raises(InvalidArgument) as caught:
         read(content, inputs, **options)
@@ -75,21 +76,21 @@ def element(index: int, problem: str, key: str = "") -> str:
 )
 def test_a_body_may_be_written_in_many_ways(body: str, field: str) -> None:
     body = body.replace("FIELD", field).replace("WINDOW", json.dumps(WINDOW))
-    orientation, windows = read(body.encode())
+    orientation, inputs = read(body.encode())
     assert orientation.field == field
-    assert_array_equal(windows, [WINDOW])
+    assert_array_equal(inputs.windows, [WINDOW])
 
 
 def test_rows_and_columns_are_read_bare_and_by_name() -> None:
     windows = [WINDOW, WINDOW[::-1]]
     for instances in (windows, [{"windows": window} for window in windows]):
-        assert_array_equal(read({"instances": instances})[1], windows)
+        assert_array_equal(read({"instances": instances})[1].windows, windows)
     for inputs in (windows, {"windows": windows, "more": MARK}):
-        assert_array_equal(read({"inputs": inputs})[1], windows)
+        assert_array_equal(read({"inputs": inputs})[1].windows, windows)
 
 
 def test_one_feature_has_brackets_of_its_own() -> None:
-    assert read({"instances": [[[1], [2], [3], [6]]]}, FLAT_WINDOWS)[1].shape == (1, 4, 1)
+    assert read({"instances": [[[1], [2], [3], [6]]]}, FLAT_WINDOWS)[1].windows.shape == (1, 4, 1)
     problem = "Expecting shape [4,1] but got: [4]; input windows takes shape [4,1], this has [4]; the axis of the one "
     problem += "feature is missing: windows[..., np.newaxis]"
     assert error_of({"instances": [[1, 2, 3, 6]]}, FLAT_WINDOWS) == element(0, problem)
@@ -212,8 +213,8 @@ def test_columns_must_have_the_names_and_the_shape(inputs: object, text: str) ->
 def test_a_number_that_is_not_finite_is_refused_unless_it_is_allowed(number: str, field: str) -> None:
     body = f'{{"{field}":[[[1,2],[1,2],[{number},2],[1,2]]]}}'.encode()
     assert f"JSON Value: (at {field}[0][2][0]) Type: Number is not a finite number" in error_of(body)
-    _, windows = read(body, allow_nan=True)
-    assert_array_equal(windows[0, 2], [float(number), 2])
+    _, inputs = read(body, allow_nan=True)
+    assert_array_equal(inputs.windows[0, 2], [float(number), 2])
 
 
 @pytest.mark.parametrize("number", ["3.5e38", "-1e400", "1" * 50, "9" * 400])
@@ -249,7 +250,9 @@ def test_a_long_integer_is_the_number_that_it_was(digits: int) -> None:
     number = "1" + "0" * (digits - 1)
     body = f'{{"instances":[[{number},-{number}]]}} and more'.encode()
     if digits < 40:
-        assert_array_equal(read(body, NUMBERS)[1].ravel(), np.array([float(number), -float(number)], np.float32))
+        assert_array_equal(
+            read(body, NUMBERS)[1].windows.ravel(), np.array([float(number), -float(number)], np.float32)
+        )
     elif digits <= 4300:
         assert "beyond float32" in error_of(body, NUMBERS)
     else:
@@ -306,7 +309,7 @@ def test_a_batch_beyond_the_limit_is_refused_before_any_window_is_looked_at(body
 @pytest.mark.parametrize("field", ["instances", "inputs"])
 def test_a_batch_at_the_limit_is_taken(field: str) -> None:
     for windows in ([WINDOW] * 8, {"windows": [WINDOW] * 8} if field == "inputs" else [{"windows": WINDOW}] * 8):
-        assert read({field: windows})[1].shape == (8, 4, 2)
+        assert read({field: windows})[1].windows.shape == (8, 4, 2)
 
 
 ANY_JSON = st.recursive(
@@ -329,14 +332,14 @@ ANY_JSON = st.recursive(
     allow_nan=st.booleans(),
 )
 def test_any_json_is_read_as_windows_or_gets_an_error_of_the_callers(
-    content: Any, inputs: Layout, allow_nan: bool
+    content: Any, inputs: InputLayout, allow_nan: bool
 ) -> None:
     try:
-        _, windows = read(content, inputs, max_windows=3, allow_nan=allow_nan)
+        windows = read(content, inputs, max_windows=3, allow_nan=allow_nan)[1].windows
     except ServiceError as error:
         assert_is_the_callers(error)
     else:
-        assert windows.shape[1:] == inputs.shape
+        assert windows.shape[1:] == inputs.windows.shape
         assert windows.dtype == np.float32
         assert allow_nan or np.isfinite(windows).all()
 
@@ -359,10 +362,10 @@ def test_any_bytes_get_an_error_that_does_not_repeat_them(body: bytes) -> None:
 def outcome_of(body: bytes) -> Any:
     """What a body is read as, with the sign of a zero, or the text of the error."""
     try:
-        orientation, windows = BodyReader(NUMBERS, 8, allow_nan=False).read(body)
+        orientation, inputs = BodyReader(NUMBERS, 8, allow_nan=False).read(body)
     except ServiceError as error:
         return error.detail
-    return orientation, windows.shape, windows.tobytes()
+    return orientation, inputs.windows.shape, inputs.windows.tobytes()
 
 
 def assert_both_ways_agree(body: bytes) -> None:
@@ -412,3 +415,75 @@ def test_a_body_is_the_same_by_the_strict_way_and_by_the_slow_one(body: bytes) -
 def test_any_rows_are_the_same_by_the_strict_way_and_by_the_slow_one(rows: Any) -> None:
     assert_both_ways_agree(json.dumps({"more": 1, "instances": rows}).encode())
     assert_both_ways_agree(json.dumps({"more": 1, "instances": [rows, [1, 2]]}).encode())
+
+
+AHEAD = InputLayout.of(ahead_contract())
+"""Windows of 4 steps and 2 features, a future of 3 rows and 1 column, and a time by the hour."""
+ROW = {"windows": WINDOW, "future": [[10], [20], [30]], "time": 498876}
+NOON = "2026-11-29T12:00:00"
+NOT_A_TIME = "is not of expected type: int64; expected a time such as 2026-11-29T13:00:00, or the whole number of a row"
+
+
+@pytest.mark.parametrize("time", [498876, NOON])
+def test_rows_and_columns_have_a_future_and_a_time_by_name(time: int | str) -> None:
+    columns = {"windows": [WINDOW, WINDOW], "future": [ROW["future"]] * 2, "time": [time, -1]}
+    for content in ({"instances": [{**ROW, "time": time}, {**ROW, "time": -1}]}, {"inputs": columns}):
+        _, inputs = read(content, AHEAD)
+        assert_array_equal(inputs.windows, [WINDOW, WINDOW])
+        assert_array_equal(inputs.future, [[[10], [20], [30]]] * 2)
+        assert_array_equal(inputs.time, [498876, -1])
+        assert inputs.time is not None
+        assert inputs.time.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"instances": [WINDOW]}, "instances is a plain list, but expecting list of objects as multiple input tensors"),
+        ({"inputs": [WINDOW]}, "inputs is a plain value/list, but expecting an object as multiple input tensors"),
+        (
+            {"instances": [ROW, {"windows": WINDOW}]},
+            f"Failed to process element: 1 {NAMES_DIFFER.format(1, 'windows,future,time')}",
+        ),
+        (
+            {"instances": [{**ROW, MARK: 1}]},
+            f"Failed to process element: 0 {NAMES_DIFFER.format(4, 'windows,future,time')}",
+        ),
+        ({"inputs": {"windows": [WINDOW], "time": [1]}}, "Missing named input: future in 'inputs' object."),
+        (
+            {"instances": [ROW, {**ROW, "future": [[1], [MARK], [3]]}]},
+            element(1, f"JSON Value: (at instances[1].future[1][0]) Type: String {NOT_FLOAT}", key=" key: future"),
+        ),
+        (
+            {"instances": [{**ROW, "future": [[1], [2]]}]},
+            element(
+                0,
+                "Expecting tensor size: 3 but got: 2; input future takes shape [3,1], this has [2,1]",
+                key=" key: future",
+            ),
+        ),
+        (
+            {"instances": [{**ROW, "time": MARK}]},
+            element(0, f"JSON Value: (at instances[0].time) Type: String {NOT_A_TIME}", key=" key: time"),
+        ),
+        (
+            {"inputs": {"windows": [WINDOW], "future": [ROW["future"]], "time": [1.5]}},
+            f"JSON Value: (at inputs.time[0]) Type: Number {NOT_A_TIME}, got a number that is not whole",
+        ),
+        (
+            {"inputs": {"windows": [WINDOW] * 2, "future": [ROW["future"]] * 2, "time": [1, None]}},
+            f"JSON Value: (at inputs.time[1]) Type: Null {NOT_A_TIME}, got null",
+        ),
+        (
+            {"inputs": {"windows": [WINDOW] * 2, "future": [ROW["future"]] * 2, "time": [1]}},
+            "Inputs must have equal size in dimension 0, which is the batch, but have: windows 2, future 2, time 1",
+        ),
+        (
+            {"inputs": {"windows": [WINDOW], "future": ROW["future"], "time": [1]}},
+            "Expecting tensor size: 9 but got: 3; input future takes shape [-1,3,1], this has [3,1]",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_future_or_a_time_is_told(content: dict[str, Any], problem: str) -> None:
+    assert error_of(content, AHEAD).startswith(problem)
