@@ -161,7 +161,7 @@ class Supervisor:
         worker.bury()
         self._workers.remove(worker)
         self._counts.set(worker.place, ABSENT)
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        mark_process_dead(worker.name)  # type: ignore[no-untyped-call]
         if self._is_stopping or worker.is_leaving:
             return
         others_serve = any(other.has_served for other in self._workers)

@@ -22,7 +22,7 @@ from app.process.accepting import ClientCounts, Share
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
 from app.process.server import Config, Server
 from app.telemetry.logs import get_logger
-from app.telemetry.metrics import MULTIPROCESS_DIR
+from app.telemetry.metrics import MULTIPROCESS_DIR, WORKER
 
 log = get_logger()
 
@@ -51,9 +51,11 @@ class Worker:
     Args:
         config: The server's settings.
         listeners: The sockets that all workers share.
-        place: The worker's place among the counts of clients.
+        place: The worker's place among the workers that live, which no other of them has.
 
     Attributes:
+        place: The same.
+        name: The name of the process, and of the files of its metrics.
         has_served: Whether the worker has begun to serve.
         is_leaving: Whether the worker was told to stop.
         unanswered: How often the worker was asked since its last answer.
@@ -65,7 +67,8 @@ class Worker:
         self._config = config
         self._pipe, theirs = Pipe()
         arguments = config, listeners, theirs, place
-        self._process = get_context("spawn").Process(target=work, args=arguments, name="worker")
+        self.name = f"{WORKER}{place}"
+        self._process = get_context("spawn").Process(target=work, args=arguments, name=self.name)
         with ctrl_c_waiting():
             self._process.start()
         theirs.close()  # so that the pipe ends with the worker
