@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.process.http import refusals
 from app.process.http.protocol import CROWD, MAX_PIPELINED
 from app.process.http.refusals import DELAY_SECONDS, Header
 from tests.app.in_process import has_come, listening
@@ -116,6 +117,24 @@ def test_a_refused_body_is_passed_over_and_the_connection_goes_on(loop: HeldLoop
             sock.sendall(post(b"/taken", body))
             assert read_answer(sock).read() == b"ok"
     assert app.paths == ["/taken"] * 3
+
+
+def test_a_connection_is_not_read_while_its_refusal_is_held_back(
+    loop: HeldLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "DELAY_SECONDS", LIMIT_SECONDS)
+    app = Choosy()
+    with listening(app, loop) as port, connect(port) as sock:
+        sock.sendall(post(b"/refused", b"{}"))
+        wait_until(lambda: len(app.asked) == 1)
+        sock.sendall(post(b"/refused", b"{}"))
+        loop.advance(0)
+        assert (len(app.asked), has_come(sock)) == (1, False)
+        for asked in (1, 2):
+            wait_until(lambda: len(app.asked) == asked)  # noqa: B023 (it is waited for here)
+            loop.advance()
+            assert received(sock, len(REFUSED)) == REFUSED
+    assert app.paths == []
 
 
 def test_refusals_of_a_moment_are_counted_together(loop: HeldLoop) -> None:
