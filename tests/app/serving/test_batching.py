@@ -99,10 +99,12 @@ async def held_in_a_call(engine: GatedEngine, batcher: Batcher, *rows: float) ->
     return tasks
 
 
-async def outcome(task: Awaitable[Array]) -> list[float] | type[BaseException]:
+async def outcome(request: Awaitable[Array]) -> list[float] | type[BaseException]:
     """The forecasts as a flat list, or what was raised instead."""
+    task = asyncio.ensure_future(request)
+    await until(task.done)
     try:
-        return [float(number) for number in (await task).ravel()]
+        return [float(number) for number in task.result().ravel()]
     except Exception as error:  # noqa: BLE001 (any of them is an outcome)
         return type(error)
 
