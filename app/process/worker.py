@@ -29,6 +29,9 @@ log = get_logger()
 PING = None
 """Asks a worker whether it serves. The worker answers with a bool."""
 
+COUNTS = "clients"
+"""The name of the file in which the workers tell how many clients they have."""
+
 STOP_SPARE_SECONDS = 10.0
 """How much longer than its settings say a worker may take to stop."""
 
@@ -159,7 +162,7 @@ def ctrl_c_waiting() -> Iterator[None]:
 
 def counts_file() -> Path:
     """Returns where the workers tell how many clients they have: beside what they tell of their metrics."""
-    return Path(os.environ[MULTIPROCESS_DIR], "clients")
+    return Path(os.environ[MULTIPROCESS_DIR], COUNTS)
 
 
 def work(config: Config, listeners: list[socket.socket], pipe: Connection, place: int) -> None:

@@ -347,20 +347,3 @@ def test_a_port_that_another_process_takes_meanwhile_ends_the_start(folder: Path
         loading.release()
         assert server.wait() == 3
         assert f"Another process listens on 127.0.0.1:{server.port}; " in server.output.read_text()
-
-
-def test_a_new_worker_counts_on_in_the_files_of_the_worker_before(folder: Path) -> None:
-    def files() -> set[str]:
-        return {file.name for file in temporary.glob("windowcast-metrics-*/*.db")}
-
-    (temporary := folder / "temporary").mkdir()
-    with serving(folder, workers=2, TMPDIR=temporary) as server:
-        wait_until_ready(server)
-        for requests in range(1, 4):
-            assert server.post("/predict", json={"window": WINDOW}).status_code == 200
-            wait_until(lambda: server.metric("windowcast_batch_windows_sum") == requests)  # noqa: B023 (it is waited for here)
-            os.kill(server.workers()[0], signal.SIGKILL)
-            wait_until_ready(server, 2 + requests)
-        assert {name.rpartition("-")[2] for name in files()} == {"0.db", "1.db"}
-        assert server.metric("windowcast_batch_windows_sum") == 3
-        assert server.metric("windowcast_ready") == 2
