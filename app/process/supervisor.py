@@ -38,8 +38,9 @@ SIGNALS = STOPS | {
     *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH),  # heard, and without effect
 }
 
-FOLDER_PREFIX = "windowcast-metrics-"
-"""What the name of the folder begins with in which the workers tell their numbers."""
+FOLDER_PREFIX = "windowcast-workers-"
+"""What the name of the folder begins with in which the workers tell their numbers. Releases that did not lock the folder
+had another name for it, so none of theirs is taken for abandoned."""
 
 LOOK_SECONDS = 0.5
 """How often each worker is asked whether it serves."""

@@ -23,7 +23,7 @@ def folder(twin_dir: Path) -> Path:
 
 def test_a_new_worker_counts_on_in_the_files_of_the_worker_before(folder: Path) -> None:
     def files() -> set[str]:
-        return {file.name for file in temporary.glob("windowcast-metrics-*/*.db")}
+        return {file.name for file in temporary.glob("windowcast-workers-*/*.db")}
 
     (temporary := folder / "temporary").mkdir()
     with serving(folder, workers=2, TMPDIR=temporary) as server:
