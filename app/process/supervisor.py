@@ -39,8 +39,8 @@ SIGNALS = STOPS | {
 }
 
 FOLDER_PREFIX = "windowcast-workers-"
-"""What the name of the folder begins with in which the workers tell their numbers. Releases that did not lock the folder
-had another name for it, so none of theirs is taken for abandoned."""
+"""What the name of the folder begins with in which the workers tell their numbers. Releases that did not lock the
+folder had another name for it, so none of theirs is taken for abandoned."""
 
 LOOK_SECONDS = 0.5
 """How often each worker is asked whether it serves."""
