@@ -15,6 +15,7 @@ from app.serving.states import State
 from app.telemetry.metrics import Outcome
 from tests.app.telemetry.test_metrics import samples_of
 from tests.holding import held_loading
+from tests.pages import PAGES, commands_of
 from tests.promql import BadQuery, Labels, check
 from tests.servers import ROOT, Server, serving
 from tests.versions import contract_of, make_fused_version
@@ -253,6 +254,13 @@ def test_the_models_are_mounted_where_the_image_has_its_own_and_cannot_be_writte
     folder = re.search(r"WINDOWCAST_MODELS_DIR=(\S+)", dockerfile)
     assert folder is not None
     assert (models, others) == (f"${{MODELS:-models}}:{folder[1]}:ro", [])
+
+
+def test_orphans_in_a_container_are_reaped() -> None:
+    assert COMPOSE["services"]["windowcast"]["init"] is True
+    commands = [command for page in PAGES for command in commands_of(page) if "docker run" in command]
+    assert commands
+    assert [command for command in commands if "docker run --init " not in command] == []
 
 
 def test_images_from_elsewhere_are_pinned() -> None:

@@ -7,6 +7,7 @@ and a worker whose share is large leaves the next client to the others for a mom
 
 import asyncio
 import errno
+import fcntl
 import mmap
 import socket
 import sys
@@ -44,19 +45,25 @@ NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class ClientCounts:
     """How many clients each worker has, in a file that all workers map into their memory.
 
+    The file is locked for as long as a process uses it; see `is_in_use`.
+
     Args:
         path: The file.
     """
 
     def __init__(self, path: Path) -> None:
         with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # as long as the map lives
             self._counts = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
 
     @classmethod
     def create(cls, path: Path) -> "ClientCounts":
-        """Makes the file, without workers."""
-        path.write_bytes(ABSENT.to_bytes(8, sys.byteorder) * MAX_WORKERS)
-        return cls(path)
+        """Makes the file, without workers. Nobody sees the file before it is in use."""
+        unseen = path.with_suffix(".new")
+        unseen.write_bytes(ABSENT.to_bytes(8, sys.byteorder) * MAX_WORKERS)
+        counts = cls(unseen)
+        unseen.replace(path)
+        return counts
 
     def set(self, place: int, count: int) -> None:
         """Tells the count of the worker with that place."""
@@ -67,6 +74,16 @@ class ClientCounts:
         counts = self._counts.tolist()
         counts[place] = ABSENT
         return min(counts)
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a process uses a file of clients' counts. A process that was killed uses nothing."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class Share:

@@ -21,10 +21,12 @@ NICENESS = 6
 def yield_to_event_loop() -> None:
     """Has the kernel prefer the event loop to the calling thread, and to the threads that the calling thread starts.
 
-    Where all cores are busy computing, requests would otherwise wait unread, and probes too.
+    Where all cores are busy computing, requests would otherwise wait unread, and probes too. The calling thread is as
+    nice as the event loop until then: as nice as whoever started the process made it.
     """
+    thread = threading.get_native_id()
     with suppress(AttributeError, OSError):  # threads have priorities of their own on Linux only
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
 
 
 def usable_cores(root: Path = Path("/")) -> int:

@@ -15,17 +15,18 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from math import inf
 from multiprocessing.connection import wait
+from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from app.process.accepting import ABSENT, MAX_WORKERS, ClientCounts
+from app.process.accepting import ABSENT, MAX_WORKERS, ClientCounts, is_in_use
 from app.process.lifecycle import STARTUP_FAILURE
 from app.process.server import Config
-from app.process.worker import Worker, counts_file
+from app.process.worker import COUNTS, Worker, counts_file
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import MULTIPROCESS_DIR
 
@@ -36,6 +37,10 @@ SIGNALS = STOPS | {
     *(signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU),
     *(signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH),  # heard, and without effect
 }
+
+FOLDER_PREFIX = "windowcast-workers-"
+"""What the name of the folder begins with in which the workers tell their numbers. Releases that did not lock the
+folder had another name for it, so none of theirs is taken for abandoned."""
 
 LOOK_SECONDS = 0.5
 """How often each worker is asked whether it serves."""
@@ -54,12 +59,21 @@ MAX_DELAY_SECONDS = 30
 
 def supervise(config: Config, listeners: list[socket.socket]) -> int:
     """Runs the workers until a signal comes; returns the exit code."""
-    metrics_dir = tempfile.mkdtemp(prefix="windowcast-metrics-")
+    remove_abandoned_folders()
+    metrics_dir = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
     os.environ[MULTIPROCESS_DIR] = metrics_dir
     try:
         return Supervisor(config, listeners).run()
     finally:
         shutil.rmtree(metrics_dir, ignore_errors=True)
+
+
+def remove_abandoned_folders() -> None:
+    """Removes the folders of supervisors that were killed, once their workers have ended too."""
+    for counts in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{COUNTS}"):
+        with suppress(OSError):  # it belongs to another user, or somebody else removes it
+            if not is_in_use(counts):
+                shutil.rmtree(counts.parent)
 
 
 class Supervisor:
@@ -161,7 +175,7 @@ class Supervisor:
         worker.bury()
         self._workers.remove(worker)
         self._counts.set(worker.place, ABSENT)
-        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+        mark_process_dead(worker.name)  # type: ignore[no-untyped-call]
         if self._is_stopping or worker.is_leaving:
             return
         others_serve = any(other.has_served for other in self._workers)

@@ -22,12 +22,15 @@ from app.process.accepting import ClientCounts, Share
 from app.process.lifecycle import STARTUP_FAILURE, exit_now
 from app.process.server import Config, Server
 from app.telemetry.logs import get_logger
-from app.telemetry.metrics import MULTIPROCESS_DIR
+from app.telemetry.metrics import MULTIPROCESS_DIR, WORKER
 
 log = get_logger()
 
 PING = None
 """Asks a worker whether it serves. The worker answers with a bool."""
+
+COUNTS = "clients"
+"""The name of the file in which the workers tell how many clients they have."""
 
 STOP_SPARE_SECONDS = 10.0
 """How much longer than its settings say a worker may take to stop."""
@@ -51,9 +54,11 @@ class Worker:
     Args:
         config: The server's settings.
         listeners: The sockets that all workers share.
-        place: The worker's place among the counts of clients.
+        place: The worker's place among the workers that live, which no other of them has.
 
     Attributes:
+        place: The same.
+        name: The name of the process, and of the files of its metrics.
         has_served: Whether the worker has begun to serve.
         is_leaving: Whether the worker was told to stop.
         unanswered: How often the worker was asked since its last answer.
@@ -65,7 +70,8 @@ class Worker:
         self._config = config
         self._pipe, theirs = Pipe()
         arguments = config, listeners, theirs, place
-        self._process = get_context("spawn").Process(target=work, args=arguments, name="worker")
+        self.name = f"{WORKER}{place}"
+        self._process = get_context("spawn").Process(target=work, args=arguments, name=self.name)
         with ctrl_c_waiting():
             self._process.start()
         theirs.close()  # so that the pipe ends with the worker
@@ -156,7 +162,7 @@ def ctrl_c_waiting() -> Iterator[None]:
 
 def counts_file() -> Path:
     """Returns where the workers tell how many clients they have: beside what they tell of their metrics."""
-    return Path(os.environ[MULTIPROCESS_DIR], "clients")
+    return Path(os.environ[MULTIPROCESS_DIR], COUNTS)
 
 
 def work(config: Config, listeners: list[socket.socket], pipe: Connection, place: int) -> None:

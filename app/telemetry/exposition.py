@@ -76,8 +76,8 @@ def remove_ended_series() -> None:
     A request that ends later may bring a series back, until the next call.
 
     Several workers share files, from which prometheus-client removes nothing, nor from its memory. So each worker keeps
-    the series of ended versions, which `collect` leaves out, until the worker ends: for each version of which every
-    metric has told, 70 KB of file and 250 KB of memory.
+    the series of ended versions, which `collect` leaves out: for each version of which every metric has told, 250 KB of
+    memory until the worker ends, and 70 KB of file, in which its successor counts on.
     """
     if MULTIPROCESS_DIR in os.environ:
         return

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as release_of
+from multiprocessing import current_process
 from typing import Protocol, Self, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, values
 
 from app import __version__
 
@@ -35,6 +36,13 @@ CLIENT_LEFT = 499
 
 REFUSED, EXPIRED = 503, 504
 
+WORKER = "windowcast-worker-"
+"""What the name of a worker begins with. Its place among the workers follows, which its successor will take."""
+
+# A worker goes on counting in the files of its predecessor. Otherwise prometheus-client would give every process files
+# of its own, and nobody could remove them: what ended workers have counted still counts.
+if (_worker := current_process().name).startswith(WORKER):
+    values.ValueClass = values.MultiProcessValue(lambda: _worker)  # type: ignore[no-untyped-call]
 
 REQUESTS = Counter(
     "windowcast_requests",

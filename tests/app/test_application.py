@@ -22,13 +22,13 @@ from starlette.types import ASGIApp
 from app.api.direct import Front
 from app.errors import TooManyRequests
 from app.exchange import Exchange
-from app.main import create_app
+from app.main import SWITCH_SECONDS, YOUNG_OBJECTS, create_app
 from app.serving.loading import LoadedVersion
 from app.settings import Settings
 from app.telemetry.journal import DELAY_SECONDS, Journal
 from app.telemetry.metrics import READY, VERSION_STATE
 from tests.app.fakes import loader, version_folders
-from tests.servers import ROOT
+from tests.servers import ROOT, running
 from tests.versions import contract_of
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
@@ -196,6 +196,22 @@ def test_an_application_leaves_its_process_as_it_is(settings: Settings) -> None:
     finally:
         if is_on:
             gc.enable()
+
+
+OWN_PROCESS = """
+import gc, sys
+from app.main import own_process
+
+own_process()
+print(gc.get_threshold()[0], sys.getswitchinterval())
+"""
+
+
+def test_a_process_of_its_own_is_set_up_for_many_requests(tmp_path: Path) -> None:
+    """Its collector is not started by requests under way, and its engine gets Python's lock soon."""
+    with running(tmp_path, "-c", OWN_PROCESS) as server:
+        assert server.wait() == 0
+        assert server.output.read_text() == f"{YOUNG_OBJECTS} {SWITCH_SECONDS}\n"
 
 
 def test_logs_go_where_the_host_sends_them(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,20 +1,26 @@
 """Promises of `docs/explanation/reliability.md` that belong to no single module."""
 
+import asyncio
+import gc
 import os
 import shutil
 import signal
 import time
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests.app.in_process import Application, application
 from tests.holding import held_loading, held_window
-from tests.servers import running, serving
+from tests.loops import TURNS
+from tests.servers import connect, read_answer, running, serving
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 WINDOW = [[1, 0], [2, 0], [3, 0], [6, 0]]
 FORECAST = [[3.0], [4.0]]
+INPUT = {"name": "windows", "shape": [1, 4, 2], "datatype": "FP32", "data": [WINDOW]}
+REQUESTS = 50
 SETPRIV = shutil.which("setpriv")
 RESTRICTED = """
 import os, sys
@@ -131,3 +137,48 @@ def test_the_supervisor_of_workers_has_no_engine(folder: Path) -> None:
         assert all("onnxruntime" in libraries(worker) for worker in server.workers())
         assert "onnxruntime" not in libraries(server.process.pid)
         assert "tensorflow" not in libraries(server.process.pid)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/predict", {"window": WINDOW}, 200),
+        ("/predict/batch", {"windows": [WINDOW] * 3}, 200),
+        ("/v1/models/default:predict", {"instances": [WINDOW]}, 200),
+        ("/v2/models/default/infer", {"inputs": [INPUT]}, 200),
+        ("/predict", {"window": WINDOW[1:]}, 422),
+        ("/predict?model=nobody", {"window": WINDOW}, 404),
+    ],
+)
+def test_requests_leave_nothing_for_the_collector(
+    path: str, body: object, status: int, service: Application, port: int
+) -> None:
+    """It stops all requests while it searches, and is started the more often, the more it is left."""
+    content = orjson.dumps(body)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+    def ask(times: int) -> None:
+        for _ in range(times):
+            sock.sendall(request)
+            answer = read_answer(sock)
+            assert (answer.status, len(answer.read()) > 0) == (status, True)
+        service.loop.run(settle())
+
+    async def settle() -> None:
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        service.front.flush()
+
+    was_on = gc.isenabled()
+    with connect(port) as sock:
+        ask(5)
+        gc.collect()
+        gc.disable()
+        try:
+            ask(REQUESTS)
+            left = gc.collect()
+        finally:
+            if was_on:
+                gc.enable()
+    assert left < REQUESTS

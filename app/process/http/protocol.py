@@ -145,8 +145,6 @@ class BoundedProtocol(UpgradelessProtocol):
         self._reader.close()
         self.server_state.unread.discard(self.transport)
         self.pipeline.clear()
-        # The parser refers to this connection, and holds what it has read of a trailer.
-        self.parser = None  # type: ignore[assignment]
         if self._running is not None and self._task is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._task.cancel(CLIENT_HAS_LEFT)

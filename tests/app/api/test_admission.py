@@ -1,7 +1,7 @@
 """A full queue: requests are refused by their head alone, with the answer that the application would give."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 from typing import Any
 
@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from app.api.admission import Admission
+from app.telemetry import tally
 from app.telemetry.exposition import registry
 from tests.app.in_process import Application
 from tests.holding import held_window
@@ -48,12 +49,17 @@ def full_queue(service: Application) -> Iterator[None]:
         assert {answer.result().status_code for answer in [computing, *waiting]} == {200}
 
 
-def ask(port: int, path: str, body: bytes, *headers: str) -> tuple[HTTPResponse, bytes]:
-    """Asks on a connection of its own; returns the answer and its body."""
+def request(path: str, body: bytes, *headers: str) -> bytes:
+    """A whole request."""
     lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
     head = "\r\n".join([*lines, f"Content-Length: {len(body)}"])
+    return head.encode() + b"\r\n\r\n" + body
+
+
+def ask(port: int, path: str, body: bytes, *headers: str) -> tuple[HTTPResponse, bytes]:
+    """Asks on a connection of its own; returns the answer and its body."""
     with connect(port) as sock:
-        sock.sendall(head.encode() + b"\r\n\r\n" + body)
+        sock.sendall(request(path, body, *headers))
         answer = read_answer(sock)
         return answer, answer.read()
 
@@ -118,6 +124,18 @@ def test_a_full_queue_refuses_nobody_else(
         assert (answer.status, asked) == (status, [False])
 
 
+@pytest.mark.parametrize("path", ["/predict", "/%70redict"])  # by the head, and by the application
+def test_callers_that_are_refused_together_do_not_come_back_together(
+    path: str, strict_service: Application, strict_port: int
+) -> None:
+    with full_queue(strict_service), ExitStack() as stack:
+        sockets = [stack.enter_context(connect(strict_port)) for _ in range(60)]
+        for sock in sockets:
+            sock.sendall(request(path, NATIVE))
+        seconds = {read_answer(sock).headers["Retry-After"] for sock in sockets}
+    assert seconds == {"1", "2", "3"}, "one of them is missing once in ten thousand million times"
+
+
 def test_a_queue_with_room_again_takes_requests(strict_service: Application, strict_port: int) -> None:
     with full_queue(strict_service):
         assert ask(strict_port, "/predict", NATIVE)[0].status == 503
@@ -131,8 +149,10 @@ def test_a_request_without_an_id_gets_one_of_its_own(strict_service: Application
 
 
 def test_refusals_by_the_head_are_counted_each_and_logged_together(
-    strict_service: Application, strict_port: int
+    strict_service: Application, strict_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    strict_service.loop.advance(2)  # what other tests have left is told
+    monkeypatch.setattr(tally, "LINE_SECONDS", 100)
     labels = {
         "route": "/predict",
         "protocol": "native",
@@ -154,8 +174,8 @@ def test_refusals_by_the_head_are_counted_each_and_logged_together(
         for _ in range(5):
             assert ask(strict_port, "/predict", NATIVE)[0].status == 503
         wait_until(lambda: counted() == before + 5)
-        strict_service.loop.advance(2)
-        refused = [line for line in lines if line["event"] == "requests refused"]
-    assert sum(line["count"] for line in refused) >= 5
-    assert {(line["model"], line["version"], line["reason"]) for line in refused} == {("default", 2, "queue-full")}
+        strict_service.loop.advance(100)
+        [refused] = [line for line in lines if line["event"] == "requests refused"]
+    told = {name: refused[name] for name in ("count", "model", "version", "reason")}
+    assert told == {"count": 5, "model": "default", "version": 2, "reason": "queue-full"}
     assert not [line for line in lines if line["event"] == "request" and line["status"] == 503][1:]

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import os
 import socket
 import zlib
 from collections.abc import Callable
@@ -262,6 +263,29 @@ def test_a_body_of_thousands_of_streams_is_refused_after_the_first_ones(
     with pytest.raises(MalformedBody, match="of at most 256 streams"):
         inflate(encoding, compress(b"") * 50_000, 1000)
     assert len(streams) == 256
+
+
+def test_a_body_is_inflated_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each piece zlib copies what follows a stream."""
+
+    class Noted:
+        def __init__(self, window_bits: int) -> None:
+            self._inflater = inflater_of(window_bits)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inflater, name)
+
+        def decompress(self, piece: bytes, max_bytes: int) -> bytes:
+            sizes.append(len(piece))
+            inflated: bytes = self._inflater.decompress(piece, max_bytes)
+            return inflated
+
+    sizes: list[int] = []
+    inflater_of: Any = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", Noted)
+    plain = os.urandom(1_000_000)
+    assert inflate("gzip", gzip.compress(plain), len(plain)) == plain
+    assert max(sizes) == 64 * 1024
 
 
 @pytest.mark.parametrize("streams", [1, 2, 100])

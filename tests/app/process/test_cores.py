@@ -1,11 +1,14 @@
 """Usable cores, from control groups written by the test as the kernel writes them."""
 
 import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from app.process.cores import usable_cores
+from app.process.cores import NICENESS, usable_cores, yield_to_event_loop
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +99,17 @@ def test_without_control_groups_or_affinity_all_cores_count(tmp_path: Path, monk
 
 def test_this_machine_has_a_core() -> None:
     assert usable_cores() >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs priorities of threads")
+def test_a_thread_that_yields_is_nicer_than_its_process_was_made() -> None:
+    def make_nice_and_yield() -> int:
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, before + 5)  # as `nice` makes a whole process
+        yield_to_event_loop()
+        return os.getpriority(os.PRIO_PROCESS, thread)
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        assert executor.submit(make_nice_and_yield).result() == min(before + 5 + NICENESS, 19)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before

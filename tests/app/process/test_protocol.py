@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import orjson
 import pytest
 
 from app.process.http import readers
-from app.process.http.protocol import MAX_PIPELINED, MAX_UNREAD_BYTES, BoundedProtocol
+from app.process.http.protocol import MAX_PIPELINED, MAX_UNREAD_BYTES, SMALL_BODY_BYTES, BoundedProtocol
 from app.process.http.refusals import SharedState
 from tests.app.in_process import Application, config_of, has_come, listening, wait_by_the_clock
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread, run_in_held_loop
@@ -438,6 +439,29 @@ def test_a_body_is_read_to_its_end_though_only_a_part_of_it_may_wait(loop: HeldL
             assert read_answer(sock).read() == b"ok"
 
 
+def test_a_large_body_reaches_the_application_in_pieces_that_grow(loop: HeldLoop) -> None:
+    """To wake it for every read of the socket takes longer than the reads."""
+    pieces: list[int] = []
+
+    async def note_pieces(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            pieces.append(len(message["body"]))
+            more = message["more_body"]
+        for answer in (start(LENGTH_2), body(b"ok")):
+            await send(answer)
+
+    size = 8 * MAX_UNREAD_BYTES
+    with listening(note_pieces, loop) as port, connect(port) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        assert read_answer(sock).read() == b"ok"
+    received = [*itertools.accumulate(pieces, initial=0)]
+    assert received[-1] == size
+    for before, piece in zip(received, pieces[:-1], strict=False):
+        assert before < SMALL_BODY_BYTES or piece > min(before, MAX_UNREAD_BYTES)
+
+
 @pytest.mark.parametrize("size", [2, 300_000])
 def test_the_work_for_a_client_that_left_is_stopped_however_large_its_body(size: int, loop: HeldLoop) -> None:
     app = KeptBusy()
@@ -586,6 +610,20 @@ def test_no_request_is_begun_before_its_client_has_read_the_last_answer(loop: He
         assert read_to_the_end(sock).count(b"HTTP/1.1 200") == len(app.fates) == 3
 
 
+def test_no_request_that_waits_is_begun_before_its_client_has_read_the_last_answer(loop: HeldLoop) -> None:
+    app = KeptBusy(bytes(30_000_000))
+    with listening(app, loop) as port, connect(port) as sock:
+        sock.sendall((GET + b"\r\n") * 2 + GET + b"Connection: close\r\n\r\n")
+        assert app.begun.wait(PATIENCE_SECONDS)
+        loop.advance(0)
+        app.begun.clear()
+        app.gate.set()
+        wait_until(lambda: len(app.fates) == 1)
+        loop.advance(0.5 * LIMIT_SECONDS)
+        assert not app.begun.is_set()
+        assert read_to_the_end(sock).count(b"HTTP/1.1 200") == len(app.fates) == 3
+
+
 def test_a_client_that_asks_too_far_ahead_is_answered_so_far_and_no_further(loop: HeldLoop) -> None:
     app = KeptBusy()
     with listening(app, loop) as port, connect(port) as sock:
@@ -634,6 +672,18 @@ def test_a_client_that_was_not_told_to_go_on_is_not_read_any_further(loop: HeldL
         assert (answer.status, answer.getheader("Connection")) == (200, "close")
 
 
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Frees what only the collector frees before the test, and nothing of the kind within."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    yield
+    if was_on:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
 def test_closed_connections_leave_nothing_behind(loop: HeldLoop) -> None:
     with listening(answering(start(LENGTH_2), body(b"ok")), loop) as port:
         for _ in range(50):
@@ -642,7 +692,6 @@ def test_closed_connections_leave_nothing_behind(loop: HeldLoop) -> None:
                 assert read_answer(sock).status == 200
 
         def left() -> int:
-            gc.collect()
             return sum(isinstance(thing, BoundedProtocol) for thing in gc.get_objects())
 
         wait_until(lambda: left() <= 1)

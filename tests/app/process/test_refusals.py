@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from app.process.http import refusals
 from app.process.http.protocol import CROWD, MAX_PIPELINED
-from app.process.http.refusals import DELAY_SECONDS, Header
+from app.process.http.refusals import Header
 from tests.app.in_process import has_come, listening
 from tests.loops import LIMIT_SECONDS, HeldLoop, loop_in_thread
 from tests.servers import connect, is_closed, read_answer
@@ -97,7 +99,7 @@ def test_a_refusal_is_held_back_for_a_moment(loop: HeldLoop) -> None:
         before = loop.run(now())
         sock.sendall(post(b"/refused", b"{}"))
         assert received(sock, len(REFUSED)) == REFUSED
-        assert loop.run(now()) >= before + DELAY_SECONDS
+        assert loop.run(now()) >= before + 0.02
         assert app.paths == []
 
 
@@ -118,17 +120,39 @@ def test_a_refused_body_is_passed_over_and_the_connection_goes_on(loop: HeldLoop
     assert app.paths == ["/taken"] * 3
 
 
-def test_refusals_of_a_moment_are_counted_together(loop: HeldLoop) -> None:
+def test_a_connection_is_not_read_while_its_refusal_is_held_back(
+    loop: HeldLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "DELAY_SECONDS", LIMIT_SECONDS)
     app = Choosy()
-    with listening(app, loop) as port:
-        sockets = [connect(port) for _ in range(20)]
+    with listening(app, loop) as port, connect(port) as sock:
+        sock.sendall(post(b"/refused", b"{}"))
+        wait_until(lambda: len(app.asked) == 1)
+        sock.sendall(post(b"/refused", b"{}"))
+        loop.advance(0)
+        assert (len(app.asked), has_come(sock)) == (1, False)
+        for asked in (1, 2):
+            wait_until(lambda: len(app.asked) == asked)  # noqa: B023 (it is waited for here)
+            loop.advance()
+            assert received(sock, len(REFUSED)) == REFUSED
+    assert app.paths == []
+
+
+def test_refusals_of_a_moment_leave_and_are_counted_together(loop: HeldLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "DELAY_SECONDS", LIMIT_SECONDS)
+    app = Choosy()
+    with listening(app, loop) as port, ExitStack() as stack:
+        sockets = [stack.enter_context(connect(port)) for _ in range(20)]
         for sock in sockets:
             sock.sendall(post(b"/refused"))
+        wait_until(lambda: len(app.asked) == 20)
+        assert not any(map(has_come, sockets))
+        loop.advance()
         for sock in sockets:
             assert received(sock, len(REFUSED)) == REFUSED
-            sock.close()
-        wait_until(lambda: sum(map(len, app.no_room.noted)) == 20)
-    assert all(max(times) >= DELAY_SECONDS for times in app.no_room.noted)  # the first of each departure
+    [times] = app.no_room.noted
+    assert len(times) == 20
+    assert max(times) >= LIMIT_SECONDS
 
 
 @pytest.mark.parametrize("order", [b"rt", b"rr", b"tr", b"rtr", b"ttrrt"])

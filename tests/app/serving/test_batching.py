@@ -18,10 +18,14 @@ from app.errors import DeadlinePassed, PredictionFailed, QueueFull
 from app.serving import batching, jobs
 from app.serving.batching import Batcher, Limits
 from app.telemetry.metrics import Batch
+from tests.logs import captured_logs
 from tests.loops import LIMIT_SECONDS, HeldLoop, run_in_held_loop
 from tests.waiting import PATIENCE_SECONDS
 
 POISON = 666.0
+
+FAILURES: list[BaseException] = []
+"""How batchers themselves have failed."""
 
 
 class GatedEngine:
@@ -54,7 +58,7 @@ def batcher_of(
     executor: ThreadPoolExecutor | None = None,
     crowd: set[Batcher] | None = None,
 ) -> Batcher:
-    """A batcher whose own failure fails the test."""
+    """A batcher whose own failure is among the `FAILURES`."""
     limits = Limits(
         call_windows=max_call_windows,
         inline_windows=max_inline_windows,
@@ -64,11 +68,8 @@ def batcher_of(
         seconds=timeout_seconds,
     )
 
-    def fail(error: BaseException) -> None:
-        raise error
-
     threads = executor or ThreadPoolExecutor(max_workers=1)
-    return Batcher(predict, threads, limits, set() if crowd is None else crowd, on_batch, fail)
+    return Batcher(predict, threads, limits, set() if crowd is None else crowd, on_batch, FAILURES.append)
 
 
 def windows_of(*rows: float) -> Inputs:
@@ -98,10 +99,12 @@ async def held_in_a_call(engine: GatedEngine, batcher: Batcher, *rows: float) ->
     return tasks
 
 
-async def outcome(task: Awaitable[Array]) -> list[float] | type[BaseException]:
+async def outcome(request: Awaitable[Array]) -> list[float] | type[BaseException]:
     """The forecasts as a flat list, or what was raised instead."""
+    task = asyncio.ensure_future(request)
+    await until(task.done)
     try:
-        return [float(number) for number in (await task).ravel()]
+        return [float(number) for number in task.result().ravel()]
     except Exception as error:  # noqa: BLE001 (any of them is an outcome)
         return type(error)
 
@@ -110,7 +113,9 @@ def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]
     """Runs a test in an event loop of its own, whose clock it can `skip`."""
 
     def run() -> None:
+        FAILURES.clear()
         run_in_held_loop(lambda _: test())
+        assert not FAILURES
 
     run.__name__ = test.__name__
     return run
@@ -180,8 +185,7 @@ async def test_a_queue_holds_what_can_be_computed_in_time() -> None:
     batcher = batcher_of(engine.predict, max_queue_windows=1000, windows_per_second=10, max_queue_seconds=0.5)
     tasks = await held_in_a_call(engine, batcher, 0)
     tasks += await submitted(batcher, windows_of(1, 2, 3, 4, 5))
-    with pytest.raises(QueueFull):
-        await batcher.submit(windows_of(6))
+    assert await outcome(batcher.submit(windows_of(6))) is QueueFull
     engine.gate.set()
     await asyncio.gather(*tasks)
 
@@ -247,6 +251,16 @@ async def test_a_full_queue_is_in_the_crowd_until_its_next_call() -> None:
     engine.gate.set()
     await asyncio.gather(*tasks)
     assert not crowd
+
+
+@in_loop
+async def test_a_full_queue_whose_call_fails_leaves_the_crowd_too() -> None:
+    engine, crowd = GatedEngine(), set[Batcher]()
+    batcher = batcher_of(engine.predict, max_queue_windows=2, crowd=crowd)
+    tasks = await submitted(batcher, windows_of(POISON), windows_of(3))
+    assert not batcher.admit()
+    assert [await outcome(task) for task in tasks] == [PredictionFailed, [4]]
+    await until(lambda: not crowd)
 
 
 @in_loop
@@ -330,7 +344,11 @@ async def test_one_failing_request_does_not_harm_its_neighbours() -> None:
     tasks = await held_in_a_call(engine, batcher, 1)
     tasks += await submitted(batcher, windows_of(2), windows_of(POISON, 3), windows_of(4))
     engine.gate.set()
-    assert [await outcome(task) for task in tasks] == [[2], [3], PredictionFailed, [5]]
+    with captured_logs() as lines:
+        assert [await outcome(task) for task in tasks] == [[2], [3], PredictionFailed, [5]]
+    assert [(line["event"], line.get("windows")) for line in lines if line["level"] == "error"] == [
+        ("prediction failed", 2)
+    ]
     assert await outcome(batcher.submit(windows_of(6))) == [7]
 
 
@@ -563,6 +581,24 @@ async def test_no_call_is_made_for_a_failed_request_whose_caller_left() -> None:
     await asyncio.gather(task, return_exceptions=True)
     assert await outcome(batcher.submit(windows_of(1))) is PredictionFailed
     assert calls == [4, 2, 1, 1]
+
+
+@in_loop
+async def test_of_a_batch_that_failed_nothing_is_computed_again_for_those_who_left() -> None:
+    engine = GatedEngine()
+    loop = asyncio.get_running_loop()
+
+    def predict(windows: Array) -> Array:
+        if len(windows) == 4:
+            loop.call_soon_threadsafe(tasks[3].cancel)
+        return engine.predict(windows)
+
+    batcher = batcher_of(predict)
+    tasks = await held_in_a_call(engine, batcher, 0)
+    tasks += await submitted(batcher, windows_of(1), windows_of(2), windows_of(POISON), windows_of(4))
+    engine.gate.set()
+    assert [await outcome(tasks[number]) for number in (0, 1, 2, 4)] == [[1], [2], [3], [5]]
+    assert engine.calls == [1, 4, 2, 1]
 
 
 @in_loop

@@ -14,6 +14,7 @@ from app.serving import stalls
 from app.serving.stalls import StallError, StallWatch, Work
 from tests.app.in_process import Application, application
 from tests.holding import held_loading, held_window
+from tests.loops import LIMIT_SECONDS
 from tests.servers import serving
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -117,6 +118,20 @@ def test_a_service_whose_engine_stalls_says_that_it_is_dead(running: Application
         assert isinstance(fatal[0], StallError)
         held.release()
         waiting.result(PATIENCE_SECONDS)
+
+
+def test_a_service_that_is_dead_says_so_for_a_while_before_it_ends(
+    models_dir: Path, quick_looks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.serving.service.EXIT_SECONDS", LIMIT_SECONDS)
+    fatal: list[BaseException] = []
+    with application(models_dir.parent, stall_seconds=1) as service, held_window(models_dir.parent) as held:
+        service.front.service._on_fatal = fatal.append
+        waiting = service.post("/predict?model=slow", json={"window": held.window})
+        wait_until(lambda: service.get("/livez").result().status_code == 503)
+        held.release()
+        waiting.result(PATIENCE_SECONDS)
+    assert fatal == [], "it was stopped meanwhile"
 
 
 @pytest.mark.parametrize("held", ["a call", "a load"])

@@ -73,6 +73,24 @@ def test_lines_that_find_no_room_are_dropped_and_counted_and_nobody_waits(
     assert read(pipe[0], 11) == b"afterwards\n"
 
 
+def test_the_thread_is_woken_for_lines_alone(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[None] = []
+
+    class Noted(threading.Condition):
+        def notify_all(self) -> None:
+            woken.append(None)
+            super().notify_all()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Condition", Noted)
+        writer = LineWriter(pipe[1])
+    woken.clear()
+    writer.write([])  # what a quiet service has to say of its probes
+    assert not woken
+    writer.write([LINE])
+    assert woken
+
+
 def test_a_flush_returns_when_the_reader_has_everything(pipe: tuple[int, int]) -> None:
     held = fill(pipe[1])
     writer = LineWriter(pipe[1])

@@ -162,6 +162,8 @@ def test_without_standard_output_it_serves(first: int, workers: int, folder: Pat
     with running(folder, "-c", CLOSED_STREAMS.format(first=first), workers=workers) as server:
         server.wait_for("/readyz")
         assert server.post("/predict", json={"window": WINDOW}).status_code == 200
+        for stream in Path(f"/proc/{server.process.pid}/fd").glob("[12]"):  # what libraries print goes to no client
+            assert str(stream.readlink()) == "/dev/null"
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
 
