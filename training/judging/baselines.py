@@ -27,7 +27,7 @@ SMOOTHED_ROWS = 2000
 """Most rows, the latest of the training part, on which smoothing constants are fitted."""
 
 MOST_SEASONS = 10
-"""Seasons, the latest, on which smoothing constants are fitted if they are more than `SMOOTHED_ROWS`."""
+"""Seasons, the latest, on which smoothing constants are fitted if they have more rows than `SMOOTHED_ROWS`."""
 
 AUTOREGRESSION = "linear autoregression"
 
@@ -55,7 +55,7 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SeasonBefore:
-    """Repeats the season before, although a window does not reach back as far.
+    """A baseline that repeats the season before, which began before the window.
 
     Attributes:
         name: Its name in scores and verdicts.
