@@ -27,12 +27,15 @@ SMOOTHED_ROWS = 2000
 """Most rows, the latest of the training part, on which smoothing constants are fitted."""
 
 MOST_SEASONS = 10
-"""Seasons, the latest, on which smoothing constants are fitted if they are more than `SMOOTHED_ROWS`."""
+"""Seasons, the latest, on which smoothing constants are fitted if they have more rows than `SMOOTHED_ROWS`."""
 
 AUTOREGRESSION = "linear autoregression"
 
 LEAST_SMOOTHED_ROWS = 10
 """Smoothing constants are not fitted on fewer training rows, nor a season on fewer rows beside two seasons."""
+
+LARGEST_ETS = 20_000
+"""Most rows, of all targets together, on which ETS is fitted: so many take seconds."""
 
 MOST_FIRST_ROWS = 10
 
@@ -52,7 +55,7 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SeasonBefore:
-    """Repeats the season before, although a window does not reach back as far.
+    """A baseline that repeats the season before, which began before the window.
 
     Attributes:
         name: Its name in scores and verdicts.
@@ -143,12 +146,13 @@ def _smoothed_windows(dataset: Dataset) -> Iterator[Linear]:
 
 
 def _smoothed_rows(dataset: Dataset) -> Iterator[Smoothing]:
-    """Yields Theta and ETS, with the period where the training part carries two of them and some rows more."""
+    """Yields Theta and, of few rows, ETS; both with the period if the training part has two of it and ten rows more."""
     trained, period = len(dataset.series), dataset.period
     season = period if period and 2 * period + LEAST_SMOOTHED_ROWS <= trained else None
-    for name, fit in (("Theta", fit_theta), ("ETS", fit_damped)):
-        columns = tuple(fit(rows, season) for rows in _latest_rows(dataset, season))
-        yield Smoothing(f"{name} ({season})" if season else name, columns, trained)
+    rows, of_season = _latest_rows(dataset, season), f" ({season})" if season else ""
+    yield Smoothing(f"Theta{of_season}", tuple(fit_theta(each, season) for each in rows), trained)
+    if rows.size <= LARGEST_ETS:
+        yield Smoothing(f"ETS{of_season}", tuple(fit_damped(each, season) for each in rows), trained)
 
 
 def _latest_rows(dataset: Dataset, season: int | None = None) -> Matrix:

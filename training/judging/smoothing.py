@@ -36,8 +36,8 @@ class Recursion:
         gamma: Share of the season that a new row replaces.
         phi: What the trend is multiplied by in each row.
         level: The level before the next row.
-        trend: The trend before the next row, a row.
-        season: (period,) what the next rows lie above the level; `NO_SEASON` if there is no season.
+        trend: What a row adds to the level, before the next row.
+        season: (period,) how far the next rows lie above the level; `NO_SEASON` if there is no season.
         factor: (period,) what the next rows are divided by; `NO_FACTOR` if nothing multiplies them.
     """
 

@@ -338,6 +338,18 @@ def test_theta_and_ets_do_without_a_season_that_the_training_rows_do_not_carry_t
     assert not any("drift" in name for name in names)
 
 
+def test_ets_is_left_out_where_fitting_would_take_long(tmp_path: Path) -> None:
+    values = np.tile(waves(100, columns=1), (250, 1))
+
+    short, long = (
+        fitted(prepared(tmp_path, values[:rows], window=4, horizon=1, period=period, split=(rows - 100, rows - 50)))
+        for rows, period in ((2500, 150), (25_000, 2100))
+    )
+
+    assert {"Theta (150)", "ETS (150)"} <= set(short)
+    assert {name for name in long if name.startswith(("Theta", "ETS"))} == {"Theta (2100)"}
+
+
 @pytest.mark.parametrize("tail", [[3.0], [0.0, 0.0, 0.0, 7.0]])
 def test_smoothing_of_a_series_that_has_come_to_rest_is_finite(tmp_path: Path, tail: list[float]) -> None:
     values = np.concatenate([waves(100, columns=1)[:, 0], np.resize(tail, 300)])[:, None]
