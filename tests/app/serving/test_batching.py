@@ -588,10 +588,10 @@ async def test_of_a_batch_that_failed_nothing_is_computed_again_for_those_who_le
     engine = GatedEngine()
     loop = asyncio.get_running_loop()
 
-    def predict(windows: Array) -> Array:
-        if len(windows) == 4:
+    def predict(inputs: Inputs) -> Array:
+        if len(inputs) == 4:
             loop.call_soon_threadsafe(tasks[3].cancel)
-        return engine.predict(windows)
+        return engine.predict(inputs)
 
     batcher = batcher_of(predict)
     tasks = await held_in_a_call(engine, batcher, 0)
