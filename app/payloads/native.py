@@ -52,7 +52,7 @@ class WindowRequest(BaseModel):
     records: RecordsWindow | None = None
     """A record per step, with the features by name in any order."""
     future: Future | None = None
-    """A row, or a record by name, per row to forecast, with the columns that are known ahead."""
+    """For each row to forecast, its values of the columns that are known ahead: in their order, or by name."""
     time: Time | None = None
     """The time of the first row to forecast, such as 2026-11-29T13:00:00, or its number."""
 
