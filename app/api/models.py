@@ -109,7 +109,7 @@ class Example(BaseModel, use_attribute_docstrings=True):
     window: list[list[float]]
     """A row per step with a number per feature of the model."""
     future: list[list[float]] | None = None
-    """A row per row to forecast with a number per column that is known ahead; left out if the model takes none."""
+    """For each row to forecast, its values of the columns that are known ahead; left out if the model takes none."""
     time: int | None = None
     """The number of the first row to forecast; left out if the model takes no time."""
 

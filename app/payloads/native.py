@@ -52,7 +52,7 @@ class WindowRequest(BaseModel):
     records: RecordsWindow | None = None
     """A record per step, with the features by name in any order."""
     future: Future | None = None
-    """A row, or a record by name, per row to forecast, with the columns that are known ahead."""
+    """For each row to forecast, its values of the columns that are known ahead: in their order, or by name."""
     time: Time | None = None
     """The time of the first row to forecast, such as 2026-11-29T13:00:00, or its number."""
 
@@ -187,7 +187,7 @@ def read_window(body: bytes, contract: Contract) -> Inputs:
     inputs = read_usual_window(body, contract)
     if inputs is None:
         check_values(body, partial(largest_window, contract))
-        inputs = _validate(WindowRequest, parse_json(body), contract, takes=TAKES_WINDOW).inputs
+        inputs = _validate(WindowRequest, parse_json(body), contract, _takes(TAKES_WINDOW, contract)).inputs
     return inputs
 
 
@@ -219,7 +219,7 @@ def read_windows(body: bytes, contract: Contract, max_windows: int) -> Inputs:
         check_values(body, partial(largest_batch, contract, max_windows))
         content = parse_json(body)
         _check_count(content, max_windows, contract)
-        inputs = _validate(BatchRequest, content, contract, takes=TAKES_WINDOWS).inputs
+        inputs = _validate(BatchRequest, content, contract, _takes(TAKES_WINDOWS, contract, "s")).inputs
     return inputs
 
 
@@ -250,6 +250,15 @@ def write_answer(model: str, version: int, targets: tuple[str, ...], field: byte
 def _head(model: str, version: int, targets: tuple[str, ...]) -> bytes:
     """Returns the start of every answer of a version."""
     return orjson.dumps({"model": model, "version": version, "targets": targets})[:-1] + b","
+
+
+def _takes(text: str, contract: Contract, ending: str = "") -> str:
+    """Adds the names of the fields that the contract asks for to the fields of every body."""
+    more = [
+        f"{name}{ending}" for name, is_taken in (("future", contract.known), ("time", contract.calendar)) if is_taken
+    ]
+    fields, _, remedy = text.partition(";")
+    return f"{', '.join([fields, *more])};{remedy}"
 
 
 def _validate(model: type[Body], content: object, contract: Contract, takes: str) -> Body:

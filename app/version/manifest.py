@@ -138,7 +138,7 @@ class Contract(Record):
     Windows are (batch, steps, features), forecasts (batch, horizon, targets), both float32 in raw units.
 
     A model may take more for each window: `future` (batch, horizon, known), float32 in raw units, and `time` (batch,),
-    the int64 number of the first row of the forecast by `app.version.grid`.
+    int64, the number of the first row of the forecast, counted from 1970 in `spacing`.
     """
 
     steps: int = Field(ge=1, le=MAX_NUMBERS)

@@ -81,6 +81,13 @@ def test_the_shapes_are_those_of_the_served_model(document: dict[str, Any]) -> N
     assert (prediction["minItems"], prediction["maxItems"], prediction["items"]["maxItems"]) == (2, 2, 1)
 
 
+def test_what_the_served_model_does_not_take_is_not_shown(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert schemas["WindowRequest"]["properties"].keys() == {"window", "records"}
+    assert schemas["BatchRequest"]["properties"].keys() == {"windows"}
+    assert "required" not in schemas["WindowRequest"]
+
+
 def test_records_show_the_names_of_the_features(document: dict[str, Any]) -> None:
     records = document["components"]["schemas"]["WindowRequest"]["properties"]["records"]["anyOf"][0]
     assert (records["minItems"], records["maxItems"]) == (4, 4)

@@ -92,6 +92,8 @@ def test_a_batch_comes_with_a_future_and_a_time_for_each_window() -> None:
 NEEDS_BOTH = (
     "this model needs future (values of temp in the rows to forecast) and time (of the first row to forecast) too"
 )
+BEYOND_FLOAT32 = "expected a number within float32 (at most 3.4e+38 either way), got a larger one"
+UNKNOWN = "unknown field; this takes "
 NEEDS_TIME = "this model needs time (of the first row to forecast) too"
 NOT_A_TIME = "expected a time such as 2026-11-29T13:00:00, or the whole number of a row, got "
 
@@ -111,6 +113,7 @@ NOT_A_TIME = "expected a time such as 2026-11-29T13:00:00, or the whole number o
             {"future": [[1], [MARK], [None]], "time": NOON},
             [("/future/1/0", "expected a number, got a string"), ("/future/2/0", "expected a number, got null")],
         ),
+        ({"future": [[1], [2], [1e300]], "time": NOON}, [("/future/2/0", BEYOND_FLOAT32)]),
         ({"future": [1, True, 3], "time": NOON}, [("/future/1", "expected a number, got a boolean")]),
         (
             {"future": [{"temp": 1}, {"temp": MARK}, {"temp": 2}], "time": NOON},
@@ -134,7 +137,10 @@ NOT_A_TIME = "expected a time such as 2026-11-29T13:00:00, or the whole number o
         ({"future": FUTURE, "time": True}, [("/time", NOT_A_TIME + "a boolean")]),
         ({"future": FUTURE, "time": [NOON]}, [("/time", NOT_A_TIME + "a list")]),
         ({"future": FUTURE, "time": 2**63}, [("/time", "expected a whole number within int64, got a larger one")]),
-        ({"future": FUTURE, "time": NOON, MARK: 1}, [("", f"unknown field; this takes {native.TAKES_WINDOW}")]),
+        (
+            {"future": FUTURE, "time": NOON, MARK: 1},
+            [("", UNKNOWN + "window or records, future, time; several windows go to POST /predict/batch")],
+        ),
     ],
     ids=str,
 )
@@ -146,6 +152,10 @@ def test_what_is_missing_or_wrong_is_named(fields: dict[str, Any], found: list[t
     ("fields", "found"),
     [
         ({}, [("", NEEDS_BOTH)]),
+        (
+            {"futures": [FUTURE] * 2, "times": [NOON] * 2, MARK: 1},
+            [("", UNKNOWN + "windows, futures, times; a single window goes to POST /predict")],
+        ),
         ({"futures": [FUTURE], "times": [NOON, NOON]}, [("", "expected 2 futures, one for each window, got 1")]),
         ({"futures": [FUTURE] * 2, "times": [NOON] * 9}, [("", "expected 2 times, one for each window, got 9")]),
         (
