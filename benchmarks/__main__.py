@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import engine, environments, fitting, fuzz, http, open_loop, roll, soak, start
+from benchmarks import engine, environments, fitting, forecasts, fuzz, http, open_loop, roll, soak, start
+from benchmarks.forecasting.contenders import Desk, Effort, contenders
+from benchmarks.forecasting.tasks import BUILT_IN, TaskError, read_tasks
 from benchmarks.machine import header
 
 TERMINATED = 128 + signal.SIGTERM
@@ -34,9 +36,14 @@ def end_cleanly() -> None:
 
 
 @app.command("peers")
-def make_peers(folder: Annotated[Path, typer.Argument(metavar="DIR")] = environments.PEERS_DIR) -> None:
+def make_peers(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")] = environments.PEERS_DIR,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Make only this environment; may be repeated.")
+    ] = None,
+) -> None:
     """Installs what is measured beside us, each in an environment of its own."""
-    environments.make_environments(folder)
+    environments.make_environments(folder, only or [])
 
 
 @app.command("engine")
@@ -111,6 +118,29 @@ def fuzz_service(
 def measure_fitting(peers: Peers = environments.PEERS_DIR, only: Only = None, quick: Quick = False) -> None:
     """Windows per second that training learns from, beside Keras' own fit."""
     _print(peers, fitting.run(only or [], fitting.Effort.of(quick=quick)))
+
+
+@app.command("forecasts")
+def measure_forecasts(
+    peers: Peers = environments.PEERS_DIR,
+    tasks: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML file of series to forecast, in place of the built-in ones."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep what other libraries forecast, for later runs.")
+    ] = None,
+    only: Only = None,
+    quick: Quick = False,
+    beside: Beside = None,
+) -> None:
+    """Errors of forecasts, beside other libraries and cheap methods, and whether our verdicts are right."""
+    try:
+        series = read_tasks(tasks) if tasks else BUILT_IN
+    except TaskError as problem:
+        raise typer.BadParameter(str(problem), param_hint="--tasks") from None
+    there = tuple(contenders(peers, only or [], beside))
+    _print(peers, forecasts.run(series, there, Desk(peers, keep), Effort.of(quick=quick)))
 
 
 def _print(peers: Path, pages: Iterator[str]) -> None:

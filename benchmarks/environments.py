@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.models import ROOT
@@ -9,10 +10,13 @@ from benchmarks.models import ROOT
 PEERS_DIR = ROOT / ".cache" / "peers"
 """Where they are unless told otherwise."""
 
+FORECASTING = ("neuralforecast", "darts", "lightgbm", "statsforecast")
+"""Those of the libraries that forecast."""
+
 REQUIREMENTS = {
     **{
         name: f"benchmarks/peers/{name}.txt"
-        for name in ("raw", "mlserver", "litserve", "bento", "engines", "schemathesis")
+        for name in ("raw", "mlserver", "litserve", "bento", "engines", "schemathesis", *FORECASTING)
     },
     "slim": "requirements/onnx.txt",
 }
@@ -25,10 +29,10 @@ def python_of(peers_dir: Path, name: str) -> Path | None:
     return python if python.exists() else None
 
 
-def make_environments(peers_dir: Path) -> None:
-    """Makes those that are missing."""
+def make_environments(peers_dir: Path, only: Sequence[str] = ()) -> None:
+    """Makes those that are missing; only some of them if they are named."""
     for name, requirements in REQUIREMENTS.items():
-        if python_of(peers_dir, name) is None:
+        if name in (only or REQUIREMENTS) and python_of(peers_dir, name) is None:
             print(f"making {peers_dir / name} from {requirements}", flush=True)
             folder = peers_dir / name
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)

@@ -23,6 +23,11 @@ PEER_PACKAGES = [
     "numpy",
     "uvicorn",
     "schemathesis",
+    "neuralforecast",
+    "darts",
+    "pytorch-lightning",
+    "lightgbm",
+    "statsforecast",
 ]
 
 

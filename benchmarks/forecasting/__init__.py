@@ -1,0 +1,1 @@
+"""What `python -m benchmarks forecasts` is made of: tasks, contenders, baselines and an independent verdict."""
