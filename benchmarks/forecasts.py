@@ -81,7 +81,8 @@ def run(tasks: Iterable[Task], contenders: Sequence[Contender], desk: Desk, effo
             results.append(_measure(task, contenders, desk, effort, Path(folder)))
         yield f"### {task.name}: {task.horizon} rows ahead\n\n{_task_table(results[-1])}\n"
     yield f"### All series\n\n{_overview(results, [contender.name for contender in contenders])}\n"
-    yield f"### Verdicts\n\n{_verdict_table(results)}\n"
+    if any(result.checks for result in results):
+        yield f"### Verdicts\n\n{_verdict_table(results)}\n"
     yield f"### Bars\n\n{bars(_bars(results))}\n"
 
 

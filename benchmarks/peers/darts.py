@@ -6,8 +6,8 @@ import numpy as np
 
 from benchmarks.peers.forecasting import Array, Order, answer
 
-MOST_EPOCHS = 500
-PATIENCE = 10
+MOST_EPOCHS = 300
+PATIENCE = 20
 """Epochs without a lower validation loss after which the fit stops."""
 
 

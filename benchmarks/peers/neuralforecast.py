@@ -9,9 +9,9 @@ import numpy as np
 
 from benchmarks.peers.forecasting import Array, Order, answer
 
-MOST_STEPS = 20_000
+MOST_STEPS = 2000
 CHECK_STEPS = 50
-PATIENCE = 10
+PATIENCE = 5
 """Checks without a lower validation loss after which the fit stops."""
 
 
