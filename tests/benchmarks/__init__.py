@@ -1,0 +1,1 @@
+"""The benchmarks whose figures are errors, not times: these can be wrong."""
