@@ -11,8 +11,9 @@ import typer
 
 from benchmarks import engine, environments, fitting, forecasts, fuzz, http, open_loop, roll, soak, start
 from benchmarks.forecasting.contenders import Desk, Effort, contenders
-from benchmarks.forecasting.tasks import BUILT_IN, TaskError, read_tasks
+from benchmarks.forecasting.tasks import BUILT_IN, Rows, TaskError, read_tasks
 from benchmarks.machine import header
+from training.errors import TrainingError
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -136,8 +137,8 @@ def measure_forecasts(
 ) -> None:
     """Errors of forecasts, beside other libraries and cheap methods, and whether our verdicts are right."""
     try:
-        series = read_tasks(tasks) if tasks else BUILT_IN
-    except TaskError as problem:
+        series = [Rows.of(task) for task in (read_tasks(tasks) if tasks else BUILT_IN)]
+    except (TaskError, TrainingError) as problem:
         raise typer.BadParameter(str(problem), param_hint="--tasks") from None
     there = tuple(contenders(peers, only or [], beside))
     _print(peers, forecasts.run(series, there, Desk(peers, keep), Effort.of(quick=quick)))

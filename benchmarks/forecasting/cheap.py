@@ -28,9 +28,7 @@ Choice = TypeVar("Choice", int, float)
 
 def cheap_forecasts(rows: Rows) -> dict[str, Array]:
     """Forecasts by every cheap method from every origin of the test part: (origins, horizon), by name."""
-    # The oldest row that a regression can learn from lies a season and a horizon after the start.
-    seasons = tuple(season for season in rows.task.seasons if season + 2 * rows.task.horizon < rows.validation)
-    return dict(_forecasts(rows, rows.task.window, seasons))
+    return dict(_forecasts(rows, rows.task.window, rows.task.seasons))
 
 
 def seasonal_name(season: int) -> str:

@@ -13,7 +13,7 @@ from training.config import Missing, Series, TrainingConfig
 from training.data import series
 from training.data.files import read_table
 from training.data.table import Table, fill, settle
-from training.data.windows import split_rows
+from training.data.windows import check_rows, split_rows
 
 Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Origins: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -129,9 +129,14 @@ class Rows:
 
     @classmethod
     def of(cls, task: Task) -> "Rows":
-        """Reads, orders, cleans and splits the rows as `python -m training train` does."""
+        """Reads, orders, cleans and splits the rows as `python -m training train` does.
+
+        Raises:
+            TrainingError: The rows cannot be used, or there are too few for the window, the seasons and the horizon.
+        """
         table = settle(_read(task), task.missing)
         edges = split_rows(TrainingConfig.model_fields["split"].default, table.rows)
+        check_rows(edges, max(task.window, *task.seasons, 1), task.horizon)
         values = fill(table, task.missing, edges).values[:, 0].astype(np.float32).astype(np.float64)
         times = np.arange(table.rows) if table.times is None else table.times
         return cls(task, tuple(map(str, times)), values, edges[1], edges[2])

@@ -44,7 +44,7 @@ def test_a_run_tells_errors_verdict_and_bars_and_leaves_out_who_fails(
     environment_of(tmp_path, "lightgbm", PROGRAM)
     environment_of(tmp_path, "darts", "raise SystemExit('no memory left')")
     everybody = (TINY, Peer("LightGBM", "lightgbm", "LightGBM"), Peer("Darts NLinear", "darts", "NLinear"))
-    pages = list(run([SUNSPOTS], everybody, Desk(tmp_path), Effort(origins=10)))
+    pages = list(run([Rows.of(SUNSPOTS)], everybody, Desk(tmp_path), Effort(origins=10)))
     series, overview, verdicts, bars = pages
     lines = {line.split(" | ")[0].removeprefix("| "): line.split(" | ")[1:] for line in series.splitlines()}
     assert lines["LightGBM"][:3] == lines["last value, cheap"][:3]

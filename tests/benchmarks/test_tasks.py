@@ -7,6 +7,7 @@ import pytest
 from benchmarks.forecasting.tasks import BUILT_IN, Rows, Task, TaskError, read_tasks
 from training.config import TrainingConfig
 from training.data.prepare import prepare
+from training.errors import TrainingError
 
 LOAD = 'data = "load.csv"\ntime = "day"\ntarget = "load"\nhorizon = 2\nwindow = 4\n'
 
@@ -66,3 +67,8 @@ def test_written_rows_are_read_back_exactly(tmp_path: Path) -> None:
     assert head == ["time", "value"]
     assert lines[0][0].startswith("1958-03-29")
     np.testing.assert_array_equal([float(line[1]) for line in lines], rows.values)
+
+
+def test_too_few_rows_for_a_season_are_told_before_anything_is_fitted() -> None:
+    with pytest.raises(TrainingError, match="too few rows"):
+        Rows.of(Task(series="sunspots", horizon=3, window=11, seasons=(300,)))
