@@ -34,8 +34,8 @@ def test_averages_and_smoothing_find_a_level_in_noise() -> None:
 
 def test_no_cheap_method_sees_a_row_that_it_forecasts() -> None:
     values = noise(400).cumsum()
-    rows = rows_of(values, horizon=3, seasons=(7,))
-    spoilt = rows_of(np.where(np.arange(400) < rows.test, values, 1e6), horizon=3, seasons=(7,))
+    rows = rows_of(values, horizon=5, seasons=(2, 7))
+    spoilt = rows_of(np.where(np.arange(400) < rows.test, values, 1e6), horizon=5, seasons=(2, 7))
     before, after = cheap_forecasts(rows), cheap_forecasts(spoilt)
     assert before.keys() == after.keys()
     for name, forecasts in before.items():

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from benchmarks.__main__ import app
 from benchmarks.forecasting.contenders import OURS, Desk, Effort, Own, Peer, contenders
 from benchmarks.forecasting.tasks import Rows, Task
 from benchmarks.forecasts import run
@@ -101,3 +103,11 @@ def test_a_peer_cannot_call_home(event: str, *, is_refused: bool) -> None:
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ("talks to this machine only" in ended.stderr) is is_refused
     assert (ended.returncode != 0) is is_refused
+
+
+def test_a_mistake_in_the_tasks_is_told_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.toml"
+    file.write_text('[[task]]\ndata = "absent.csv"\ntime = "day"\ntarget = "load"\nhorizon = 1\nwindow = 2\n')
+    ended = CliRunner().invoke(app, ["forecasts", "--tasks", str(file)])
+    assert ended.exit_code == 2
+    assert "absent.csv cannot be read" in " ".join(ended.stderr.replace("│", " ").split())
