@@ -89,7 +89,7 @@ def _measure(rows: Rows, contenders: Sequence[Contender], desk: Desk, effort: Ef
     """Has everybody forecast a series; a contender that fails is told and left out."""
     chosen = rows.choose(effort.origins)
     actual = rows.following(rows.origins)
-    cheap = cheap_forecasts(rows)
+    cheap = cheap_forecasts(rows, rows.task.window)
     result = Result(
         rows.task, {name: _error(each[chosen], actual[chosen]) for name, each in cheap.items()}, list(cheap)
     )
@@ -99,7 +99,8 @@ def _measure(rows: Rows, contenders: Sequence[Contender], desk: Desk, effort: Ef
         try:
             if isinstance(contender, Own):
                 told, manifest = train_own(contender, rows, effort, own_folder)
-                result.checks[contender.name] = check_verdict(manifest, told.values, cheap, actual)
+                known = cheap_forecasts(rows, manifest.contract.steps)  # what the version could know of
+                result.checks[contender.name] = check_verdict(manifest, told.values, known, actual)
                 result.add(contender.name, _error(told.values[chosen], actual[chosen]), told)
             else:
                 told = desk.ask(contender, rows, effort, own_folder)
@@ -159,7 +160,13 @@ def _verdict_table(results: Sequence[Result]) -> str:
         for name, check in result.checks.items():
             own = check.recomputed
             worked_out = f"{own.outcome}: {own.against}"
-            cells = [check.said, worked_out, f"{own.difference:+.1%}", f"{own.p:.3f}", check.problem or "right"]
+            cells = [
+                check.said,
+                worked_out,
+                f"{own.difference:+.1%}",
+                "-" if own.p is None else f"{own.p:.3f}",
+                check.problem or "right",
+            ]
             rows.append([result.task.name, name, *cells])
     return table(head, rows)
 

@@ -26,9 +26,14 @@ LAST = "last value"
 Choice = TypeVar("Choice", int, float)
 
 
-def cheap_forecasts(rows: Rows) -> dict[str, Array]:
-    """Forecasts by every cheap method from every origin of the test part: (origins, horizon), by name."""
-    return dict(_forecasts(rows, rows.task.window, rows.task.seasons))
+def cheap_forecasts(rows: Rows, window: int) -> dict[str, Array]:
+    """Forecasts by every cheap method from every origin of the test part: (origins, horizon), by name.
+
+    Args:
+        rows: The series, whose task names its seasons.
+        window: Rows that averages and regressions may read.
+    """
+    return dict(_forecasts(rows, window, rows.task.seasons))
 
 
 def seasonal_name(season: int) -> str:

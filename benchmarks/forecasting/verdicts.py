@@ -35,7 +35,8 @@ class Verdict:
     against: str
     difference: float
     """Mean absolute error of the network less that of the baseline, as a share of the latter."""
-    p: float
+    p: float | None
+    """How often luck alone would make a difference as large; None where there are too few origins to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,12 @@ def judge(own: Array, losses: dict[str, Array], horizon: int) -> Verdict:
     best = min(losses, key=lambda name: float(losses[name].mean()))
     mean, other = float(own.mean()), float(losses[best].mean())
     p = luck(own - losses[best], horizon)
-    outcome: Outcome = "ties" if p >= LEVEL else "beats" if mean < other else "loses"
+    outcome: Outcome = "ties" if p is None or p >= LEVEL else "beats" if mean < other else "loses"
     return Verdict(outcome, best, (mean - other) / other if other else float(np.sign(mean)), p)
 
 
-def luck(differences: Array, horizon: int) -> float:
-    """Returns how often luck alone would make a mean difference as large: 1 if there are too few origins to tell.
+def luck(differences: Array, horizon: int) -> float | None:
+    """Returns how often luck alone would make a mean difference as large; None if there are too few origins to tell.
 
     Blocks of neighbouring differences are drawn with replacement, long enough to hold the luck that forecasts share
     whose horizons overlap (Künsch 1989, The Annals of Statistics 17, 1217-1241; in a circle, Politis and Romano 1992).
@@ -86,7 +87,7 @@ def luck(differences: Array, horizon: int) -> float:
     length = max(2 * horizon, round(count ** (1 / 3)))
     blocks = count // length
     if blocks < LEAST_BLOCKS:
-        return 1.0
+        return None
     mean = differences.mean()
     circle = np.concatenate([[0.0], np.concatenate([differences, differences[: length - 1]]).cumsum()])
     sums = circle[length:] - circle[:-length]  # of the block that starts at each origin
@@ -107,10 +108,8 @@ def _problem(
         error = float(losses[name].mean())
         if not np.isclose(error, errors[name], rtol=SAME_ERROR):
             return f"the error of {name} is {error:.4g}, not {errors[name]:.4g}"
-    if outcome == verdict.outcome:
-        return None
-    is_near = CLEARLY <= verdict.p <= HARDLY and "ties" in (outcome, verdict.outcome)
-    return None if is_near else f"{verdict.outcome}, not {outcome}"
+    is_near = verdict.p is None or (CLEARLY <= verdict.p <= HARDLY and "ties" in (outcome, verdict.outcome))
+    return None if is_near or outcome == verdict.outcome else f"{verdict.outcome}, not {outcome}"
 
 
 def _without_fit(losses: dict[str, Array]) -> set[str]:

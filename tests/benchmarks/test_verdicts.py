@@ -12,14 +12,20 @@ from tests.versions import contract_of
 ORIGINS, HORIZON = 400, 4
 
 
+def chance(differences: Array) -> float:
+    p = luck(differences, HORIZON)
+    assert p is not None
+    return p
+
+
 def test_the_test_of_luck_keeps_its_level_where_neighbours_share_their_luck() -> None:
     shared = [np.convolve(noise(ORIGINS, seed), np.ones(HORIZON), "same") for seed in range(200)]
-    assert sum(luck(each, HORIZON) < 0.05 for each in shared) <= 20
+    assert sum(chance(each) < 0.05 for each in shared) <= 20
 
 
 def test_a_clear_difference_is_no_luck_and_few_origins_are_too_few() -> None:
-    assert luck(noise(ORIGINS) + 0.5, HORIZON) < 0.01
-    assert luck(noise(30) + 5, HORIZON) == 1
+    assert chance(noise(ORIGINS) + 0.5) < 0.01
+    assert luck(noise(30) + 5, HORIZON) is None
 
 
 def test_the_best_baseline_is_what_a_network_is_compared_with() -> None:
@@ -62,9 +68,16 @@ def test_a_verdict_is_right_if_its_errors_and_its_outcome_are(
     assert check_verdict(manifest, OWN, cheap, ACTUAL).problem == problem
 
 
+def test_with_too_few_origins_no_verdict_can_be_contradicted() -> None:
+    few = slice(30)
+    for outcome in ("beats", "ties with"):
+        checked = check_verdict(saying(outcome, 1, 2), OWN[few], {"last value": LAST[few]}, ACTUAL[few])
+        assert (checked.recomputed.p, checked.problem) == (None, None)
+
+
 def test_near_the_level_a_tie_and_a_difference_are_both_right() -> None:
     losses = noise(ORIGINS)
-    shift = next(shift for shift in np.linspace(0, 1, 500) if luck(losses + shift, HORIZON) < 0.05)
+    shift = next(shift for shift in np.linspace(0, 1, 500) if chance(losses + shift) < 0.05)
     own = 10 + (losses + shift)[:, None] + ACTUAL
     baseline = np.full_like(ACTUAL, 10.0)
     last = float(np.abs(own).mean())
