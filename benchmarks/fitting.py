@@ -191,7 +191,7 @@ def serve(name: str, size: Size, epochs: int) -> None:
         else:
             _fit_by_keras(model, config, rows, part.targets, {COMPILED: True, PLAIN: False}.get(name, "auto"), ends)
         whole = time.perf_counter() - started
-        errors = (forecaster(part.windows) - part.targets) / model.get_layer("forecast").yardstick
+        errors = (forecaster(part.inputs) - part.targets) / model.get_layer("forecast").yardstick
         loss = float(np.where(np.abs(errors) <= 1, errors**2 / 2, np.abs(errors) - 0.5).mean())
         print(json.dumps(asdict(Fit(whole, (ends[-1] - ends[0]) / (epochs - 1), loss))), flush=True)
 

@@ -242,11 +242,13 @@ def test_the_served_forecast_is_that_of_the_saved_model(checkout: Checkout, serv
         [generator.uniform(450, 750, (batch, 72)), generator.uniform(5, 26, (batch, 72))], axis=-1
     ).astype(np.float32)
     signature = tf.saved_model.load(str(version_dir)).signatures["serving_default"]
-    expected = signature(windows=tf.constant(windows))["forecast"].numpy()
+    times = generator.integers(400_000, 500_000, batch)
+    expected = signature(windows=tf.constant(windows), time=tf.constant(times))["forecast"].numpy()
 
     with served.client() as client:
-        answer = client.post("/predict/batch", json={"windows": windows.tolist()}).json()
-        alone = [client.post("/predict", json={"window": window.tolist()}).json()["prediction"] for window in windows]
+        answer = client.post("/predict/batch", json={"windows": windows.tolist(), "times": times.tolist()}).json()
+        bodies = [{"window": window.tolist(), "time": int(time)} for window, time in zip(windows, times, strict=True)]
+        alone = [client.post("/predict", json=body).json()["prediction"] for body in bodies]
 
     assert expected.shape == (batch, 6, 1)
     for forecasts in (answer["predictions"], alone):
@@ -257,8 +259,9 @@ def test_the_contract_of_training_is_enforced_in_the_service(served: Server) -> 
     records = [{"temp": 12.5, "load": 510.6}] * 72
     with served.client() as client:
         assert client.get("/models/load").json()["contract"]["frequency"] == "1 hour"
-        assert client.post("/predict", json={"records": records}).status_code == 200
-        refused = client.post("/predict", json={"records": [{"temp": 12.5}, *records[1:]]})
+        time = {"time": "2024-05-13T00:00:00"}
+        assert client.post("/predict", json={"records": records, **time}).status_code == 200
+        refused = client.post("/predict", json={"records": [{"temp": 12.5}, *records[1:]], **time})
 
     assert refused.status_code == 422
     assert refused.json()["errors"] == [{"pointer": "/records/0", "message": "expected load, temp; load missing"}]

@@ -50,6 +50,7 @@ Lags = (
     Literal["auto", "none"]
     | Annotated[tuple[Annotated[int, Field(ge=1, le=2**14)], ...], BeforeValidator(_split_commas), Field(min_length=1)]
 )
+Calendar = Literal["auto", "none"] | Annotated[tuple[str, ...], BeforeValidator(_split_commas), Field(min_length=1)]
 Layers = Annotated[tuple[Units, ...], BeforeValidator(_split_commas), Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0)] | Literal["auto"]
 Budget = Annotated[float, Field(gt=0)] | Literal["none"]
@@ -74,6 +75,8 @@ class TrainingConfig(BaseModel):
     """Column or columns to forecast."""
     features: Names = ()
     """Columns that the model sees, in this order. Without it, the targets."""
+    known: Names = ()
+    """Columns whose values of the horizon are known ahead: whoever asks for a forecast brings them."""
     time: str | None = None
     """Column of dates, date-times or whole numbers that orders the rows."""
     missing: Missing = "error"
@@ -92,6 +95,9 @@ class TrainingConfig(BaseModel):
     """Rows in a season, for the seasonal baseline. Without it, found in the training part."""
     lags: Lags = "auto"
     """Seasons before a forecast row whose targets the linear path reads: auto tries those found, none reads none."""
+    calendar: Calendar = "auto"
+    """Cycles whose phase the model is given: hour, weekday, yearday, month, or none; auto takes all that the rows tell
+    if validation wants them. With a calendar, a request says for when it wants a forecast."""
     split: Numbers = (70, 15, 15)
     """Train, validation and test shares, or the two row numbers (from 0) where validation and test start."""
 
@@ -204,6 +210,22 @@ class TrainingConfig(BaseModel):
                 "--lags are read by the linear path alone, which --no-skip and --output sequence leave out; "
                 "use --lags none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_row_to_know_of(self) -> Self:
+        if self.output == "sequence" and (self.known or self.calendar not in {"auto", "none"}):
+            raise ValueError(
+                "--known and --calendar tell of the rows after the window, --output sequence forecasts after every "
+                "step; use --output last"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_not_known(self) -> Self:
+        known = next((name for name in self.known if name in self.target), None)
+        if known is not None:
+            raise ValueError(f"--known names '{known}', which is a target: what is forecast cannot be known ahead")
         return self
 
     @model_validator(mode="after")

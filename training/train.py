@@ -100,7 +100,10 @@ def _choices(config: TrainingConfig, dataset: Dataset) -> Iterator[tuple[Trainin
         yield settle_start(config, dataset)
         return
     if config.output == "last":
-        yield settle_start(config.model_copy(update={"skip": True}), dataset)
+        first, settled = settle_start(config.model_copy(update={"skip": True}), dataset)
+        yield first, settled
+        config = config.model_copy(update={"calendar": first.calendar})
+        dataset = dataset.with_calendar(settled.calendar)
     if not config.chosen_lags:
         yield settle_start(config.model_copy(update={"skip": False, "lags": "none"}), dataset)
 
@@ -126,12 +129,12 @@ def _attempt(
     if sweep:
         _tell([sweep.finding], console)
     forecaster = Forecaster(build_model(config, dataset))
-    start = LinearStart(dataset, config.chosen_scale, forecaster(dataset.test.windows)) if config.skip else None
+    start = LinearStart(dataset, config.chosen_scale, forecaster(dataset.test.inputs)) if config.skip else None
     listener = _listener(config, console)
     history = fit(forecaster, config, dataset.train, dataset.validation, listener, seconds=find_seconds())
     _tell_fit(history, console)
     validation = dataset.validation
-    losses = losses_of(forecaster(validation.windows), validation.targets, scales)
+    losses = losses_of(forecaster(validation.inputs), validation.targets, scales)
     return _Attempt(history.plan.settled(config), dataset, forecaster, history, sweep, start, float(losses.mean()))
 
 

@@ -39,16 +39,21 @@ def test_a_source_on_the_command_line_takes_the_place_of_the_files(tmp_path: Pat
 def test_lists_are_taken_as_one_string_and_as_toml_arrays(tmp_path: Path) -> None:
     file = write_toml(tmp_path, 'data = "a.csv"\ntarget = "close, open"\nunits = [8, 4]\n')
 
-    config = read_config(file, {"features": "close,open,volume", "measured_in": "close=CNY/t,volume=lots"})
+    flags = {"measured_in": "close=CNY/t,volume=lots", "known": "holiday, rate", "calendar": "hour,weekday"}
+    config = read_config(file, {"features": "close,open,volume", **flags})
 
     assert config.target == ("close", "open")
     assert config.features == ("close", "open", "volume")
     assert config.units == (8, 4)
+    assert (config.known, config.calendar) == (("holiday", "rate"), ("hour", "weekday"))
     assert config.measured_in == {"close": "CNY/t", "volume": "lots"}
 
 
 def test_a_stored_configuration_reads_back_as_itself() -> None:
-    config = TrainingConfig(data=Path("a.csv"), target=("y",), units=(3,), measured_in={"y": "m"}, split=(10, 20))
+    told = {"known": ("x",), "calendar": ("hour", "yearday")}
+    config = TrainingConfig(
+        data=Path("a.csv"), target=("y",), units=(3,), measured_in={"y": "m"}, split=(10, 20), **told
+    )
 
     assert TrainingConfig.model_validate_json(config.model_dump_json()) == config
 
@@ -77,6 +82,9 @@ def test_a_stored_configuration_reads_back_as_itself() -> None:
         ({"series": "co2", "skip": True, "output": "sequence"}, ["--skip", "--output last"]),
         ({"series": "co2", "lags": "52", "output": "sequence"}, ["--output sequence", "--lags none"]),
         ({"series": "co2", "lags": "52", "skip": False}, ["--no-skip", "--lags none"]),
+        ({"data": "a.csv", "target": "y", "known": "x,y"}, ["--known names 'y'", "target", "known ahead"]),
+        ({"data": "a.csv", "target": "y", "known": "x", "output": "sequence"}, ["--known", "--output last"]),
+        ({"series": "co2", "calendar": "yearday", "output": "sequence"}, ["--calendar", "--output last"]),
     ],
 )
 def test_a_flag_that_cannot_be_used_is_told_in_one_sentence(flags: dict[str, object], facts: list[str]) -> None:

@@ -21,6 +21,8 @@ _METAVARS = {
     "data": "FILE",
     "target": "COL[,COL]",
     "features": "COL[,COL]",
+    "known": "COL[,COL]",
+    "calendar": "auto|none|NAME[,NAME]",
     "time": "COL",
     "measured_in": "COL=UNIT",
     "split": "N,N[,N]",

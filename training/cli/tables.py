@@ -1,12 +1,12 @@
 """What commands show: the scores of forecasters, the course of a sweep, what a version says about itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from app.version.manifest import Manifest, Score
+from app.version.manifest import Manifest, Phase, Score
 from training.config import shown
 
 if TYPE_CHECKING:
@@ -72,6 +72,14 @@ def _contract_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         if feature.minimum is not None and feature.maximum is not None:
             yield "  feature", f"{feature.name}: {feature.minimum:g} to {feature.maximum:g}{unit} in training"
     yield "forecast", f"{contract.horizon} steps of {', '.join(contract.target_names)}"
+    if contract.known:
+        yield "future", f"{', '.join(contract.known)} in the steps of the forecast, with each request"
+    if contract.calendar:
+        yield "time", f"of the forecast's first step, with each request; tells {', '.join(_names(contract.calendar))}"
+
+
+def _names(calendar: Iterable[Phase]) -> list[str]:
+    return [phase.name for phase in calendar]
 
 
 def _data_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:

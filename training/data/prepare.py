@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from app.version.manifest import MAX_NUMBERS, Feature
+from app.arrays import Times
+from app.version.grid import row_numbers
+from app.version.manifest import MAX_NUMBERS, Feature, Phase
 from training.config import TrainingConfig
 from training.data import series
+from training.data.calendar import chosen_calendar, possible_calendar
 from training.data.files import read_table
 from training.data.frequency import counted, iso, places_on_grid
 from training.data.period import find_period
@@ -40,7 +43,7 @@ def prepare(config: TrainingConfig) -> Dataset:
 
 
 def _check_names(config: TrainingConfig) -> None:
-    for flag, names in (("--features", config.features), ("--target", config.target)):
+    for flag, names in (("--features", config.features), ("--target", config.target), ("--known", config.known)):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ConfigError(f"{flag} names '{twice}' twice; expected every column once")
@@ -89,8 +92,8 @@ def _check_servable(dataset: Dataset) -> None:
 
 def _prepare_table(config: TrainingConfig) -> Dataset:
     table = settle(_load(config), config.missing)
-    targets = config.target or table.columns
-    features = config.features or targets
+    targets = config.target or tuple(name for name in table.columns if name not in config.known)
+    features = _columns(config.features or targets, config.known)
     edges = split_rows(config.split, table.rows)
     check_rows(edges, config.window, config.horizon)
     _, validation, _, _ = edges
@@ -106,7 +109,10 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
             f"--period {period} is longer than the training part's {validation} rows; choose a shorter one, or "
             "bring more rows"
         )
-    rows = Rows(inputs, outputs, edges, config.horizon, config.stride)
+    calendar = _calendar(config, table, validation)
+    known = tuple(features.index(name) for name in config.known)
+    numbers = _row_numbers(table) if calendar else None
+    rows = Rows(inputs, outputs, edges, config.horizon, config.stride, known, numbers)
     train, judged, last = rows.cut(config.window)
     return Dataset(
         feature_names=features,
@@ -119,6 +125,7 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
         period=period,
         units=table.units,
         frequency=table.frequency,
+        calendar=calendar,
         provenance=_provenance_of(table, edges),
     )
 
@@ -126,7 +133,9 @@ def _prepare_table(config: TrainingConfig) -> Dataset:
 def _load(config: TrainingConfig) -> Table:
     """Reads the columns that are wanted, features first."""
     if config.data is not None:
-        return read_table(config.data, _columns(config.features or config.target, config.target), config.time)
+        return read_table(
+            config.data, _columns(config.features or config.target, config.known, config.target), config.time
+        )
     if config.series is None:
         raise ConfigError("there is nothing to read; give either --data FILE or --series NAME")
     if config.time is not None:
@@ -135,11 +144,27 @@ def _load(config: TrainingConfig) -> Table:
         )
     table = series.load(config.series)
     targets = config.target or table.columns
-    return table.select(_columns(config.features or targets, targets))
+    return table.select(_columns(config.features or targets, config.known, targets))
 
 
-def _columns(features: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([*features, *targets]))
+def _columns(*names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for some in names for name in some))
+
+
+def _calendar(config: TrainingConfig, table: Table, training_rows: int) -> tuple[Phase, ...]:
+    """Returns the cycles that the configuration asks for, or those that it leaves to be tried."""
+    if config.calendar == "auto":
+        return possible_calendar(table.frequency, training_rows) if table.times is not None else ()
+    if config.calendar == "none":
+        return ()
+    return chosen_calendar(config.calendar, table.frequency if table.times is not None else None)
+
+
+def _row_numbers(table: Table) -> Times | None:
+    """Returns the number of each row on the grid of times; None for a table without a grid."""
+    if table.times is None or table.frequency is None:
+        return None
+    return row_numbers(table.times, table.frequency)
 
 
 def _provenance_of(table: Table, edges: Edges) -> Provenance:
@@ -202,6 +227,8 @@ def _check_sample_settings(config: TrainingConfig) -> None:
         f"--period {config.period}": config.period is not None,
         "--output sequence": config.output == "sequence",
         f"--time {config.time}": config.time is not None,
+        f"--known {','.join(config.known)}": bool(config.known),
+        "--calendar": config.calendar not in ("auto", "none"),
     }
     for setting, is_misfit in misfits.items():
         if is_misfit:

@@ -19,7 +19,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from app.version.manifest import Finding, Frequency
+from app.arrays import Inputs, Times
+from app.version.manifest import Finding, Frequency, Phase
 from training.config import Output
 from training.data.checks import check_names, check_part, check_parts
 from training.data.provenance import Provenance
@@ -46,11 +47,15 @@ class Part:
         targets: (windows, horizon, targets) float32: the rows that follow each window.
         history: (windows, past, targets) float32: the target columns up to the last row of each window; `past` is at
             least the steps of a window. In a judged part the first history holds all rows before the part.
+        future: (windows, horizon, known) float32, in raw units: what is known of the rows that follow, or None.
+        time: (windows,) int64: the number of the first row that follows; None where there is no calendar.
     """
 
     windows: Float32
     targets: Float32
     history: Float32
+    future: Float32 | None = None
+    time: Times | None = None
 
     def __post_init__(self) -> None:
         """Checks the shapes of the arrays.
@@ -72,9 +77,19 @@ class Part:
         """Returns what a fit compares its forecasts with: `targets`, or `step_targets` for the output `sequence`."""
         return self.step_targets if output == "sequence" else self.targets
 
+    @property
+    def inputs(self) -> Inputs:
+        """What a model takes."""
+        return Inputs(self.windows, self.future, self.time)
+
+    def __getitem__(self, entries: slice) -> "Part":
+        """Returns some of the windows."""
+        arrays = self.windows, self.targets, self.history, self.future, self.time
+        return Part(*(None if array is None else array[entries] for array in arrays))  # type: ignore[arg-type]
+
     def between(self, start: int, end: int) -> "Part":
         """Returns the windows from `start` up to `end`."""
-        return Part(self.windows[start:end], self.targets[start:end], self.history[start:end])
+        return self[start:end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,8 @@ class Rows:
         edges: Where training, validation and test start, and where test ends.
         horizon: Rows that follow a window as its targets.
         stride: Rows from the start of a training window to the start of the next.
+        known: Places of the features that are known ahead.
+        numbers: (rows,) int64: the number of each row on the grid of times; None where there is no calendar.
     """
 
     features: Float32
@@ -94,6 +111,8 @@ class Rows:
     edges: Edges
     horizon: int
     stride: int
+    known: tuple[int, ...] = ()
+    numbers: Times | None = None
 
     def cut(self, steps: int) -> tuple[Part, Part, Part]:
         """Returns the three parts, with windows of so many steps.
@@ -102,11 +121,18 @@ class Rows:
             DataError: A part is too short.
         """
         check_rows(self.edges, steps, self.horizon)
-        _, validation, test, _ = self.edges
-        return (
-            cut_training(self.features[:validation], self.targets[:validation], steps, self.horizon, self.stride),
-            cut_judged(self.features[:test], self.targets[:test], steps, self.horizon, validation),
-            cut_judged(self.features, self.targets, steps, self.horizon, test),
+        _, validation, test, end = self.edges
+        train = self._cut(steps, steps, validation)[:: self.stride]
+        return train, self._cut(steps, validation, test), self._cut(steps, test, end)
+
+    def _cut(self, steps: int, start: int, end: int) -> Part:
+        """Cuts windows whose targets start at every row from `start` on and end before `end`."""
+        part = cut_judged(self.features[:end], self.targets[:end], steps, self.horizon, start)
+        known, numbers = self.features[start:end, list(self.known)], self.numbers
+        return replace(
+            part,
+            future=slide(known, self.horizon) if self.known else None,
+            time=None if numbers is None else numbers[start : end - self.horizon + 1],
         )
 
 
@@ -129,6 +155,7 @@ class Dataset:
         rows: What the windows were cut from; None where every window stands alone.
         lags: How many rows before a forecast row its seasons lie that the linear path reads.
         recent: How many of a window's last steps the network reads as a whole; None for all of them.
+        calendar: Cycles whose phases the network is given.
     """
 
     feature_names: tuple[str, ...]
@@ -144,6 +171,7 @@ class Dataset:
     rows: Rows | None = None
     lags: tuple[int, ...] = ()
     recent: int | None = None
+    calendar: tuple[Phase, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks that names and parts fit each other.
@@ -161,6 +189,11 @@ class Dataset:
     def selection(self) -> Float32:
         """(features, targets): 1 where the target is the feature, else 0."""
         return np.array([[f == t for t in self.target_names] for f in self.feature_names], np.float32)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Features that are known ahead."""
+        return () if self.rows is None else tuple(self.feature_names[place] for place in self.rows.known)
 
     @property
     def recent_steps(self) -> int:
@@ -182,6 +215,14 @@ class Dataset:
             raise DataError("the windows stand alone, so no longer windows can be cut")
         train, validation, test = self.rows.cut(max(self.recent_steps, *lags))
         return replace(self, train=train, validation=validation, test=test, lags=tuple(lags), recent=self.recent_steps)
+
+    def with_calendar(self, calendar: tuple[Phase, ...]) -> "Dataset":
+        """Returns the same data set with some of its cycles; without any there are no times."""
+        if calendar or not self.calendar:
+            return replace(self, calendar=calendar)
+        rows = None if self.rows is None else replace(self.rows, numbers=None)
+        train, validation, test = (replace(part, time=None) for part in (self.train, self.validation, self.test))
+        return replace(self, rows=rows, train=train, validation=validation, test=test, calendar=())
 
     def with_findings(self, *findings: Finding) -> "Dataset":
         """Returns the same data set with more findings in its provenance."""
@@ -247,8 +288,7 @@ def cut_training(features: Float32, targets: Float32, window: int, horizon: int,
         horizon: Rows that follow a window as its targets.
         stride: Rows from the start of a window to the start of the next.
     """
-    part = cut_judged(features, targets, window, horizon, window)
-    return Part(part.windows[::stride], part.targets[::stride], part.history[::stride])
+    return cut_judged(features, targets, window, horizon, window)[::stride]
 
 
 def cut_judged(features: Float32, targets: Float32, window: int, horizon: int, start: int) -> Part:

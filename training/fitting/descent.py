@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.arrays import Inputs
 from training.config import Loss, TrainingConfig
 from training.fitting.memory import keep_freed_memory
+from training.network.model import call, input_specs, tensors
 
 Array = NDArray[np.float32]
 Decay = Callable[[Any], Any]
@@ -60,20 +62,20 @@ class Descent:
         self.losses_of = losses_of(config.loss, model.get_layer("forecast").yardstick)
         self._run = self._compile_loop(self._compile_step(xla=config.xla))
 
-    def run(self, windows: Array, expected: Array) -> Steps:
+    def run(self, inputs: Inputs, expected: Array) -> Steps:
         """Takes one step per batch, up to the first step whose loss or gradient is not finite.
 
         Args:
-            windows: (steps, batch, steps of a window, features), raw units.
+            inputs: Batches, one for each step: windows (steps, batch, steps of a window, features), raw units.
             expected: What follows each window, (steps, batch, ...) with the shape of the model's output.
         """
-        done, losses, norms = self._run(tf.constant(windows), tf.constant(expected))
+        done, losses, norms = self._run(tensors(inputs), tf.constant(expected))
         taken = int(done)
         return Steps(losses.numpy()[:taken], norms.numpy()[:taken])
 
-    def probe(self, windows: Array, expected: Array) -> tuple[float, float]:
+    def probe(self, inputs: Inputs, expected: Array) -> tuple[float, float]:
         """Returns the loss of one batch and the norm of its gradient, without a step."""
-        loss, gradients = self._gradients(tf.constant(windows), tf.constant(expected))
+        loss, gradients = self._gradients(tensors(inputs), tf.constant(expected))
         return float(loss), float(tf.linalg.global_norm(gradients))
 
     def halve(self) -> tuple[float, float]:
@@ -106,19 +108,19 @@ class Descent:
     def _variables(self) -> list[Any]:
         return [*self._model.variables, *self._optimizer.variables]
 
-    def _gradients(self, windows: Any, expected: Any) -> tuple[Any, Any]:
+    def _gradients(self, arrays: dict[str, Any], expected: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(self.losses_of(self._model(windows, training=True), expected))
+            loss = tf.reduce_mean(self.losses_of(call(self._model, arrays, training=True), expected))
         return loss, tape.gradient(loss, self._model.trainable_variables)
 
     def _compile_step(self, *, xla: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """Compiles a training step: windows and targets of a batch -> loss and norm of the gradient."""
+        """Compiles a training step: inputs by name and targets of a batch -> loss and norm of the gradient."""
         variables = self._model.trainable_variables
 
         # Without autograph, which rewrites Python for nothing here and warns on releases of Python it does not know.
         @tf.function(autograph=False, jit_compile=xla)  # type: ignore[untyped-decorator]
-        def step(windows: Any, expected: Any) -> tuple[Any, Any]:
-            loss, gradients = self._gradients(windows, expected)
+        def step(arrays: dict[str, Any], expected: Any) -> tuple[Any, Any]:
+            loss, gradients = self._gradients(arrays, expected)
             norm = tf.linalg.global_norm(gradients)
 
             def descend() -> Any:
@@ -133,16 +135,16 @@ class Descent:
     def _compile_loop(self, step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any], tuple[Any, Any, Any]]:
         """Compiles training steps that follow each other without a return to Python."""
         # The number of steps stays open, so that the last, shorter call of an epoch needs no compilation of its own.
-        window = tf.TensorSpec((None, None, *self._model.input.shape[1:]), tf.float32)
+        batches = input_specs(self._model, None)
         after = tf.TensorSpec((None, None, *self._model.output.shape[1:]), tf.float32)
 
         @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-        def run(windows: Any, expected: Any) -> tuple[Any, Any, Any]:
-            steps = tf.shape(windows)[0]
+        def run(arrays: dict[str, Any], expected: Any) -> tuple[Any, Any, Any]:
+            steps = tf.shape(expected)[0]
             empty = tf.TensorArray(tf.float32, steps, element_shape=())
 
             def body(number: Any, _: Any, losses: Any, norms: Any) -> tuple[Any, Any, Any, Any]:
-                loss, norm = step(windows[number], expected[number])
+                loss, norm = step({name: array[number] for name, array in arrays.items()}, expected[number])
                 return number + 1, _finite(loss, norm), losses.write(number, loss), norms.write(number, norm)
 
             done, _, losses, norms = tf.while_loop(
@@ -152,7 +154,7 @@ class Descent:
             )
             return done, losses.stack(), norms.stack()
 
-        return run.get_concrete_function(window, after)  # type: ignore[no-any-return]
+        return run.get_concrete_function(batches, after)  # type: ignore[no-any-return]
 
 
 def losses_of(name: Loss, yardstick: Array) -> Losses:

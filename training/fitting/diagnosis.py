@@ -24,6 +24,7 @@ from training.fitting.symptoms import (
     has_samples,
     rate_of,
 )
+from training.network.model import output_of
 
 OTHER_LOSSES = ("--loss huber", "--loss mae", "add a constant to the targets, so that they stay well above 0")
 
@@ -120,7 +121,7 @@ def _blame_extreme(
     trouble: Trouble, config: TrainingConfig, model: keras.Model, rows: Rows, names: Sequence[str]
 ) -> Diagnosis | None:
     """Blames the largest value that the cells see, if it is extreme."""
-    scaled = np.asarray(keras.Model(model.input, model.get_layer("scale").output)(trouble.windows))
+    scaled = output_of("scale", model, trouble.inputs)
     index, step, column = (int(number) for number in np.unravel_index(np.abs(scaled).argmax(), scaled.shape))
     seen = float(scaled[index, step, column])
     if abs(seen) <= OUTLIER:

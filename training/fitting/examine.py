@@ -27,7 +27,7 @@ from training.fitting.symptoms import (
     has_samples,
     rate_of,
 )
-from training.network.model import Forecaster
+from training.network.model import Forecaster, output_of
 
 SATURATING = 10
 """Inputs of this size open or shut the gates of a cell for good."""
@@ -102,7 +102,7 @@ def examine_fitted(forecaster: Forecaster, dataset: Dataset) -> tuple[Finding, .
 
 
 def examine_reach(config: TrainingConfig, dataset: Dataset) -> tuple[Finding, ...]:
-    """Looks whether windows and lags reach back to the season before.
+    """Looks whether windows and lags reach back to the season before, or the calendar tells its place.
 
     Args:
         config: How to train, as it was asked for.
@@ -112,7 +112,8 @@ def examine_reach(config: TrainingConfig, dataset: Dataset) -> tuple[Finding, ..
         That no row a season before is seen, and the options that mend it.
     """
     period, window = dataset.period, dataset.recent_steps
-    if period is None or max((window, *dataset.lags)) >= period:
+    told = {round(phase.rows / phase.per) for phase in dataset.calendar}
+    if period is None or period in told or max((window, *dataset.lags)) >= period:
         return ()
     remedy = f"--window {period}"
     if config.skip is not False and config.output == "last" and dataset.selection.any(axis=0).all():
@@ -258,7 +259,7 @@ def _check_weights(model: keras.Model) -> None:
 
 def _check_forecasts(forecast: Forecaster, dataset: Dataset) -> None:
     for name, part in zip(PARTS, (dataset.train, dataset.validation, dataset.test), strict=True):
-        bad = np.flatnonzero(~np.isfinite(forecast(part.windows)).all(axis=(1, 2)))
+        bad = np.flatnonzero(~np.isfinite(forecast(part.inputs)).all(axis=(1, 2)))
         if len(bad):
             sentence = f"the model's forecast is not finite after {len(bad)} of {len(part.windows)} windows"
             place = f"of the {name} part, first window {bad[0]}"
@@ -272,6 +273,6 @@ def _is_dead(model: keras.Model, part: Part) -> bool:
     """
     if not any(np.any(weights) for weights in model.get_layer("head").get_weights()):
         return False
-    sample = part.windows[:: max(1, len(part.windows) // SAMPLED_WINDOWS)]
-    head = np.asarray(keras.Model(model.input, model.get_layer("head").output)(sample, training=False))
+    sample = part.inputs[:: max(1, len(part.windows) // SAMPLED_WINDOWS)]
+    head = output_of("head", model, sample)
     return len(sample) > 1 and float(np.ptp(head, axis=0).max()) < DEAD

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.arrays import Inputs
 from training.config import TrainingConfig
 from training.data.checks import check_fit
 from training.data.windows import Part
@@ -24,7 +25,7 @@ from training.fitting.diagnosis import covered, diagnose
 from training.fitting.history import Epoch, History
 from training.fitting.listener import Listener
 from training.fitting.symptoms import Incident, Trouble
-from training.network.model import FORECAST_WINDOWS, Forecaster
+from training.network.model import FORECAST_WINDOWS, Forecaster, call, window_shape
 
 Array = NDArray[np.float32]
 Augment = Callable[[np.random.Generator, Array], Array]
@@ -86,7 +87,7 @@ def fit(  # noqa: PLR0913 - those with defaults are seldom needed together
     model = forecaster.model
     for part in (train, validation):
         if part is not None:
-            check_fit(part.windows.shape, part.targets.shape, model.input.shape[1:], model.output.shape[-2:])
+            check_fit(part.windows.shape, part.targets.shape, window_shape(model), model.output.shape[-2:])
     passes = _Passes(forecaster, config, train, validation, augment)
     start_loss = passes.validation_loss() if config.skip else math.nan
     with listener or Listener() as told:
@@ -130,8 +131,8 @@ class _Batches(NamedTuple):
 
     numbers: NDArray[np.int64]
     """(steps, batch): numbers of the windows."""
-    windows: Array
-    """(steps, batch, steps of a window, features)."""
+    inputs: Inputs
+    """Windows are (steps, batch, steps of a window, features)."""
     expected: Array
     """(steps, batch, ..., horizon, targets): what follows the windows."""
 
@@ -149,7 +150,7 @@ class _Passes:
     ) -> None:
         self.model = forecaster.model
         self.config = config
-        self._windows = train.windows
+        self._inputs = train.inputs
         self._expected = train.learnt_targets(config.output)
         self._validation = validation
         self._augment = augment
@@ -176,12 +177,12 @@ class _Passes:
 
     def _step_seconds(self) -> float:
         """Times a few training steps, once they are compiled, and undoes them."""
-        numbers = np.arange(TIMED_STEPS * self._batch).reshape(TIMED_STEPS, -1) % len(self._windows)
-        windows, expected = self._windows[numbers], self._expected[numbers]
+        numbers = np.arange(TIMED_STEPS * self._batch).reshape(TIMED_STEPS, -1) % len(self._inputs)
+        inputs, expected = self._inputs.map(lambda array: array[numbers]), self._expected[numbers]
         state = self.descent.state()
-        self.descent.run(windows[:1], expected[:1])
+        self.descent.run(inputs[:1], expected[:1])
         started = time.perf_counter()
-        taken = self.descent.run(windows, expected)
+        taken = self.descent.run(inputs, expected)
         seconds = time.perf_counter() - started
         self.descent.restore(state, next_step=0)
         return seconds / len(taken.losses)
@@ -190,11 +191,11 @@ class _Passes:
         """Times a part of the validation, once it is compiled."""
         if self._validation is None:
             return 0.0
-        windows = self._validation.windows
-        self._forecast(windows[:1])
+        inputs = self._validation.inputs
+        self._forecast(inputs[:1])
         started = time.perf_counter()
-        timed = len(self._forecast(windows[:FORECAST_WINDOWS]))
-        return (time.perf_counter() - started) * len(windows) / timed
+        timed = len(self._forecast(inputs[:FORECAST_WINDOWS]))
+        return (time.perf_counter() - started) * len(inputs) / timed
 
     def run(self, number: int, lowest: float, told: Listener) -> Epoch | Trouble:
         """Runs one pass, up to the first loss or gradient that is not finite.
@@ -207,7 +208,7 @@ class _Passes:
         losses: list[float] = []
         norms: list[float] = []
         for batches in self._calls():
-            taken = self.descent.run(batches.windows, batches.expected)
+            taken = self.descent.run(batches.inputs, batches.expected)
             losses.extend(taken.losses.tolist())
             norms.extend(taken.norms.tolist())
             if not taken.finite or not self.descent.finite:
@@ -225,7 +226,7 @@ class _Passes:
         """Returns whether the windows of a trouble give a finite loss and gradient with the weights as they are."""
         if trouble.part == "validation" and self._validation:
             return math.isfinite(self._validate(self._validation)[0])
-        return all(map(math.isfinite, self.descent.probe(trouble.windows, trouble.expected)))
+        return all(map(math.isfinite, self.descent.probe(trouble.inputs, trouble.expected)))
 
     def validation_loss(self) -> float:
         """Returns the validation loss of the weights as they are; NaN in a fit without validation."""
@@ -233,19 +234,21 @@ class _Passes:
 
     def _calls(self) -> Iterator[_Batches]:
         """Shuffles the windows into batches and yields as many batches at a time as one call takes."""
-        order = self._generator.permutation(len(self._windows))[: self.plan.steps * self._batch]
+        order = self._generator.permutation(len(self._inputs))[: self.plan.steps * self._batch]
         batches = order.reshape(self.plan.steps, self._batch)
-        steps = max(1, CHUNK_BYTES // (self._batch * self._windows[:1].nbytes))
+        steps = max(1, CHUNK_BYTES // (self._batch * self._inputs.windows[:1].nbytes))
         for start in range(0, self.plan.steps, steps):
             numbers = batches[start : start + steps]
-            windows = self._windows[numbers]
+            inputs = self._inputs.map(lambda array: array[numbers])  # noqa: B023 - called at once
             if self._augment:
+                windows = inputs.windows
                 windows = self._augment(self._generator, windows.reshape(-1, *windows.shape[2:])).reshape(windows.shape)
-            yield _Batches(numbers, windows, self._expected[numbers])
+                inputs = Inputs(windows, inputs.future, inputs.time)
+            yield _Batches(numbers, inputs, self._expected[numbers])
 
     def _validate(self, part: Part) -> tuple[float, Array]:
         """Returns the mean loss of the served forecasts over every window of a part, and the forecasts."""
-        forecasts = self._forecast(part.windows)
+        forecasts = self._forecast(part.inputs)
         return float(tf.reduce_mean(self._losses(forecasts, part))), forecasts
 
     def _losses(self, forecasts: Array, part: Part) -> tf.Tensor:
@@ -256,14 +259,14 @@ class _Passes:
         self, number: int, batches: _Batches, losses: Sequence[float], norms: Sequence[float], last: int
     ) -> Trouble:
         """Describes the last step of a pass, which was the step `last` of its call."""
-        windows = batches.windows[last]
+        inputs = batches.inputs.map(lambda array: array[last])
         return Trouble(
             epoch=number,
             batch=len(losses),
             numbers=batches.numbers[last],
-            windows=windows,
+            inputs=inputs,
             expected=batches.expected[last],
-            forecasts=np.asarray(self.model(windows, training=False)),
+            forecasts=np.asarray(call(self.model, inputs.named())),
             loss=losses[-1],
             norm=norms[-1],
             usual_norm=float(np.mean(norms[:-1])) if len(norms) > 1 else math.nan,
@@ -282,7 +285,7 @@ class _Passes:
             epoch=number,
             batch=None,
             numbers=numbers,
-            windows=part.windows[numbers],
+            inputs=part.inputs.map(lambda array: array[numbers]),
             expected=part.targets[numbers],
             forecasts=forecasts[numbers],
             loss=loss,

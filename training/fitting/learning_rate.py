@@ -107,13 +107,13 @@ def sweep(config: TrainingConfig, dataset: Dataset) -> Sweep:
         LOWEST_RATE,
         lambda step: tf.pow(tf.constant(factor, tf.float32), tf.cast(step, tf.float32)),
     )
-    windows = dataset.train.windows
+    inputs = dataset.train.inputs
     expected = dataset.train.learnt_targets(config.output)
-    order = _batches(config, len(windows))
+    order = _batches(config, len(inputs))
     losses: list[float] = []
     for start in range(0, STEPS, STEPS_A_CALL):
         chosen = order[start : start + STEPS_A_CALL]
-        taken = descent.run(windows[chosen], expected[chosen])
+        taken = descent.run(inputs.map(lambda array: array[chosen]), expected[chosen])  # noqa: B023 - called at once
         losses.extend(taken.losses.tolist())
         if not taken.finite or _diverged(smooth(losses)) is not None:
             break

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.arrays import Inputs
 from app.version.manifest import Finding
 from training.config import Loss, TrainingConfig
 
@@ -72,8 +73,8 @@ class Trouble:
     """From 1; None for the validation part."""
     numbers: NDArray[np.int64]
     """(n,) the numbers of the windows within their part."""
-    windows: Array
-    """(n, steps, features)."""
+    inputs: Inputs
+    """Windows are (n, steps, features)."""
     expected: Array
     """(n, ..., horizon, targets): what follows the windows."""
     forecasts: Array
@@ -84,6 +85,11 @@ class Trouble:
     """Norm of the gradient; NaN for the validation part."""
     usual_norm: float
     """Mean of the finite norms of the epoch so far; NaN if there are none."""
+
+    @property
+    def windows(self) -> Array:
+        """(n, steps, features)."""
+        return self.inputs.windows
 
     @property
     def part(self) -> Literal["training", "validation"]:

@@ -9,7 +9,7 @@ from training.config import Export
 from training.judging.baselines import publishable
 from training.judging.evaluate import MODEL, Evaluation, Verdict
 from training.network.linear import Linear
-from training.network.model import linear_model, serving_model
+from training.network.model import linear_model, serving_model, window_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def choose(model: keras.Model, evaluation: Evaluation, wanted: Export) -> Choice
     if better.name != verdict.against:
         said = f"{verdict.against} needs more than a window, so {said}"
     return Choice(
-        model=linear_model(better, served.input.shape[1:], served.output.shape[1:]),
+        model=linear_model(better, window_shape(served), served.output.shape[1:]),
         scores=tuple(sorted(evaluation.scores, key=lambda score: score.forecaster != better.name)),
         verdict=_joined(verdict, said),
     )

@@ -21,8 +21,8 @@ from training.network.model import Forecaster
 Array = NDArray[np.float32]
 Losses = NDArray[np.float64]
 
-MODEL = "model"
-"""Name of the network among the forecasters."""
+MODEL, START = "model", "linear start"
+"""Names of the network, and of a linear start that reads more than windows, among the forecasters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +97,18 @@ def evaluate(forecaster: Forecaster, dataset: Dataset, start: LinearStart | None
     part = dataset.test
     scale = None if start is None else start.scale
     baselines = fit_baselines(dataset, scale)
-    forecasts = {MODEL: forecaster(part.windows)}
+    forecasts = {MODEL: forecaster(part.inputs)}
     forecasts |= {baseline.name: baseline.forecast(part) for baseline in baselines}
     if start is not None and start.dataset.lags != dataset.lags:
         regression = fit_regression_with_lags(start.dataset, scale)
         baselines = (*baselines, regression)
         forecasts[regression.name] = regression.forecast(start.dataset.test)
+    if start is not None and (start.dataset.known or start.dataset.calendar):
+        forecasts[START] = start.forecasts
     scales = error_scales(dataset)
     losses = {name: losses_of(values, part.targets, scales) for name, values in forecasts.items()}
     verdict = _judge(losses, dataset)
-    if start is not None:
+    if start is not None and verdict.against != START:
         added = _added(losses[MODEL], losses_of(start.forecasts, part.targets, scales), part.targets.shape[1])
         verdict = replace(verdict, sentence=f"{verdict.sentence} {added}")
     return Evaluation(

@@ -9,11 +9,17 @@ Every layer has a fixed name, by which export and `rebuild` find it in a trained
     head                        Dense
     flat, skip, sum             the linear path past the stack, a Dense layer, and its sum with the head; with `--skip`
     recent, picked              what the stack and what the linear path read of a window; with `--lags`
+    time, phases                input, (batch,), and the phases of the calendar; with `--calendar`
+    future, known               input, (batch, horizon, known), raw units, and scaled; with `--known`
+    ahead                       phases and known together, which both paths read
+    joined, mix                 the last state of the stack beside `ahead`, and a Dense layer over both
+    beside                      what the linear path reads of the window beside `ahead`
     rows                        reshapes to (horizon, targets)
     forecast                    output, raw units
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -21,14 +27,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from app.arrays import Inputs
 from training.config import TrainingConfig
 from training.data.windows import Dataset
+from training.network.ahead import Ahead, Known, Phases
 from training.network.layers import Centre, Kinds, Restore, Scaling, Spread, Standardise, fit_scaling
 from training.network.linear import Linear
 from training.network.reading import Pick, Recent, linear_places
 from training.network.ridge import fit_ridge
 
 Array = NDArray[np.float32]
+
+NOTHING_AHEAD = Ahead()
 
 FORECAST_WINDOWS = 1024
 """Windows that one call forecasts: enough to keep the processor busy, few enough to keep memory small."""
@@ -65,14 +75,16 @@ def build_model(config: TrainingConfig, dataset: Dataset) -> keras.Model:
         dataset: The data set; its names, its shapes and its training part are used.
 
     Returns:
-        A model of windows (batch, steps, features) in raw units, whose output is the forecast (batch, horizon, targets)
-        in raw units or, for the output `sequence`, the forecasts after every step (batch, steps, horizon, targets).
+        A model of windows (batch, steps, features) in raw units, and of `future` and `time` where the data set has
+        them. Its output is the forecast (batch, horizon, targets) in raw units or, for the output `sequence`, the
+        forecasts after every step (batch, steps, horizon, targets).
         `serving_model` gives the first form of both.
     """
     keras.utils.set_random_seed(config.seed)
     config = config.model_copy(update={"lags": dataset.lags or "none", "window": dataset.recent_steps})
     scaling = fit_scaling(dataset, config.chosen_scale, config.output)
-    model = assemble_model(config, dataset.train.windows.shape[1:], dataset.train.targets.shape[1:], scaling)
+    shapes = dataset.train.windows.shape[1:], dataset.train.targets.shape[1:]
+    model = assemble_model(config, *shapes, scaling, Ahead.of(dataset))
     if config.skip:
         model.get_layer("skip").set_weights(fit_ridge(dataset, scaling))
     return model
@@ -109,7 +121,11 @@ def linear_config() -> TrainingConfig:
 
 
 def assemble_model(
-    config: TrainingConfig, window_shape: tuple[int, ...], forecast_shape: tuple[int, ...], scaling: Scaling
+    config: TrainingConfig,
+    window_shape: tuple[int, ...],
+    forecast_shape: tuple[int, ...],
+    scaling: Scaling,
+    ahead: Ahead = NOTHING_AHEAD,
 ) -> keras.Model:
     """Puts the layers of `build_model` together.
 
@@ -118,6 +134,7 @@ def assemble_model(
         window_shape: (steps, features).
         forecast_shape: (horizon, targets).
         scaling: The constants of the scaling layers.
+        ahead: What the network is told of the rows to forecast.
     """
     windows = keras.Input(window_shape, name="windows")
     recent = Recent(config.window, name="recent") if config.chosen_lags else _whole
@@ -127,16 +144,20 @@ def assemble_model(
     spread = Spread(scaling.kinds.spread, scaling.spread, name="spread")(recent(windows), centre)
     scaled = Standardise(name="scale")(windows, centre, spread)
 
+    inputs = {"windows": windows, **_ahead_inputs(ahead, forecast_shape[0])}
+    told = _told(inputs, ahead, centre, spread)
     numbers = math.prod(forecast_shape)
     paths = []
     if config.layers:
-        paths.append(_recurrent_path(recent(scaled), config, numbers))
+        paths.append(_recurrent_path(recent(scaled), told, config, numbers))
     if config.skip:
         flat = keras.layers.Flatten(name="flat")(scaled)
         if config.chosen_lags:
             steps, horizon = window_shape[0], forecast_shape[0]
             places = linear_places(steps, config.window, config.chosen_lags, scaling.selection, horizon)
             flat = Pick(places, name="picked")(flat)
+        if told is not None:
+            flat = keras.layers.Concatenate(name="beside")([flat, told])
         paths.append(keras.layers.Dense(numbers, name="skip")(flat))
     output = keras.layers.Add(name="sum")(paths) if len(paths) > 1 else paths[0]
     every_step = window_shape[:1] if config.output == "sequence" else ()
@@ -150,7 +171,8 @@ def assemble_model(
         yardstick=scaling.yardstick,
         name="forecast",
     )
-    return keras.Model(windows, restore(output, target_centre, spread), name="windowcast")
+    forecast = restore(output, target_centre, spread)
+    return keras.Model(inputs if len(inputs) > 1 else windows, forecast, name="windowcast")
 
 
 def serving_model(model: keras.Model) -> keras.Model:
@@ -165,6 +187,34 @@ def serving_model(model: keras.Model) -> keras.Model:
     if len(model.output.shape) == 3:
         return model
     return keras.Model(model.input, model.output[:, -1], name=model.name)
+
+
+def window_shape(model: keras.Model) -> tuple[int, int]:
+    """Returns (steps, features) of the windows that a model takes."""
+    steps, features = model.get_layer("windows").output.shape[1:]
+    return steps, features
+
+
+def input_specs(model: keras.Model, *leading: None) -> dict[str, tf.TensorSpec]:
+    """Returns the types and shapes of what a model takes, by name, with further axes in front of the batch."""
+    return {each.name: tf.TensorSpec((*leading, *each.shape), each.dtype, each.name) for each in model.inputs}
+
+
+def tensors(inputs: Inputs) -> dict[str, Any]:
+    """Returns inputs as tensors by their names."""
+    return {name: tf.constant(array) for name, array in inputs.named().items()}
+
+
+def call(model: keras.Model, arrays: Mapping[str, Any], *, training: bool = False) -> Any:
+    """Calls a model with what it takes, by name."""
+    return model(dict(arrays) if len(arrays) > 1 else arrays["windows"], training=training)
+
+
+def output_of(layer: str, model: keras.Model, inputs: Inputs) -> Array:
+    """Returns what a layer of a model computes."""
+    takes = {each.name: each for each in model.inputs}
+    head = keras.Model(takes if len(takes) > 1 else takes["windows"], model.get_layer(layer).output)
+    return np.asarray(call(head, inputs.named()))
 
 
 class Forecaster:
@@ -182,16 +232,16 @@ class Forecaster:
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         served = serving_model(model)
-        batch = tf.TensorSpec((None, *served.input.shape[1:]), tf.float32)
         self._nothing = np.empty((0, *served.output.shape[1:]), np.float32)
         self._compute = tf.function(
-            lambda windows: served(windows, training=False), input_signature=[batch], autograph=False
+            lambda arrays: call(served, arrays), input_signature=[input_specs(served)], autograph=False
         )
 
-    def __call__(self, windows: Array) -> Array:
-        """Forecasts every window: (n, steps, features) -> (n, horizon, targets), both in raw units."""
-        starts = range(0, len(windows), FORECAST_WINDOWS)
-        pieces = [self._compute(tf.constant(windows[start : start + FORECAST_WINDOWS])).numpy() for start in starts]
+    def __call__(self, inputs: Inputs) -> Array:
+        """Forecasts a batch: windows (n, steps, features) and what goes with them -> (n, horizon, targets)."""
+        starts = range(0, len(inputs), FORECAST_WINDOWS)
+        batches = (inputs[start : start + FORECAST_WINDOWS] for start in starts)
+        pieces = [self._compute(tensors(batch)).numpy() for batch in batches]
         return np.concatenate(pieces) if pieces else self._nothing
 
 
@@ -200,10 +250,36 @@ def _whole(windows: Any) -> Any:
     return windows
 
 
-def _recurrent_path(scaled: Any, config: TrainingConfig, numbers: int) -> Any:
-    """Returns the scaled forecast of the cells, flat. Beside a linear path the cells start by adding nothing."""
+def _ahead_inputs(ahead: Ahead, horizon: int) -> dict[str, Any]:
+    inputs = {}
+    if ahead.known:
+        inputs["future"] = keras.Input((horizon, len(ahead.known)), name="future")
+    if ahead.calendar:
+        inputs["time"] = keras.Input((), dtype="int64", name="time")
+    return inputs
+
+
+def _told(inputs: Mapping[str, Any], ahead: Ahead, centre: Any, spread: Any) -> Any:
+    """Returns what is known of the rows to forecast, (batch, numbers); None where nothing is."""
+    parts = []
+    if "time" in inputs:
+        parts.append(Phases(ahead.calendar, name="phases")(inputs["time"]))
+    if "future" in inputs:
+        parts.append(Known(ahead.known, name="known")(inputs["future"], centre, spread))
+    return keras.layers.Concatenate(name="ahead")(parts) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _recurrent_path(scaled: Any, told: Any, config: TrainingConfig, numbers: int) -> Any:
+    """Returns the scaled forecast of the cells, flat. Beside a linear path the cells start by adding nothing.
+
+    What is known of the rows to forecast meets the last state in a layer of its own: added, a value would mean the same
+    at every hour.
+    """
     noisy = keras.layers.GaussianNoise(config.noise, name="noise")(scaled) if config.noise else scaled
     hidden = _recurrent_stack(noisy, config)
+    if told is not None:
+        joined = keras.layers.Concatenate(name="joined")([hidden, told])
+        hidden = keras.layers.Dense(config.layers[-1], activation="relu", name="mix")(joined)
     start = "zeros" if config.skip else "glorot_uniform"
     return keras.layers.Dense(numbers, kernel_initializer=start, name="head")(hidden)
 

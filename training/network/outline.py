@@ -66,6 +66,7 @@ class Task:
         horizon: Rows of a forecast.
         targets: Targets of a forecast.
         picked: How many numbers of a window the linear path reads; None for all of them.
+        told: How many numbers are known of the rows to forecast, for both paths.
     """
 
     steps: int
@@ -73,29 +74,32 @@ class Task:
     horizon: int
     targets: int
     picked: int | None = None
+    told: int = 0
 
     @classmethod
     def of(cls, config: TrainingConfig) -> Self:
         """Returns the task of a configuration. A data file need not exist: the configuration names its columns.
 
-        Lags that are still to be chosen are left out.
+        Lags that are still to be chosen are left out, and so is the calendar, which depends on the distance of rows.
 
         Raises:
             TrainingError: The configuration does not fit the built-in series it names.
         """
         if config.data is not None:
-            features, targets = config.features or config.target, config.target
+            targets = config.target
+            features = tuple(dict.fromkeys([*(config.features or targets), *config.known]))
             sizes = config.window, len(features), config.horizon, len(targets)
         else:
             dataset = prepare(config)
             features, targets = dataset.feature_names, dataset.target_names
             sizes = (*dataset.train.windows.shape[1:], *dataset.train.targets.shape[1:])
+        told = config.horizon * len(config.known)
         if not config.chosen_lags:
-            return cls(*sizes)
+            return cls(*sizes, told=told)
         steps = max(config.window, *config.chosen_lags)
         selection = [[feature == target for target in targets] for feature in features]
         places = linear_places(steps, config.window, config.chosen_lags, selection, config.horizon)
-        return cls(steps, *sizes[1:], picked=len(places))
+        return cls(steps, *sizes[1:], picked=len(places), told=told)
 
 
 def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
@@ -122,9 +126,13 @@ def keras_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
         )
     outputs = task.horizon * task.targets
     each: Shape = (BATCH, steps) if config.output == "sequence" else (BATCH,)
+    if task.told:
+        units = config.layers[-1]
+        yield from _mix(task, width, units, (f"Concatenate([..., future ({task.told})])", f'Dense({units}, "relu")'))
+        width = units
     yield Layer(f"Dense({outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
     if config.skip:
-        yield from _linear_path(task, ("Flatten", "Pick", f"Dense({outputs})", "Add"))
+        yield from _linear_path(task, ("Flatten", "Pick", "Concatenate", f"Dense({outputs})", "Add"))
     yield Layer("Reshape", (*each, outputs), (*each, task.horizon, task.targets), (), 0)
 
 
@@ -145,11 +153,16 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     each: Shape = (BATCH, steps) if config.output == "sequence" else (BATCH,)
     if config.output == "last":
         yield Layer(_last_step(config), (BATCH, steps, width), (BATCH, width), (), 0)
+    if task.told:
+        units = config.layers[-1]
+        calls = f"torch.cat([..., future ({task.told})], -1)", f"nn.Linear({width + task.told}, {units}), nn.ReLU()"
+        yield from _mix(task, width, units, calls)
+        width = units
     yield Layer(f"nn.Linear({width}, {outputs})", (*each, width), (*each, outputs), (), (width + 1) * outputs)
     if config.skip:
-        numbers = task.picked or task.steps * task.features
-        calls = "nn.Flatten()", "windows[:, places]", f"nn.Linear({numbers}, {outputs})", "torch.add"
-        yield from _linear_path(task, calls)
+        numbers = (task.picked or task.steps * task.features) + task.told
+        cat, dense = "torch.cat([..., future], -1)", f"nn.Linear({numbers}, {outputs})"
+        yield from _linear_path(task, ("nn.Flatten()", "windows[:, places]", cat, dense, "torch.add"))
     yield Layer(
         f"nn.Unflatten(-1, ({task.horizon}, {task.targets}))",
         (*each, outputs),
@@ -159,19 +172,37 @@ def torch_layers(config: TrainingConfig, task: Task) -> Iterator[Layer]:
     )
 
 
-def _linear_path(task: Task, calls: tuple[str, str, str, str]) -> Iterator[Layer]:
+def _mix(task: Task, width: int, units: int, calls: tuple[str, str]) -> Iterator[Layer]:
+    """Yields the layer in which the last state of the cells meets what is known of the rows to forecast.
+
+    Args:
+        task: The sizes of input and output.
+        width: Numbers of the last state.
+        units: Numbers of the layer.
+        calls: What joins the two, and the layer.
+    """
+    join, dense = calls
+    yield Layer(join, (BATCH, width), (BATCH, width + task.told), (), 0)
+    yield Layer(dense, (BATCH, width + task.told), (BATCH, units), (), (width + task.told + 1) * units)
+
+
+def _linear_path(task: Task, calls: tuple[str, str, str, str, str]) -> Iterator[Layer]:
     """Yields the linear path of `--skip` past the cells, and the sum of both paths.
 
     Args:
         task: The sizes of input and output.
-        calls: What flattens a window, picks the numbers that are read, multiplies them, and adds both paths.
+        calls: What flattens a window, picks the numbers that are read, joins what is known ahead, multiplies all, and
+            adds both paths.
     """
-    flatten, pick, dense, add = calls
+    flatten, pick, join, dense, add = calls
     numbers, outputs = task.steps * task.features, task.horizon * task.targets
     yield Layer(flatten, (BATCH, task.steps, task.features), (BATCH, numbers), (), 0)
     if task.picked:
         yield Layer(pick, (BATCH, numbers), (BATCH, task.picked), (), 0)
         numbers = task.picked
+    if task.told:
+        yield Layer(join, (BATCH, numbers), (BATCH, numbers + task.told), (), 0)
+        numbers += task.told
     yield Layer(dense, (BATCH, numbers), (BATCH, outputs), (), (numbers + 1) * outputs)
     yield Layer(add, (BATCH, outputs), (BATCH, outputs), (), 0)
 

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from training.data.windows import Dataset, Part, chunks
+from training.network.ahead import Ahead
 from training.network.layers import CONSTANT_SPREAD, Centre, Scaling, Spread
 from training.network.linear import Linear, Matrix
 from training.network.reading import Places, places_of
 
 STRENGTHS = tuple(10.0 ** (halves / 2) for halves in range(-12, 7))
 """Penalties to choose from, on weights that multiply columns of unit variance."""
+
+WINDOWS_ALONE = Ahead()
 
 TAIL = 0.3
 """Share of the training windows, the latest, that are forecast for the choice of penalty and scaling."""
@@ -44,18 +47,20 @@ class _Samples:
         scaling: Turns windows into inputs and targets into outputs.
         recent: How many of a window's last steps the scaling reads.
         places: Which numbers of a flat window are used.
+        ahead: What is known of the rows to forecast, which follows as further inputs.
     """
 
     part: Part
     scaling: Scaling
     recent: int
     places: Places
+    ahead: Ahead
 
     def __len__(self) -> int:
         return len(self.part.windows)
 
     def chunks(self) -> Iterator[tuple[Matrix, Matrix]]:
-        """Yields inputs (n, places) and outputs (n, horizon * targets), both scaled."""
+        """Yields inputs (n, places and what is known ahead) and outputs (n, horizon * targets), both scaled."""
         return ((inputs, outputs) for inputs, outputs, _ in self.chunks_in_units())
 
     def chunks_in_units(self) -> Iterator[tuple[Matrix, Matrix, Matrix]]:
@@ -72,7 +77,9 @@ class _Samples:
             target_centre = np.asarray(find_target_centre(recent)) @ scaling.selection + scaling.fixed_centre
             target_spread = (spread @ scaling.selection + scaling.fixed_spread) * scaling.ratio
             picked = windows.reshape(len(windows), -1)[:, self.places]
-            inputs = ((picked - centre[:, 0, columns]) / spread[:, 0, columns]).astype(np.float64)
+            scaled = (picked - centre[:, 0, columns]) / spread[:, 0, columns]
+            told = self.ahead.compute(self.part.inputs[chunk], centre, spread)
+            inputs = np.concatenate([scaled, told], axis=1, dtype=np.float64)
             outputs = (targets - target_centre) / target_spread
             units = np.broadcast_to(target_spread, outputs.shape)
             yield tuple(values.reshape(len(windows), -1) for values in (inputs, outputs, units))  # type: ignore[misc]
@@ -148,11 +155,12 @@ def fit_ridge(dataset: Dataset, scaling: Scaling) -> tuple[Matrix, Matrix]:
 
     Returns:
         Kernel (places, horizon * targets) and bias (horizon * targets,) that turn the places of a scaled window that
-        the linear path reads into a scaled forecast.
+        the linear path reads, and what is known ahead, into a scaled forecast.
     """
-    samples = _samples_of(dataset, scaling)
+    samples = _samples_of(dataset, scaling, Ahead.of(dataset))
     kernel, bias = _fit(samples, STRENGTHS[int(np.argmin(_late_errors(samples)))])
-    return kernel[places_of(dataset)], bias
+    _, steps, features = dataset.train.windows.shape
+    return np.concatenate([kernel[places_of(dataset)], kernel[steps * features :]]), bias
 
 
 def validation_error(dataset: Dataset, scaling: Scaling) -> float:
@@ -160,7 +168,7 @@ def validation_error(dataset: Dataset, scaling: Scaling) -> float:
 
     The error is in standard deviations of the targets.
     """
-    samples = _samples_of(dataset, scaling)
+    samples = _samples_of(dataset, scaling, Ahead.of(dataset))
     frame = _Frame.of(samples)
     weights = _solve(frame.products(samples), STRENGTHS[int(np.argmin(_late_errors(samples)))])
     judged = replace(samples, part=dataset.validation)
@@ -183,7 +191,7 @@ def ridge_baseline(dataset: Dataset, scalings: Sequence[Scaling], name: str) -> 
     return _raw_map(_fit(samples, STRENGTHS[int(strength)]), samples, name)
 
 
-def _samples_of(dataset: Dataset, scaling: Scaling) -> _Samples:
+def _samples_of(dataset: Dataset, scaling: Scaling, ahead: Ahead = WINDOWS_ALONE) -> _Samples:
     """Returns the training windows, or evenly spaced windows of very many, and the last inputs of very long windows."""
     part, features = dataset.train, len(dataset.feature_names)
     places = places_of(dataset)
@@ -191,18 +199,21 @@ def _samples_of(dataset: Dataset, scaling: Scaling) -> _Samples:
     seasons, rest = places[places < whole * features], places[places >= whole * features]
     rest = rest[-max(1, (LARGEST_INPUTS - len(seasons)) // features) * features :]
     places = np.concatenate([seasons, rest])
-    every = -(-len(part.windows) * len(places) ** 2 // LARGEST_WORK)
-    sparse = Part(part.windows[::every], part.targets[::every], part.history[::every])
-    return _Samples(sparse, scaling, dataset.recent_steps, places)
+    inputs = len(places) + ahead.size(part.targets.shape[1])
+    every = -(-len(part.windows) * inputs**2 // LARGEST_WORK)
+    sparse = part[::every] if ahead != WINDOWS_ALONE else replace(part, future=None, time=None)[::every]
+    return _Samples(sparse, scaling, dataset.recent_steps, places, ahead)
 
 
 def _fit(samples: _Samples, strength: float) -> tuple[Matrix, Matrix]:
     frame = _Frame.of(samples)
     weights = _solve(frame.products(samples), strength) / frame.spread[:, None]
     bias = frame.output_mean - frame.mean @ weights
-    kernel = np.zeros((samples.part.windows.shape[1] * samples.part.windows.shape[2], weights.shape[1]))
-    kernel[samples.places] = weights
-    return kernel, bias
+    _, steps, features = samples.part.windows.shape
+    count = len(samples.places)
+    kernel = np.zeros((steps * features, weights.shape[1]))
+    kernel[samples.places] = weights[:count]
+    return np.concatenate([kernel, weights[count:]]), bias
 
 
 def _raw_map(fitted: tuple[Matrix, Matrix], samples: _Samples, name: str) -> Linear:

@@ -1,7 +1,7 @@
 """Turns a trained model into a version: SavedModel, golden rows, fused twin and manifest, each of them checked."""
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version as release
@@ -41,7 +41,8 @@ def export(
     """Publishes a model as the next version of `config.name`.
 
     Args:
-        model: Maps windows (batch, steps, features) to forecasts (batch, horizon, targets), both in raw units.
+        model: Maps windows (batch, steps, features), and what goes with them, to forecasts (batch, horizon, targets),
+            all in raw units.
         config: How the model was trained.
         dataset: What the model was trained on.
         scores: Errors on the test part; those of `model` come first.
@@ -56,9 +57,9 @@ def export(
     """
     model_dir = config.models_dir / config.name
     with building_dir(model_dir) as building:
-        contract = make_contract(dataset)
+        contract = make_contract(dataset, {each.name for each in model.inputs})
         engine = save_model(model, contract, building)
-        golden = record_golden(engine, contract, dataset.test.windows)
+        golden = record_golden(engine, contract, dataset.test.inputs)
         contract = with_allowed_scales(contract, golden)
         check_exported(engine, model, contract, golden)
         golden.save(building)
@@ -87,8 +88,13 @@ def _recorded(scores: Sequence[Score]) -> tuple[Score, ...]:
     return tuple(score.model_copy(update={"mae_by_step": (), "rmse_by_step": ()}) for score in scores)
 
 
-def make_contract(dataset: Dataset) -> Contract:
-    """Returns the shapes, names, units and training ranges that the server will enforce and show."""
+def make_contract(dataset: Dataset, inputs: Collection[str] = ("windows",)) -> Contract:
+    """Returns the shapes, names, units and training ranges that the server will enforce and show.
+
+    Args:
+        dataset: What the model was trained on.
+        inputs: Names of what the model takes: a baseline takes windows alone, whatever the network took.
+    """
     windows, targets = dataset.train.windows, dataset.train.targets
     minima, maxima = windows.min(axis=(0, 1)), windows.max(axis=(0, 1))
     scales = targets.astype(np.float64).std(axis=(0, 1))
@@ -105,6 +111,8 @@ def make_contract(dataset: Dataset) -> Contract:
         targets=tuple(Target(name=name, unit=units.get(name), scale=float(scale)) for name, scale in named_scales),
         frequency=frequency.words if frequency else None,
         spacing=frequency,
+        known=dataset.known if "future" in inputs else (),
+        calendar=dataset.calendar if "time" in inputs else (),
     )
 
 

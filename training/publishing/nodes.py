@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app import __version__
-from app.engines.onnx import INPUT, OUTPUT
+from app.engines.onnx import OUTPUT
 from app.version.manifest import Contract
+from app.version.signature import DataType, Signature
 
 OPSET, IR_VERSION = 14, 7
 """The oldest pair that has all operators in the form used here, of 2021. ONNX Runtime reads old graphs for good, and
 every release of it since 1.8 reads these; a newer pair would say the same and lock older runtimes out."""
+
+TENSOR_TYPES: dict[DataType, int] = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 
 FOLDED: dict[str, Callable[..., Any]] = {
     "Add": np.add,
@@ -64,11 +67,14 @@ class Graph:
         return self.add(name, operator, left, right)
 
     def finish(self, contract: Contract) -> ModelProto:
-        """Returns the whole model: float32 in and out, the batch dimension open."""
-        windows = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *contract.window_shape])
+        """Returns the whole model: what the contract says in, float32 out, the batch dimension open."""
+        inputs = [
+            helper.make_tensor_value_info(each.name, TENSOR_TYPES[each.datatype], ["batch", *each.shape])
+            for each in Signature.of(contract).inputs.tensors
+        ]
         forecast = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", *contract.forecast_shape])
         return helper.make_model(
-            helper.make_graph(self._nodes, "windowcast", [windows], [forecast], self._constants),
+            helper.make_graph(self._nodes, "windowcast", inputs, [forecast], self._constants),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="windowcast",

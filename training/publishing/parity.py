@@ -20,6 +20,7 @@ from app.errors import ArtifactError
 from app.version.golden import PARITY_BATCHES, TOLERANCE, Golden, deviation, probe_inputs, training_ranges
 from app.version.manifest import MAX_TWIN_BYTES, Contract
 from training.errors import ExportError, NotFusable
+from training.network.model import call
 from training.publishing.twin import twin_bytes
 
 GOLDEN_REAL_WINDOWS = 12
@@ -29,32 +30,40 @@ RECURRENT_OPERATORS = frozenset({"LSTM", "GRU", "RNN"})
 PLAIN_OPERATORS = frozenset(
     {
         "Add",
+        "Cast",
+        "Concat",
+        "Cos",
         "Div",
         "Gather",
         "Gemm",
         "MatMul",
+        "Mod",
         "Mul",
         "ReduceMean",
+        "Relu",
         "Reshape",
+        "Sin",
         "Slice",
         "Sqrt",
         "Squeeze",
         "Sub",
         "Transpose",
+        "Unsqueeze",
     }
 )
 
 
-def record_golden(engine: Engine, contract: Contract, windows: Array) -> Golden:
+def record_golden(engine: Engine, contract: Contract, inputs: Inputs) -> Golden:
     """Records the golden rows of a SavedModel.
 
     Args:
         engine: The SavedModel, not warmed up and hence as it was written.
         contract: The shapes and the training ranges.
-        windows: Real windows (n, steps, features), in time order.
+        inputs: Real inputs, in time order; those that the contract does not take are left out.
     """
-    inputs = Inputs(_golden_windows(contract, windows))
-    return Golden(inputs, engine.predict(inputs))
+    real = Inputs(inputs.windows, inputs.future if contract.known else None, inputs.time if contract.calendar else None)
+    golden = concatenate([_latest(real), _beside(flat_windows(contract).astype(np.float32), contract)])
+    return Golden(golden, engine.predict(golden))
 
 
 def check_exported(engine: Engine, model: keras.Model, contract: Contract, golden: Golden) -> None:
@@ -71,7 +80,7 @@ def check_exported(engine: Engine, model: keras.Model, contract: Contract, golde
     """
     worst = 0.0
     for inputs in (golden.inputs, *(probe_inputs(contract, batch) for batch in PARITY_BATCHES)):
-        expected = np.asarray(model(inputs.windows, training=False))
+        expected = np.asarray(call(model, inputs.named()))
         worst = max(worst, deviation(engine.predict(inputs), expected, contract.target_scales))
     if worst > 1:
         raise ExportError(
@@ -96,7 +105,7 @@ def check_twin(twin: ModelProto, predict_plain: Callable[[Inputs], Array], contr
         raise NotFusable(f"its twin would have more than {MAX_TWIN_BYTES} bytes")
     _check_operators(twin)
     engine = _load(twin, contract)
-    probes = concatenate([Inputs(_extreme_windows(contract)), probe_inputs(contract, max(PARITY_BATCHES))])
+    probes = concatenate([_beside(_extreme_windows(contract), contract), probe_inputs(contract, max(PARITY_BATCHES))])
     cases = (probes, predict_plain(probes)), (golden.inputs, golden.forecasts)
     for batch in PARITY_BATCHES:
         for inputs, expected in cases:
@@ -117,10 +126,15 @@ def flat_windows(contract: Contract) -> Array:
     return np.stack([np.broadcast_to(level, contract.window_shape) for level in levels])
 
 
-def _golden_windows(contract: Contract, windows: Array) -> Array:
-    """Returns real windows, the latest first, and flat windows."""
-    latest_first = windows[:: -max(1, len(windows) // GOLDEN_REAL_WINDOWS)]
-    return np.concatenate([latest_first[:GOLDEN_REAL_WINDOWS], flat_windows(contract)]).astype(np.float32)
+def _latest(inputs: Inputs) -> Inputs:
+    """Returns a few of the inputs, evenly spaced, the latest first."""
+    return inputs[:: -max(1, len(inputs) // GOLDEN_REAL_WINDOWS)][:GOLDEN_REAL_WINDOWS]
+
+
+def _beside(windows: Array, contract: Contract) -> Inputs:
+    """Returns windows with random values of what goes with them."""
+    random = probe_inputs(contract, len(windows))
+    return Inputs(windows, random.future, random.time)
 
 
 def _extreme_windows(contract: Contract) -> Array:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from app.version.manifest import Contract, Manifest
 from training.config import Cell, Scale, TrainingConfig
 from training.errors import NotFusable
+from training.network.ahead import Ahead
 from training.network.layers import Scaling, kinds_of, no_scaling
 from training.network.model import assemble_model, linear_config, serving_model
 from training.publishing.saved_model import nodes
@@ -77,7 +78,8 @@ def rebuild_version(manifest: Manifest, signature: Any) -> keras.Model:
         scale: Scale = "standard" if CENTRE_NODE in constants else "last"
         config = linear_config().model_copy(update={"scale": scale})
     scaling = _read_scaling(config, contract, constants)
-    model = serving_model(assemble_model(config, contract.window_shape, contract.forecast_shape, scaling))
+    shapes = contract.window_shape, contract.forecast_shape
+    model = serving_model(assemble_model(config, *shapes, scaling, Ahead.by(contract)))
     if saved.keys() != {weight.path for weight in model.weights}:
         raise NotFusable("its variables are not those that its configuration needs")
     return _with_weights(model, [saved[weight.path] for weight in model.weights])

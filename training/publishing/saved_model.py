@@ -10,15 +10,17 @@ import tensorflow as tf
 from app.engines.tensorflow import TensorFlowEngine
 from app.version.golden import PARITY_BATCHES
 from app.version.manifest import Contract
+from app.version.signature import Signature
 from training.errors import ExportError
+from training.network.model import call, input_specs
 
 
 def save_model(model: keras.Model, contract: Contract, folder: Path) -> TensorFlowEngine:
     """Writes a SavedModel with one signature; the batch dimension stays open, steps and features are fixed.
 
     Args:
-        model: Maps windows (batch, steps, features) to forecasts (batch, horizon, targets).
-        contract: The shapes of both.
+        model: Maps windows (batch, steps, features), and what goes with them, to forecasts (batch, horizon, targets).
+        contract: The shapes of all.
         folder: Where the SavedModel goes.
 
     Returns:
@@ -28,14 +30,15 @@ def save_model(model: keras.Model, contract: Contract, folder: Path) -> TensorFl
         ExportError: The graph holds an operator that cannot be served.
         OSError: The SavedModel cannot be written.
     """
+    names = [each.name for each in Signature.of(contract).inputs.tensors]
 
-    def forecast(windows: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"forecast": model(windows, training=False)}
+    def forecast(*arrays: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"forecast": call(model, dict(zip(names, arrays, strict=True)))}
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    windows = tf.TensorSpec((None, *contract.window_shape), tf.float32, name="windows")
-    archive.add_endpoint("serve", forecast, input_signature=[windows])
+    specs = input_specs(model)
+    archive.add_endpoint("serve", forecast, input_signature=[specs[name] for name in names])
     try:
         archive.write_out(str(folder), verbose=False)
     except tf.errors.OpError as error:

@@ -11,18 +11,20 @@ prove right, is `NotFusable`: it is published and served without a twin.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
-from onnx import ModelProto
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
 
 from app.engines.onnx import INPUT, OUTPUT
-from app.version.manifest import TWIN_FILE, Contract
+from app.version.manifest import TWIN_FILE, Contract, Phase
 from training.errors import NotFusable
+from training.network.ahead import Known, Phases, wave_angles
 from training.network.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
 from training.network.reading import Pick, Recent
 from training.publishing.nodes import Constant, Graph, Value
@@ -38,7 +40,11 @@ ACTIVATIONS = {"LSTM": ["Sigmoid", "Relu", "Relu"], "GRU": ["Sigmoid", "Relu"], 
 """Activations of an operator with relu; without this attribute the operators use tanh."""
 
 KNOWN_LAYERS: dict[str, tuple[type, ...]] = {
-    "windows": (layers.InputLayer,),
+    "windows|future|time": (layers.InputLayer,),
+    "phases": (Phases,),
+    "known": (Known,),
+    "ahead|joined|beside": (layers.Concatenate,),
+    "mix": (layers.Dense,),
     "(target_)?centre": (Centre,),
     "spread": (Spread,),
     "scale": (Standardise,),
@@ -69,8 +75,8 @@ def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
         contract: The shapes of its windows and forecasts.
 
     Returns:
-        A graph of `windows` (batch, steps, features) -> `forecast` (batch, horizon, targets), raw units, float32. If
-        the model forecasts after every step, the graph computes the last forecast only.
+        A graph of `windows` (batch, steps, features), and what goes with them, -> `forecast` (batch, horizon, targets),
+        raw units. If the model forecasts after every step, the graph computes the last forecast only.
 
     Raises:
         NotFusable: The model holds something that `training.network.model` does not make.
@@ -85,7 +91,9 @@ def build_twin(model: keras.Model, contract: Contract) -> ModelProto:
     distance = graph.combine("scale/distance", "Sub", INPUT, centre)
     scaled = graph.combine("scale", "Div", distance, spread)
 
-    output = _draw_paths(graph, model, _draw_recent(graph, "recent/scaled", scaled, steps, contract.steps), scaled)
+    told = _draw_ahead(graph, named, centre, spread)
+    recent_scaled = _draw_recent(graph, "recent/scaled", scaled, steps, contract.steps)
+    output = _draw_paths(graph, model, recent_scaled, scaled, told)
     output = graph.add("rows", "Reshape", output, np.array([0, *contract.forecast_shape]))
 
     target_centre = centre
@@ -221,7 +229,41 @@ def _join_directions(graph: Graph, layer: keras.layers.Layer, states: str, axis:
     return graph.add(f"{layer.name}/joined", "Reshape", swapped, shape)
 
 
-def _draw_paths(graph: Graph, model: keras.Model, recent: Value, scaled: Value) -> str:
+def _draw_ahead(graph: Graph, named: Mapping[str, Any], centre: Value, spread: Value) -> str | None:
+    """Draws what is known of the rows to forecast, (batch, numbers); None where the model takes windows alone."""
+    parts = []
+    if "phases" in named:
+        parts.append(_draw_phases(graph, named["phases"].calendar))
+    if "known" in named:
+        places = np.asarray(named["known"].places)
+        distance = graph.combine("known/distance", "Sub", "future", _take(graph, "known/centre", centre, places))
+        ratio = graph.combine("known/ratio", "Div", distance, _take(graph, "known/spread", spread, places))
+        parts.append(graph.add("known", "Reshape", ratio, np.array([0, -1])))
+    return graph.add("ahead", "Concat", *parts, axis=1) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _draw_phases(graph: Graph, calendar: Sequence[Phase]) -> str:
+    """Draws the phases of the calendar from the numbers of rows, (batch,) -> (batch, phases)."""
+    numbers = graph.add("time/column", "Unsqueeze", "time", np.array([1]))
+    waves = []
+    for phase in calendar:
+        name, rows = f"phases/{phase.name}", np.array([phase.rows])
+        place = graph.add(f"{name}/row", "Mod", numbers, rows)
+        if phase.per > 1:
+            place = graph.add(f"{name}/times", "Mul", place, np.array([phase.per]))
+            place = graph.add(f"{name}/place", "Mod", place, rows)
+        angles = graph.add(f"{name}/float", "Cast", place, to=TensorProto.FLOAT)
+        angles = graph.add(f"{name}/angles", "Mul", angles, wave_angles(phase))
+        waves += [graph.add(f"{name}/sin", "Sin", angles), graph.add(f"{name}/cos", "Cos", angles)]
+    return graph.add("phases", "Concat", *waves, axis=1)
+
+
+def _take(graph: Graph, name: str, value: Value, places: NDArray[np.int64]) -> Value:
+    """Draws some features of a centre or a spread, (batch or 1, 1, features)."""
+    return value[..., places] if isinstance(value, np.ndarray) else graph.add(name, "Gather", value, places, axis=2)
+
+
+def _draw_paths(graph: Graph, model: keras.Model, recent: Value, scaled: Value, told: str | None) -> str:
     """Draws the scaled forecast (batch, horizon * targets): through the recurrent layers, past them, or both.
 
     Args:
@@ -229,15 +271,22 @@ def _draw_paths(graph: Graph, model: keras.Model, recent: Value, scaled: Value) 
         model: The model.
         recent: The scaled steps that the recurrent layers read.
         scaled: The scaled window.
+        told: What is known of the rows to forecast.
     """
     named = {layer.name: layer for layer in model.layers}
     paths = []
     if "head" in named:
-        paths.append(_draw_dense(graph, named["head"], _draw_recurrent_stack(graph, _recurrent_layers(model), recent)))
+        hidden = _draw_recurrent_stack(graph, _recurrent_layers(model), recent)
+        if told is not None:
+            joined = graph.add("joined", "Concat", hidden, told, axis=1)
+            hidden = graph.add("mix/relu", "Relu", _draw_dense(graph, named["mix"], joined))
+        paths.append(_draw_dense(graph, named["head"], hidden))
     if "skip" in named:
         flat = graph.add("flat", "Reshape", scaled, np.array([0, -1]))
         if "picked" in named:
             flat = graph.add("picked", "Gather", flat, named["picked"].places.astype(np.int64), axis=1)
+        if told is not None:
+            flat = graph.add("beside", "Concat", flat, told, axis=1)
         paths.append(_draw_dense(graph, named["skip"], flat))
     return graph.add("sum", "Add", *paths) if len(paths) > 1 else paths[0]
 
@@ -277,6 +326,8 @@ def _check_drawable(model: keras.Model) -> None:
         raise NotFusable(f"it holds no layer {min(missing)}")
     for dense in sorted({"head", "skip"} & names):
         _check_options(model.get_layer(dense), activation="linear", use_bias=True)
+    if "mix" in names:
+        _check_options(model.get_layer("mix"), activation="relu", use_bias=True)
     stack = _recurrent_layers(model)
     for layer in stack:
         _check_recurrent(layer)

@@ -184,7 +184,7 @@ def _run(candidate: Candidate, config: TrainingConfig, dataset: Dataset, seeds: 
             continue
         for incident in history.incidents:
             tell(console, f"  seed {seed}: {incident.sentence}")
-        errors.append(_error_of(forecaster(dataset.test.windows), dataset))
+        errors.append(_error_of(forecaster(dataset.test.inputs), dataset))
         seconds.append(history.seconds)
         tell(console, f"  seed {seed}: error {errors[-1]:.4g}, {seconds[-1]:.1f} seconds")
         if microseconds is None:

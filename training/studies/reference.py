@@ -89,7 +89,7 @@ def _figures(task: Task, network: Network, dataset: Dataset, seeds: int, console
         started = time.perf_counter()
         forecaster = train(network, dataset, seed, console)
         seconds.append(time.perf_counter() - started)
-        scores.append(score(task.measure, forecaster(dataset.test.windows), dataset.test.targets))
+        scores.append(score(task.measure, forecaster(dataset.test.inputs), dataset.test.targets))
         line = f"{task.name}, {network.title}, seed {seed}: {task.measure} {scores[-1]:.4g} in {seconds[-1]:.1f} s"
         tell(console, line)
     return Figures(network.title, tuple(scores), tuple(seconds), higher_is_better=task.measure != "MAE")

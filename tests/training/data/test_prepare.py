@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.version.manifest import Frequency
+from app.version.manifest import Frequency, Phase
 from training.config import Missing, TrainingConfig
 from training.data import prepare as preparing
 from training.data.prepare import prepare
@@ -106,6 +106,8 @@ def test_shuffled_rows_give_the_same_numbers_and_a_finding(csv: Write) -> None:
     [
         ({"features": "a,b,a"}, "--features names 'a' twice"),
         ({"target": "a,a"}, "--target names 'a' twice"),
+        ({"known": "b,b"}, "--known names 'b' twice"),
+        ({"calendar": "weekday"}, "--calendar counts rows on a grid of times, but these rows have none"),
         ({"measured_in": "c=m"}, "unit for 'c'"),
         ({"split": "50"}, "--split 50 is neither"),
     ],
@@ -149,6 +151,50 @@ def test_what_no_service_could_serve_is_refused_before_it_is_trained(
     data = csv(days_csv(values))
     with pytest.raises(kind, match=facts):
         prepare(TrainingConfig.model_validate({"data": data, "target": "a", "window": 3, "split": "14,27"} | changes))
+
+
+# What is known ahead
+
+
+def test_known_columns_are_features_and_rows_are_numbered_by_their_time(csv: Write) -> None:
+    """Days of March 1970, of which the fifth is absent."""
+    days = [day for day in range(1, 31) if day != 5]
+    data = csv("t,a,b,c\n" + "".join(f"1970-03-{day:02d},{day % 4},{day + 0.5},{-day}\n" for day in days))
+    told = {"known": "b", "calendar": "weekday"}
+
+    dataset = prepare(TrainingConfig(data=data, target="a", time="t", window=3, horizon=2, split=(15, 22), **told))
+
+    assert (dataset.feature_names, dataset.target_names, dataset.known) == (("a", "b"), ("a",), ("b",))
+    assert dataset.calendar == (Phase(name="weekday", rows=7),)
+    assert dataset.train.time is not None
+    last_of_february = 58  # counted from 0 on the first of January
+    np.testing.assert_array_equal(dataset.train.time[:4] - last_of_february, [4, 6, 7, 8])
+    assert dataset.test.future is not None
+    assert dataset.test.time is not None
+    np.testing.assert_array_equal(dataset.test.future[-1, :, 0], [29.5, 30.5])
+    np.testing.assert_array_equal(dataset.test.time[-1], last_of_february + 29)
+
+
+def test_a_known_column_may_be_named_among_the_features_too(csv: Write) -> None:
+    data = csv("a,b,c\n" + "".join(f"{row % 4},{row},{-row}\n" for row in range(40)))
+
+    dataset = prepare(TrainingConfig(data=data, target="a", features="c,b,a", known="b,c", window=3))
+
+    assert (dataset.feature_names, dataset.known) == (("c", "b", "a"), ("b", "c"))
+    assert dataset.train.future is not None
+    np.testing.assert_array_equal(dataset.train.future[0], [[3, -3]])
+    assert dataset.train.time is None
+
+
+@pytest.mark.parametrize(("rows", "names"), [(60, ["weekday"]), (1100, ["weekday", "yearday"])])
+def test_all_cycles_that_the_training_part_shows_twice_are_left_to_be_tried(
+    rows: int, names: list[str], csv: Write
+) -> None:
+    config = TrainingConfig(data=csv(days_csv([row % 5 for row in range(rows)])), target="a", time="t", window=3)
+
+    assert [phase.name for phase in prepare(config).calendar] == names
+    without = prepare(config.model_copy(update={"calendar": "none"}))
+    assert (without.calendar, without.test.time) == ((), None)
 
 
 # Built-in series
@@ -209,7 +255,17 @@ def test_multiplication_features_may_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"window": 50}, {"horizon": 2}, {"stride": 2}, {"period": 7}, {"output": "sequence"}, {"time": "t"}]
+    "changes",
+    [
+        {"window": 50},
+        {"horizon": 2},
+        {"stride": 2},
+        {"period": 7},
+        {"output": "sequence"},
+        {"time": "t"},
+        {"known": "marker"},
+        {"calendar": "hour"},
+    ],
 )
 def test_settings_that_samples_cannot_follow_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="does not go with --series multiplication"):

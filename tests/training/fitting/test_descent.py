@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_array_equal
 
+from app.arrays import Inputs
 from tests.training.fitting.fits import SOUND, fitted
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.fitting.descent import Descent
@@ -32,15 +33,16 @@ def test_a_descent_that_is_put_back_goes_on_as_if_nothing_had_happened() -> None
     """Adam's count goes back with its memory, wherever on its way the rate goes on."""
     model = build_model(config_of(), SOUND)
     descent = Descent(model, config_of(), 0.01, lambda step: tf.cast(step < 100, tf.float32))
-    windows, expected = SOUND.train.windows[:80].reshape(5, 16, 6, 2), SOUND.train.targets[:80].reshape(5, 16, 2, 1)
-    descent.run(windows, expected)
+    inputs = Inputs(SOUND.train.windows[:80].reshape(5, 16, 6, 2))
+    expected = SOUND.train.targets[:80].reshape(5, 16, 2, 1)
+    descent.run(inputs, expected)
     good, weights = descent.state(), model.get_weights()
 
     after = []
     for next_step in (5, 45, 100):
-        descent.run(windows, expected)
+        descent.run(inputs, expected)
         descent.restore(good, next_step)
-        descent.run(windows[:1], expected[:1])
+        descent.run(inputs[:1], expected[:1])
         after.append(model.get_weights())
 
     for one, same, before, still in zip(after[0], after[1], weights, after[2], strict=True):
@@ -56,10 +58,10 @@ def test_a_step_takes_the_memory_of_the_step_before() -> None:
     rows = part_of(waves(400), steps=168, horizon=24)
     dataset = dataset_of(rows, validation=rows)
     descent = Descent(build_model(config, dataset), config, 0.01, lambda step: tf.ones_like(step, tf.float32))
-    windows, expected = rows.windows[:160].reshape(5, 32, 168, 2), rows.targets[:160].reshape(5, 32, 24, 1)
-    descent.run(windows, expected)
+    inputs, expected = Inputs(rows.windows[:160].reshape(5, 32, 168, 2)), rows.targets[:160].reshape(5, 32, 24, 1)
+    descent.run(inputs, expected)
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    descent.run(windows, expected)
+    descent.run(inputs, expected)
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 5 * 2000  # else there are 14 000 a step

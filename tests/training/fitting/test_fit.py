@@ -85,7 +85,7 @@ def test_best_weights_are_restored() -> None:
     config = config_of(epochs=4, learning_rate=0.05)
     model, history = fitted(config, RISE_THEN_FALL)
 
-    errors = Forecaster(model)(FALL.windows) - FALL.targets
+    errors = Forecaster(model)(FALL.inputs) - FALL.targets
 
     assert history.best.number == 1
     assert_allclose(errors, np.abs(errors), rtol=0)  # forecasts lie above a fall, so every error is a plain difference

@@ -115,7 +115,7 @@ def test_every_baseline_that_sees_windows_is_judged_as_it_is_published() -> None
     for baseline in baselines.values():
         assert isinstance(baseline, Linear)
         graph = linear_model(baseline, dataset.test.windows.shape[1:], dataset.test.targets.shape[1:])
-        forecasts = Forecaster(graph)(dataset.test.windows)
+        forecasts = Forecaster(graph)(dataset.test.inputs)
         assert_allclose(forecasts, baseline.forecast(dataset.test), rtol=1e-6, atol=1e-4)
 
 
@@ -222,7 +222,7 @@ def test_in_a_long_window_smoothing_is_that_of_statsmodels(name: str) -> None:
     trend = 1 + random.normal(0, 0.5, 400).cumsum()
     values = 200 + (trend + random.normal(0, 1, 400)).cumsum() + random.normal(0, 2, 400)
     dataset = series_of(values[:, None], steps=120, horizon=5)
-    last = Part(*(each[-1:] for each in (dataset.train.windows, dataset.train.targets, dataset.train.history)))
+    last = dataset.train[-1:]
     smoothing = {"exponential smoothing": SimpleExpSmoothing, "Holt": Holt}[name]
     constants = smoothing(dataset.series[:, 0].astype(float), initialization_method="estimated").fit().params
     level, slope = (constants[key] for key in ("smoothing_level", "smoothing_trend"))
@@ -371,7 +371,7 @@ def test_a_target_that_is_no_feature_is_forecast_from_its_history() -> None:
     assert set(published(dataset)) == {"linear autoregression"}
     linear = linear_model(published(dataset)["linear autoregression"], (6, 1), (2, 1))
     assert_allclose(
-        Forecaster(linear)(dataset.test.windows),
+        Forecaster(linear)(dataset.test.inputs),
         baselines["linear autoregression"].forecast(dataset.test),
         rtol=1e-5,
     )

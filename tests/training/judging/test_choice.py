@@ -55,7 +55,7 @@ def test_the_best_baseline_takes_the_place_of_a_network_that_loses(model: keras.
     choice = choose(model, evaluation, "best")
 
     last_rows = DATASET.test.windows[:, -1:]
-    assert_allclose(Forecaster(choice.model)(DATASET.test.windows), np.repeat(last_rows, 2, 1) + len(AVERAGE))
+    assert_allclose(Forecaster(choice.model)(DATASET.test.inputs), np.repeat(last_rows, 2, 1) + len(AVERAGE))
     assert [score.forecaster for score in choice.scores] == [AVERAGE, "model", LAST]
     assert choice.verdict.startswith(f"The model loses to the best baseline, {AVERAGE}, by ")
     assert choice.verdict.endswith(f"; {AVERAGE} was published in its place.")
@@ -92,7 +92,7 @@ def test_the_network_is_published_unless_a_baseline_is_better_and_that_was_asked
 
     choice = choose(model, evaluation, wanted)
 
-    assert_array_equal(Forecaster(choice.model)(DATASET.test.windows), model(DATASET.test.windows))
+    assert_array_equal(Forecaster(choice.model)(DATASET.test.inputs), model(DATASET.test.windows))
     assert choice.scores == evaluation.scores
     assert choice.verdict == evaluation.verdict.sentence
 
@@ -128,4 +128,4 @@ def test_the_network_stays_where_only_a_baseline_that_cannot_be_published_has_a_
         f"; {SEASONAL} needs more than a window and no other baseline has a lower error than the model, which was "
         "published all the same."
     )
-    assert_array_equal(Forecaster(choice.model)(DATASET.test.windows), model(DATASET.test.windows))
+    assert_array_equal(Forecaster(choice.model)(DATASET.test.inputs), model(DATASET.test.windows))

@@ -192,7 +192,7 @@ def judged_beside_its_start(change: float) -> tuple[Evaluation, Evaluation]:
     """A network with a linear path, judged beside its start, before and after its path's bias has changed."""
     dataset = replace(dataset_of(part_of(waves())), series=np.arange(20, dtype=np.float32)[:, None])
     forecaster = Forecaster(build_model(config_of(skip=True), dataset))
-    start = LinearStart(dataset, "last", forecaster(dataset.test.windows))
+    start = LinearStart(dataset, "last", forecaster(dataset.test.inputs))
     before = evaluate(forecaster, dataset, start)
     path = forecaster.model.get_layer("skip")
     kernel, bias = path.get_weights()

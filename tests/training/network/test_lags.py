@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from app.arrays import Inputs
 from app.version.manifest import Frequency
 from tests.training.tiny import config_of
 from training.config import TrainingConfig
@@ -112,7 +113,7 @@ def test_with_lags_the_network_starts_as_the_regression_with_the_same_lags() -> 
     _, dataset = settle_lags(skipping(scale="standard", lags="24,48"), dataset_of(values))
     windows = dataset.test.windows.copy()
     forecaster = Forecaster(build_model(skipping(scale="standard"), dataset))
-    forecasts = forecaster(windows)
+    forecasts = forecaster(Inputs(windows))
 
     [*_, regression] = publishable(fit_baselines(dataset))
     assert regression.centre is not None
@@ -120,7 +121,7 @@ def test_with_lags_the_network_starts_as_the_regression_with_the_same_lags() -> 
     read = linear_places(48, 12, (24, 48), dataset.selection, 6)
     ignored = np.setdiff1d(np.arange(48 * 2), read)
     windows.reshape(len(windows), -1)[:, ignored] += 1000
-    assert_array_equal(forecaster(windows), forecasts)
+    assert_array_equal(forecaster(Inputs(windows)), forecasts)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_the_regression_with_lags_is_a_baseline_of_a_network_without() -> None:
     config = skipping(skip=False)
 
     path = Forecaster(build_model(skipping(lags=after.lags), after))
-    start = LinearStart(after, "last", path(after.test.windows))
+    start = LinearStart(after, "last", path(after.test.inputs))
 
     evaluation = evaluate(Forecaster(build_model(config, before)), before, start)
 

@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
+from app.arrays import Inputs
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.config import Cell, Output, Scale
 from training.data.windows import Dataset, cut_training
@@ -104,7 +105,7 @@ def test_forecast_of_many_windows_leaves_none_out() -> None:
     model = build_model(config_of(), DATASET)
     windows = np.concatenate([DATASET.train.windows] * 10)[: FORECAST_WINDOWS + 3]
 
-    forecasts = Forecaster(model)(windows)
+    forecasts = Forecaster(model)(Inputs(windows))
 
     assert forecasts.shape == (FORECAST_WINDOWS + 3, 2, 1)
     assert_allclose(forecasts[-3:], model(windows[-3:]), rtol=1e-5)
@@ -113,17 +114,17 @@ def test_forecast_of_many_windows_leaves_none_out() -> None:
 def test_forecast_is_compiled_once_and_follows_the_weights() -> None:
     model = build_model(config_of(), DATASET)
     forecaster, windows = Forecaster(model), DATASET.train.windows
-    before = forecaster(windows)
+    before = forecaster(Inputs(windows))
 
     model.set_weights([2 * weights for weights in model.get_weights()])
 
-    assert_allclose(forecaster(windows[:7]), model(windows[:7]), rtol=1e-5)
-    assert not np.array_equal(forecaster(windows), before)
+    assert_allclose(forecaster(Inputs(windows[:7])), model(windows[:7]), rtol=1e-5)
+    assert not np.array_equal(forecaster(Inputs(windows)), before)
     assert forecaster._compute.experimental_get_tracing_count() == 1
 
 
 def test_forecast_of_no_windows_is_empty() -> None:
-    assert Forecaster(build_model(config_of(), DATASET))(DATASET.train.windows[:0]).shape == (0, 2, 1)
+    assert Forecaster(build_model(config_of(), DATASET))(DATASET.train.inputs[:0]).shape == (0, 2, 1)
 
 
 def test_model_is_rebuilt_from_its_configuration_and_weights() -> None:
@@ -159,7 +160,7 @@ def test_with_a_linear_path_the_network_starts_as_the_ridge_autoregression(scale
     windows = dataset.train.windows.astype(np.float64)
     scaling = fit_scaling(dataset, scale, "last")
 
-    forecasts = Forecaster(model)(dataset.train.windows)
+    forecasts = Forecaster(model)(dataset.train.inputs)
 
     kernel, bias = fit_ridge(dataset, scaling)
     centre, spread = (np.broadcast_to(each, windows[:, :1].shape) * 1.0 for each in (scaling.centre, scaling.spread))
@@ -183,7 +184,7 @@ def test_in_the_scale_that_suits_the_series_that_is_the_baseline(scale: Scale, r
     [*_, baseline] = publishable(fit_baselines(dataset))
     assert (baseline.centre is None) == (scale == "last")
 
-    forecasts = Forecaster(build_model(config_of(skip=True, scale=scale), dataset))(dataset.test.windows)
+    forecasts = Forecaster(build_model(config_of(skip=True, scale=scale), dataset))(dataset.test.inputs)
 
     assert_allclose(forecasts, baseline.forecast(dataset.test), rtol=1e-6, atol=1e-5)
 

@@ -1,6 +1,6 @@
 """Small models with some weight everywhere, ours and foreign."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from onnx import ModelProto
 
 from app.arrays import Array, Inputs
 from app.version.golden import Golden, probe_inputs
-from app.version.manifest import Contract
+from app.version.manifest import Contract, Frequency
 from tests.training.tiny import dataset_of, waves
 from training.config import TrainingConfig
+from training.data.calendar import chosen_calendar
 from training.data.windows import Dataset, Rows, cut_training
-from training.network.model import build_model, serving_model
+from training.network.model import build_model, call, serving_model
+from training.publishing.export import make_contract
 from training.publishing.parity import check_twin
 
 ROWS = waves(columns=3).astype(np.float32)
@@ -33,6 +35,34 @@ SEASONAL = replace(
 ).with_lags((2, 9, 20))
 """Windows that reach back to three seasons; the shortest is shorter than the horizon."""
 
+SEVEN_HOURS = Frequency(count=7, unit="hour")
+
+
+def ahead_of(told: str, lags: Sequence[int] = ()) -> Dataset:
+    """Three features; two targets, the second of which is no feature; three rows ahead, of which something is known.
+
+    Args:
+        told: What is known of these rows: the words `known` and `calendar`, or one of them.
+        lags: As for the linear path.
+    """
+    calendar = chosen_calendar(["hour", "weekday", "yearday"], SEVEN_HOURS) if "calendar" in told else ()
+    rows = Rows(
+        features=ROWS,
+        targets=ROWS[:, [1, 0]],
+        edges=(0, 80, 100, 120),
+        horizon=3,
+        stride=1,
+        known=(2, 0) if "known" in told else (),
+        numbers=70_000 + np.arange(120) if calendar else None,
+    )
+    dataset = Dataset(("a", "b", "c"), ("b", "x"), *rows.cut(6), rows=rows, frequency=SEVEN_HOURS, calendar=calendar)
+    return dataset.with_lags(lags) if lags else dataset
+
+
+def contract_for(model: keras.Model, dataset: Dataset) -> Contract:
+    """The contract of a model, with what it takes beside windows."""
+    return make_contract(dataset, {each.name for each in model.inputs})
+
 
 def model_of(config: TrainingConfig, dataset: Dataset = SMALL) -> keras.Model:
     """A model with some weight everywhere, biases too."""
@@ -47,7 +77,7 @@ def check(twin: ModelProto, model: keras.Model, contract: Contract) -> None:
     served = serving_model(model)
 
     def forecast(inputs: Inputs) -> Array:
-        return np.asarray(served(inputs.windows, training=False))
+        return np.asarray(call(served, inputs.named()))
 
     inputs = probe_inputs(contract, 5)
     check_twin(twin, forecast, contract, Golden(inputs, forecast(inputs)))

@@ -49,7 +49,7 @@ def test_twin_that_misses_the_golden_rows_is_refused(twin: ModelProto, model: ke
     inputs = probe_inputs(contract, 3)
 
     def forecast(given: Inputs) -> Array:
-        return Forecaster(model)(given.windows)
+        return Forecaster(model)(given)
 
     with pytest.raises(NotFusable, match="in batches of 1 the graph is off"):
         check_twin(twin, forecast, contract, Golden(inputs, forecast(inputs) + 1))

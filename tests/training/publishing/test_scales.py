@@ -99,7 +99,7 @@ def assert_taken(version_dir: Path) -> None:
 def test_the_scale_of_a_usual_series_is_its_standard_deviation() -> None:
     given = dataset(50 + WAVE)
     contract = make_contract(given)
-    golden = record_golden(InMemory(model_of(config_of(units=(3,)), given)), contract, given.test.windows)
+    golden = record_golden(InMemory(model_of(config_of(units=(3,)), given)), contract, given.test.inputs)
     assert with_allowed_scales(contract, golden) == contract
     assert contract.target_scales == pytest.approx([given.train.targets.std()], rel=1e-4)
 
@@ -138,7 +138,7 @@ def test_the_service_takes_the_scales_of_any_series(targets: Series, features: S
     given = dataset(targets, features)
     assume(np.ptp(given.train.targets) > 0)  # training refuses a target that never changes
     contract = make_contract(given)
-    golden = record_golden(InMemory(model_of(config_of(units=(3,), scale=scale), given)), contract, given.test.windows)
+    golden = record_golden(InMemory(model_of(config_of(units=(3,), scale=scale), given)), contract, given.test.inputs)
     assume(np.isfinite(golden.forecasts).all())
     with TemporaryDirectory() as folder:
         golden.save(Path(folder))

@@ -98,7 +98,9 @@ def test_the_test_part_decides_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(comparing, "KINDS", (("rnn", False),))
     monkeypatch.setattr(comparing, "DEPTHS", (1,))
     kept = []
-    noise = Part(*(np.random.default_rng(0).normal(size=a.shape).astype(np.float32) for a in _arrays(DATASET.test)))
+    random = np.random.default_rng(0)
+    windows, targets, history = (random.normal(size=a.shape).astype(np.float32) for a in _arrays(DATASET.test))
+    noise = Part(windows, targets, history)
     for dataset in (DATASET, replace(DATASET, test=noise)):
 
         def remember(forecaster, *arguments):  # type: ignore[no-untyped-def]
