@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from app.arrays import Inputs
 from app.engines.onnx import OnnxEngine
 from training.config import Cell, TrainingConfig
 from training.console import note, tell
@@ -206,13 +205,13 @@ def _error_of(forecasts: NDArray[np.float32], dataset: Dataset) -> float:
 
 def _microseconds(model: keras.Model, dataset: Dataset) -> float | None:
     """Times forecasts of one window as the service computes them, on one thread. Returns None without a twin."""
-    contract = make_contract(dataset)
+    contract = make_contract(dataset, {each.name for each in model.inputs})
     try:
         twin = build_twin(serving_model(model), contract)
     except NotFusable:
         return None
     engine = OnnxEngine(twin_bytes(twin), contract, max_windows=1, threads=1)
-    window = Inputs(np.ascontiguousarray(dataset.train.windows[:1]))
+    window = dataset.train.inputs[:1].map(np.ascontiguousarray)
     durations = []
     for _ in range(WARM_UP_CALLS + TIMED_CALLS):
         started = time.perf_counter()

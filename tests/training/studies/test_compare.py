@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.training.interrupts import interrupt
+from tests.training.network import test_ahead as ahead
 from tests.training.tiny import config_of, dataset_of, waves, write_csv
 from training.data.windows import Dataset, Part, cut_judged, cut_training
 from training.errors import ConfigError, TrainingError
@@ -189,3 +190,13 @@ def test_ctrl_c_while_a_network_is_built_says_that_nothing_is_done(tmp_path: Pat
 
     assert code == 130, errors
     assert errors.endswith("Interrupted; 0 of 12 candidates are done.\n")
+
+
+def test_networks_that_are_told_the_calendar_are_compared_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "candidates", lambda _: ENTRANTS[:1])
+    dataset = ahead.dataset_of(waves(), known="b", calendar="hour", window=6)
+
+    compare(config_of(epochs=1), dataset, 1, tmp_path, Console(file=StringIO()))
+
+    with (tmp_path / CSV_FILE).open(encoding="utf-8") as file:
+        assert float(next(csv.DictReader(file))["microseconds_to_predict"]) > 0
