@@ -64,6 +64,8 @@ def train(config: TrainingConfig, dataset: Dataset, console: Console) -> Outcome
     _tell(findings, console)
     dataset = dataset.with_findings(*findings)
     scales = error_scales(dataset)
+    limit = "" if config.budget == "none" else f", in {config.budget:g} seconds for the whole run"
+    console.print(f"choosing what the networks read{limit}", highlight=False)
     choices = [*_choices(config, dataset)]
     attempts = [
         _attempt(*choice, scales, partial(budget.share, len(choices) - number), console)
