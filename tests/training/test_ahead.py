@@ -3,17 +3,22 @@
 import csv
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.testing import assert_allclose
 
+import training.train
 from app.version.golden import Golden, deviation
 from app.version.manifest import Manifest, Phase
 from tests.servers import running
 from tests.training.commands import run
 from tests.training.tiny import write_csv
+from training.config import TrainingConfig
+from training.data.windows import Dataset
+from training.network.model import build_model
 
 ROWS, WINDOW, HORIZON = 420, 8, 3
 FIRST = datetime.fromisoformat("2026-03-15T00:00:00")
@@ -78,3 +83,25 @@ def test_a_forecast_by_time_and_known_columns_is_that_of_the_model_that_was_trai
     assert without.status_code == 422
     assert "future (values of temp, holiday in the rows to forecast)" in without.text
     assert "time (of the first row to forecast)" in without.text
+
+
+@pytest.mark.parametrize(("target", "names"), [("load", ["hour"]), ("temp", [])], ids=["wanted", "not wanted"])
+def test_an_automatic_calendar_is_the_same_for_all_networks_among_which_validation_chooses(
+    target: str, names: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+
+    def build(config: TrainingConfig, dataset: Dataset) -> Any:
+        model = build_model(config, dataset)
+        taken.append({each.name for each in model.inputs})
+        return model
+
+    monkeypatch.setattr(training.train, "build_model", build)
+    options = [option for option in SMALL if option != "--skip"]
+    table = ("--data", "load.csv", "--time", "hour", "--target", target)
+    result = run("train", *table, *options, "--name", target, cwd=folder)
+    assert result.code == 0, result.stderr
+    assert taken == 2 * [{"windows", "time"} if names else {"windows"}]
+    manifest = Manifest.read(folder / "models" / target / "1")
+    assert [phase.name for phase in manifest.contract.calendar] == names
+    assert manifest.config["calendar"] == (names or "none")

@@ -197,6 +197,12 @@ def test_all_cycles_that_the_training_part_shows_twice_are_left_to_be_tried(
     assert (without.calendar, without.test.time) == ((), None)
 
 
+def test_a_forecast_after_every_step_has_no_calendar_to_try(csv: Write) -> None:
+    data = csv(days_csv([row % 5 for row in range(60)]))
+    dataset = prepare(TrainingConfig(data=data, target="a", time="t", window=3, output="sequence"))
+    assert (dataset.calendar, dataset.test.time) == ((), None)
+
+
 # Built-in series
 
 
@@ -297,11 +303,3 @@ def test_two_training_windows_are_enough_to_make_a_contract(csv: Write) -> None:
     config = TrainingConfig(data=csv(days_csv(range(46))), target=("a",), split=(32, 40))
 
     assert prepare(config).train.targets.std() > 0
-
-
-def test_a_forecast_after_every_step_is_told_no_calendar(csv: Write) -> None:
-    config = TrainingConfig(data=csv(days_csv(range(60))), target="a", time="t", window=3)
-
-    assert [phase.name for phase in prepare(config).calendar] == ["weekday"]
-    assert prepare(config.model_copy(update={"output": "sequence"})).calendar == ()
-    assert prepare(config.model_copy(update={"calendar": "none"})).train.time is None

@@ -59,9 +59,11 @@ def test_a_step_takes_the_memory_of_the_step_before() -> None:
     dataset = dataset_of(rows, validation=rows)
     descent = Descent(build_model(config, dataset), config, 0.01, lambda step: tf.ones_like(step, tf.float32))
     inputs, expected = Inputs(rows.windows[:160].reshape(5, 32, 168, 2)), rows.targets[:160].reshape(5, 32, 24, 1)
-    descent.run(inputs, expected)
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    descent.run(inputs, expected)
+    def count_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        descent.run(inputs, expected)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 5 * 2000  # else there are 14 000 a step
+    # A step may run on any thread, and each thread takes memory once.
+    assert min(count_pages() for _ in range(5)) < 5 * 2000  # else there are 14 000 a step

@@ -9,8 +9,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.training.fitting.fits import SOUND, fitted
+from tests.training.network import test_ahead as ahead
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.config import Cell, Loss, Scale
+from training.data.windows import Dataset
 from training.errors import TrainingError
 from training.fitting.budget import LEAST_EPOCHS, Plan
 from training.fitting.fit import fit
@@ -263,3 +265,18 @@ def test_a_planned_fit_can_be_made_again_without_a_budget() -> None:
     assert (same.plan.epochs, same.plan.steps) == (LEAST_EPOCHS, 1)
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
         assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [ahead.dataset_of(ahead.noise().repeat(2, axis=1), known="b"), ahead.dataset_of(ahead.hours(), calendar="hour")],
+    ids=["known", "calendar"],
+)
+def test_windows_keep_what_is_known_ahead_when_they_are_shuffled(dataset: Dataset) -> None:
+    """The start makes no error as long as every window comes with its own future and its own time."""
+    config = config_of(skip=True, scale="standard", learning_rate=1e-6, epochs=1)
+    model = build_model(config, dataset)
+    history = fit(Forecaster(model), config, dataset.train, dataset.validation)
+    assert history.start_loss < 1e-6
+    assert history.epochs[0].loss < 1e-6
+    assert history.epochs[0].validation_loss < 1e-6

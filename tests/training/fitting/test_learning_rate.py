@@ -13,6 +13,7 @@ from rich.console import Console
 
 from app.version.manifest import Manifest
 from tests.training.commands import run as run_command
+from tests.training.network import test_ahead as ahead
 from tests.training.tiny import config_of, dataset_of, part_of, waves
 from training.config import TrainingConfig, read_config
 from training.errors import ConfigError, TrainingError
@@ -155,6 +156,12 @@ def test_a_sweep_sees_neither_validation_nor_test(found: Sweep) -> None:
     other = dataset_of(DATASET.train, validation=noise)
 
     assert sweep(config_of(), other) == found
+
+
+def test_a_sweep_hands_windows_over_with_what_is_known_ahead() -> None:
+    """The start makes no error as long as every window comes with its own future, and the lowest rates keep it."""
+    dataset = ahead.dataset_of(ahead.noise().repeat(2, axis=1), known="b")
+    assert max(sweep(config_of(skip=True, scale="standard"), dataset).losses[:10]) < 1e-6
 
 
 def test_a_number_is_left_alone() -> None:
