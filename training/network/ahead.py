@@ -100,9 +100,10 @@ class Phases(keras.layers.Layer):  # type: ignore[misc]
         return ops.concatenate([wave for phase in self.calendar for wave in self._waves(time, phase)], axis=-1)
 
     def _waves(self, time: Any, phase: Phase) -> tuple[Any, Any]:
-        # The remainder comes before the product, which could otherwise exceed an int64.
-        place = ops.mod(ops.mod(time, phase.rows) * phase.per, phase.rows)
-        angles = ops.expand_dims(ops.cast(place, "float32"), -1) * wave_angles(phase)
+        # Remainders come before products, which could otherwise exceed an int64, and before float32, which rounds.
+        place = ops.expand_dims(ops.mod(time, phase.rows), -1)
+        places = ops.mod(place * paces_of(phase), phase.rows)
+        angles = ops.cast(places, "float32") * row_angle(phase)
         return ops.sin(angles), ops.cos(angles)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -114,10 +115,14 @@ class Phases(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "calendar": [phase.model_dump() for phase in self.calendar]}
 
 
-def wave_angles(phase: Phase) -> Array:
-    """Returns the angle of one place in the cycle for each of its waves: (1, waves)."""
-    waves = np.arange(1, harmonics_of(phase) + 1)
-    return (2 * math.pi * waves / phase.rows).astype(np.float32)[None]
+def paces_of(phase: Phase) -> NDArray[np.int64]:
+    """Returns by how many places of a cycle each of its waves moves from a row to the next: (1, waves)."""
+    return phase.per * np.arange(1, harmonics_of(phase) + 1)[None]
+
+
+def row_angle(phase: Phase) -> np.float32:
+    """Returns the angle of one place of a cycle."""
+    return np.float32(2 * math.pi / phase.rows)
 
 
 @keras.saving.register_keras_serializable(package="windowcast")

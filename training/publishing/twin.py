@@ -24,7 +24,7 @@ from onnx import ModelProto, TensorProto
 from app.engines.onnx import INPUT, OUTPUT
 from app.version.manifest import TWIN_FILE, Contract, Phase
 from training.errors import NotFusable
-from training.network.ahead import Known, Phases, wave_angles
+from training.network.ahead import Known, Phases, paces_of, row_angle
 from training.network.layers import SPREAD_FLOOR, Centre, Restore, Spread, Standardise
 from training.network.reading import Pick, Recent
 from training.publishing.nodes import Constant, Graph, Value
@@ -249,11 +249,10 @@ def _draw_phases(graph: Graph, calendar: Sequence[Phase]) -> str:
     for phase in calendar:
         name, rows = f"phases/{phase.name}", np.array([phase.rows])
         place = graph.add(f"{name}/row", "Mod", numbers, rows)
-        if phase.per > 1:
-            place = graph.add(f"{name}/times", "Mul", place, np.array([phase.per]))
-            place = graph.add(f"{name}/place", "Mod", place, rows)
-        angles = graph.add(f"{name}/float", "Cast", place, to=TensorProto.FLOAT)
-        angles = graph.add(f"{name}/angles", "Mul", angles, wave_angles(phase))
+        paced = graph.add(f"{name}/paced", "Mul", place, paces_of(phase))
+        places = graph.add(f"{name}/places", "Mod", paced, rows)
+        angles = graph.add(f"{name}/float", "Cast", places, to=TensorProto.FLOAT)
+        angles = graph.add(f"{name}/angles", "Mul", angles, np.array(row_angle(phase)))
         waves += [graph.add(f"{name}/sin", "Sin", angles), graph.add(f"{name}/cos", "Cos", angles)]
     return graph.add("phases", "Concat", *waves, axis=1)
 

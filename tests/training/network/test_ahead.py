@@ -92,7 +92,7 @@ def hours(rows: int = 400) -> NDArray[np.float64]:
 def test_phases_are_those_of_exact_arithmetic(rows: int, per: int, first: int) -> None:
     """Whole numbers are rounded last: 2^45 microseconds are a year, and float32 counts to 2^24.
 
-    An angle of the fourth wave is up to 8 pi, with three roundings of 2^-24 each.
+    An angle is up to 2 pi, with two roundings of 2^-24 each.
     """
     per = min(per, rows // 2)
     phase = Phase(name="cycle", rows=rows, per=per)
@@ -100,7 +100,7 @@ def test_phases_are_those_of_exact_arithmetic(rows: int, per: int, first: int) -
     waves = range(1, max(1, min(HARMONICS, rows // per // 2)) + 1)
     angles = [[2 * np.pi * (number * per * wave % rows) / rows for wave in waves] for number in numbers]
     expected = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-    assert_allclose(np.asarray(Phases((phase,))(np.array(numbers))), expected, rtol=0, atol=5e-6)
+    assert_allclose(np.asarray(Phases((phase,))(np.array(numbers))), expected, rtol=0, atol=1e-6)
 
 
 def test_a_short_cycle_has_no_more_waves_than_its_rows_tell_apart() -> None:
