@@ -162,10 +162,22 @@ def _after(config: TrainingConfig, kept: _Attempt, attempts: Sequence[_Attempt],
     if kept.sweep:
         findings.append(kept.sweep.finding)
     found = [*examine_fitted(kept.forecaster, kept.dataset), *examine_reach(config, kept.dataset)]
+    if config.calendar == "auto" and kept.dataset.calendar:
+        found.append(_calendar_taken(kept.dataset))
     if len(attempts) > 1:
         found.append(_choice_between(kept, {attempt.config.skip: attempt.error for attempt in attempts}))
     _tell(found, console)
     return kept.dataset.with_findings(*findings, *found)
+
+
+def _calendar_taken(dataset: Dataset) -> Finding:
+    """Says which cycles were taken, and what that means for a client."""
+    names = " and ".join(phase.name for phase in dataset.calendar)
+    return Finding(
+        kind="calendar",
+        sentence=f"the network knows the calendar ({names}), because validation wants it, so a request says for when "
+        "it wants a forecast; --calendar none leaves the calendar out",
+    )
 
 
 def _choice_between(kept: _Attempt, errors: Mapping[bool | None, float]) -> Finding:

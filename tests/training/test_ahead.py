@@ -105,3 +105,8 @@ def test_an_automatic_calendar_is_the_same_for_all_networks_among_which_validati
     manifest = Manifest.read(folder / "models" / target / "1")
     assert [phase.name for phase in manifest.contract.calendar] == names
     assert manifest.config["calendar"] == (names or "none")
+    told = [finding.sentence for finding in manifest.data.findings if finding.kind == "calendar"]
+    assert len(told) == bool(names)
+    assert all("--calendar none" in sentence for sentence in told)
+    printed = " ".join((result.stdout + result.stderr).split())
+    assert all(sentence in printed for sentence in told)
