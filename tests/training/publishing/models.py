@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import keras
@@ -12,7 +13,7 @@ from onnx import ModelProto
 
 from app.arrays import Array, Inputs
 from app.version.golden import Golden, probe_inputs
-from app.version.manifest import Contract, Frequency
+from app.version.manifest import Contract, DataFingerprint, Frequency, Manifest
 from tests.training.tiny import dataset_of, waves
 from training.config import TrainingConfig
 from training.data.calendar import chosen_calendar
@@ -120,3 +121,18 @@ FOREIGN: dict[str, tuple[Callable[[], keras.Model], tuple[int, int]]] = {
     ),
 }  # fmt: skip
 """Plain Keras models, and the shape of their forecasts."""
+
+
+def manifest_for(config: TrainingConfig, contract: Contract) -> Manifest:
+    """A manifest of a model that nothing has judged."""
+    return Manifest(
+        name="default",
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        contract=contract,
+        config=config.model_dump(mode="json"),
+        data=DataFingerprint(source="waves"),
+        versions={},
+        scores=(),
+        verdict="",
+        files={},
+    )

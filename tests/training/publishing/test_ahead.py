@@ -1,6 +1,5 @@
 """Versions that are told what is ahead: SavedModel, golden rows and twin agree, and a baseline takes windows alone."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from numpy.testing import assert_array_equal
 
 from app.engines.choice import load_engine
 from app.version.golden import Golden, deviation, probe_inputs
-from app.version.manifest import DataFingerprint, Manifest
-from tests.training.publishing.models import ahead_of, check, contract_for, model_of
+from app.version.manifest import Manifest
+from tests.training.publishing.models import ahead_of, check, contract_for, manifest_for, model_of
 from tests.training.tiny import config_of
 from training.config import TrainingConfig
 from training.data.windows import Dataset
@@ -65,17 +64,7 @@ def test_a_twin_computes_what_keras_does_and_is_the_same_once_it_is_rebuilt(
     check(twin, model, contract)
 
     saved = save_model(model, contract, tmp_path)  # keeps the variables alive
-    manifest = Manifest(
-        name="default",
-        created=datetime(2026, 1, 1, tzinfo=UTC),
-        contract=contract,
-        config=config.model_dump(mode="json"),
-        data=DataFingerprint(source="waves"),
-        versions={},
-        scores=(),
-        verdict="",
-        files={},
-    )
+    manifest = manifest_for(config, contract)
     assert build_twin(rebuild_version(manifest, saved.function), contract) == twin
 
 

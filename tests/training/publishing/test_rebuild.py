@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import tensorflow as tf
 
 from app.arrays import Array
 from app.engines.tensorflow import TensorFlowEngine
-from app.version.manifest import Contract, DataFingerprint, Manifest
-from tests.training.publishing.models import FOREIGN, LARGE, SAVERS, SEASONAL, model_of, save_foreign
+from app.version.manifest import Contract, Manifest
+from tests.training.publishing.models import FOREIGN, LARGE, SAVERS, SEASONAL, manifest_for, model_of, save_foreign
 from tests.training.tiny import config_of
 from tests.versions import contract_of
 from training.config import TrainingConfig
@@ -30,17 +29,7 @@ CONTRACT = make_contract(LARGE)
 
 
 def manifest_of(config: TrainingConfig, contract: Contract = CONTRACT) -> Manifest:
-    return Manifest(
-        name="default",
-        created=datetime(2026, 1, 1, tzinfo=UTC),
-        contract=contract,
-        config=config.model_dump(mode="json"),
-        data=DataFingerprint(source="waves"),
-        versions={},
-        scores=(),
-        verdict="",
-        files={},
-    )
+    return manifest_for(config, contract)
 
 
 @pytest.mark.parametrize(
