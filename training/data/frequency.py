@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.version.grid import row_numbers
 from app.version.manifest import Finding, Frequency, FrequencyUnit
 
 Times = NDArray[np.datetime64] | NDArray[np.int64]
@@ -79,18 +80,8 @@ def places_on_grid(times: Times, frequency: Frequency | None) -> NDArray[np.int6
     """
     if frequency is None or len(times) == 0:
         return np.arange(len(times))
-    step = frequency.count * {**dict(_DURATIONS), **dict(_MONTHS)}.get(frequency.unit, 1)
-    return np.asarray((_since_first(times, frequency.unit) + step // 2) // step, np.int64)
-
-
-def _since_first(times: Times, unit: FrequencyUnit) -> NDArray[np.int64]:
-    """Returns (rows,): from the first row to each row, in months, business days, microseconds or whole numbers."""
-    if unit == "step":
-        return np.asarray(times - times[0], np.int64)
-    if unit == "business day":
-        return np.asarray(np.busday_count(times[0].astype("datetime64[D]"), times.astype("datetime64[D]")))
-    resolution = "datetime64[M]" if unit in dict(_MONTHS) else "datetime64[us]"
-    return np.asarray(times.astype(resolution) - times[0].astype(resolution), np.int64)
+    numbers = row_numbers(times, frequency)
+    return np.asarray(numbers - numbers[0], np.int64)
 
 
 def iso(time: np.datetime64 | np.int64) -> str:

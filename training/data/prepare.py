@@ -153,11 +153,11 @@ def _columns(*names: Sequence[str]) -> tuple[str, ...]:
 
 def _calendar(config: TrainingConfig, table: Table, training_rows: int) -> tuple[Phase, ...]:
     """Returns the cycles that the configuration asks for, or those that it leaves to be tried."""
-    if config.calendar == "none" or (config.calendar == "auto" and (table.times is None or config.output != "last")):
+    if config.calendar == "none" or (config.calendar == "auto" and config.output != "last"):
         return ()
     if config.calendar == "auto":
         return possible_calendar(table.frequency, training_rows)
-    return chosen_calendar(config.calendar, table.frequency if table.times is not None else None)
+    return chosen_calendar(config.calendar, table.frequency)
 
 
 def _row_numbers(table: Table) -> Times | None:

@@ -78,6 +78,10 @@ class Ahead:
         return np.concatenate(parts, axis=1)
 
 
+WINDOWS_ALONE = Ahead()
+"""What a network is told that takes windows alone: nothing."""
+
+
 def harmonics_of(phase: Phase) -> int:
     """Returns how many waves of a cycle are given: no more than its rows can tell apart."""
     return max(1, min(HARMONICS, (phase.rows // phase.per) // 2))

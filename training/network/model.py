@@ -30,15 +30,13 @@ from numpy.typing import NDArray
 from app.arrays import Inputs
 from training.config import TrainingConfig
 from training.data.windows import Dataset
-from training.network.ahead import Ahead, Known, Phases
+from training.network.ahead import WINDOWS_ALONE, Ahead, Known, Phases
 from training.network.layers import Centre, Kinds, Restore, Scaling, Spread, Standardise, fit_scaling
 from training.network.linear import Linear
 from training.network.reading import Pick, Recent, linear_places
 from training.network.ridge import fit_ridge
 
 Array = NDArray[np.float32]
-
-NOTHING_AHEAD = Ahead()
 
 FORECAST_WINDOWS = 1024
 """Windows that one call forecasts: enough to keep the processor busy, few enough to keep memory small."""
@@ -125,7 +123,7 @@ def assemble_model(
     window_shape: tuple[int, ...],
     forecast_shape: tuple[int, ...],
     scaling: Scaling,
-    ahead: Ahead = NOTHING_AHEAD,
+    ahead: Ahead = WINDOWS_ALONE,
 ) -> keras.Model:
     """Puts the layers of `build_model` together.
 
@@ -172,7 +170,7 @@ def assemble_model(
         name="forecast",
     )
     forecast = restore(output, target_centre, spread)
-    return keras.Model(inputs if len(inputs) > 1 else windows, forecast, name="windowcast")
+    return keras.Model(_taken(inputs), forecast, name="windowcast")
 
 
 def serving_model(model: keras.Model) -> keras.Model:
@@ -207,13 +205,18 @@ def tensors(inputs: Inputs) -> dict[str, Any]:
 
 def call(model: keras.Model, arrays: Mapping[str, Any], *, training: bool = False) -> Any:
     """Calls a model with what it takes, by name."""
-    return model(dict(arrays) if len(arrays) > 1 else arrays["windows"], training=training)
+    return model(_taken(arrays), training=training)
+
+
+def _taken(arrays: Mapping[str, Any]) -> Any:
+    """Returns what a model takes in the form that Keras has for it: windows alone as they are, more by name."""
+    return dict(arrays) if len(arrays) > 1 else arrays["windows"]
 
 
 def output_of(layer: str, model: keras.Model, inputs: Inputs) -> Array:
     """Returns what a layer of a model computes."""
     takes = {each.name: each for each in model.inputs}
-    head = keras.Model(takes if len(takes) > 1 else takes["windows"], model.get_layer(layer).output)
+    head = keras.Model(_taken(takes), model.get_layer(layer).output)
     return np.asarray(call(head, inputs.named()))
 
 

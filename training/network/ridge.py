@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from training.data.windows import Dataset, Part, chunks
-from training.network.ahead import Ahead
+from training.network.ahead import WINDOWS_ALONE, Ahead
 from training.network.layers import CONSTANT_SPREAD, Centre, Scaling, Spread
 from training.network.linear import Linear, Matrix
 from training.network.reading import Places, places_of
 
 STRENGTHS = tuple(10.0 ** (halves / 2) for halves in range(-12, 7))
 """Penalties to choose from, on weights that multiply columns of unit variance."""
-
-WINDOWS_ALONE = Ahead()
 
 TAIL = 0.3
 """Share of the training windows, the latest, that are forecast for the choice of penalty and scaling."""
